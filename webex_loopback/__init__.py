@@ -1,0 +1,70 @@
+"""OAuth tokens for Webex Integrations: log in once in the browser, then `get_token()`.
+
+>>> from webex_loopback import get_token
+>>> headers = {"Authorization": f"Bearer {get_token()}"}
+"""
+
+__version__ = "0.9.0"
+
+_HOMES = {
+    "get_token": "source",
+    "aget_token": "source",
+    "TokenSource": "source",
+    "log_in": "login",
+    "log_out": "login",
+    "WebexAuth": "auth",
+    "RequestsAuth": "auth",
+    "aiohttp_middleware": "auth",
+    "wxc_sdk_tokens": "bridges",
+    "webexpythonsdk_api": "bridges",
+    "TokenStore": "store",
+    "FileTokenStore": "store",
+    "KeyringTokenStore": "store",
+    "MemoryTokenStore": "store",
+    "StoredToken": "token",
+    "WebexLoopbackError": "errors",
+    "ConfigurationError": "errors",
+    "LoginRequired": "errors",
+    "LoginFailed": "errors",
+    "AuthorizationDenied": "errors",
+    "LoginTimeout": "errors",
+    "TokenEndpointError": "errors",
+    "ServerUnreachable": "errors",
+    "TokenStoreError": "errors",
+}
+
+TYPE_CHECKING = False  # as typing's, without its import
+if TYPE_CHECKING:
+    from .errors import AuthorizationDenied as AuthorizationDenied
+    from .errors import ConfigurationError as ConfigurationError
+    from .errors import LoginFailed as LoginFailed
+    from .errors import LoginRequired as LoginRequired
+    from .errors import LoginTimeout as LoginTimeout
+    from .errors import ServerUnreachable as ServerUnreachable
+    from .errors import TokenEndpointError as TokenEndpointError
+    from .errors import TokenStoreError as TokenStoreError
+    from .errors import WebexLoopbackError as WebexLoopbackError
+    from .source import TokenSource as TokenSource
+    from .source import aget_token as aget_token
+    from .source import get_token as get_token
+    from .store import FileTokenStore as FileTokenStore
+    from .store import KeyringTokenStore as KeyringTokenStore
+    from .store import MemoryTokenStore as MemoryTokenStore
+    from .store import TokenStore as TokenStore
+    from .token import StoredToken as StoredToken
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for (PEP 562): a valid token needs hardly any of them."""
+    if name == "__all__":
+        return sorted(_HOMES)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # importlib.import_module does the same, but importing it takes a tenth of the whole call.
+    value = getattr(__import__(f"{__name__}.{_HOMES[name]}", fromlist=[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

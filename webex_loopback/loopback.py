@@ -1,0 +1,352 @@
+"""The loopback server that catches the authorization response (RFC 8252 §7.3), by aiohttp.
+
+Only a request with this login's `state` settles the login; everything else is answered, counted and forgotten.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import secrets
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import pages
+from .authorization import AuthorizationRequest, AuthorizationResponse, NotThisLogin, RedirectURI, read_response
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from .pages import FailurePage, SuccessPage
+
+MOST_CONNECTIONS = 64  # macOS gives a process 256 descriptors
+LONGEST_LINE = 32_768
+LONGEST_HEADER = 65_536  # cookies of all other servers on localhost come along, whatever their port
+FAREWELL_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """The sockets that are bound for one redirect URI."""
+
+    redirect_uri: RedirectURI
+    sockets: tuple[socket.socket, ...]
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for bound in self.sockets:
+            bound.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a redirect URI cannot be listened on: `in_use`, `privileges`, or `unavailable`."""
+
+    redirect_uri: RedirectURI
+    why: str
+    text: str
+
+
+def bind(redirect_uris: Sequence[RedirectURI]) -> tuple[Listener | None, list[Refusal]]:
+    """Bind the first redirect URI that can be; return it, and why those before it could not."""
+    refusals: list[Refusal] = []
+    for redirect_uri in redirect_uris:
+        try:
+            return _bind(redirect_uri), refusals
+        except OSError as error:
+            refusals.append(_refusal(redirect_uri, error))
+    return None, refusals
+
+
+def _bind(redirect_uri: RedirectURI) -> Listener:
+    sockets: list[socket.socket] = []
+    try:
+        for host in redirect_uri.hosts:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            try:
+                bound = socket.socket(family, socket.SOCK_STREAM)
+            except OSError:
+                if sockets:
+                    continue  # a kernel without IPv6; RFC 8252 §7.3: use what there is
+                raise
+            sockets.append(bound)
+            _make_exclusive(bound)
+            try:
+                bound.bind((host, redirect_uri.port))
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL or len(redirect_uri.hosts) == 1:
+                    raise
+                sockets.pop().close()  # IPv6 switched off
+                continue
+            bound.listen(32)
+            bound.setblocking(False)
+        if not sockets:
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    except BaseException:
+        for bound in sockets:
+            bound.close()
+        raise
+    return Listener(redirect_uri, tuple(sockets))
+
+
+def _make_exclusive(bound: socket.socket) -> None:
+    if sys.platform == "win32":  # pragma: no cover - there SO_REUSEADDR would let two programs share a port
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+    else:
+        # It lets a second login use the port while connections of the first are in TIME_WAIT, and no more.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if bound.family == socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+
+
+def _refusal(redirect_uri: RedirectURI, error: OSError) -> Refusal:
+    port = redirect_uri.port
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return Refusal(redirect_uri, "privileges", f"Port {port} may be opened by privileged programs only.")
+    if error.errno == errno.EADDRINUSE:
+        owner = port_owner(port)
+        return Refusal(redirect_uri, "in_use", f"Port {port} is in use{f' by {owner}' if owner else ''}.")
+    return Refusal(redirect_uri, "unavailable", f"{redirect_uri.text} cannot be listened on: {error.strerror}.")
+
+
+def port_owner(port: int) -> str:
+    """Return which process listens on a port, for instance `python3 (process 4711)`, or "" where that is not told."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError), open(table) as file:
+            for line in file.readlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                    inodes.add(f"socket:[{fields[9]}]")
+    if not inodes:
+        return ""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    if os.readlink(f"/proc/{pid}/fd/{descriptor}") in inodes:
+                        with open(f"/proc/{pid}/comm") as file:
+                            return f"{file.read().strip()} (process {pid})"
+    return ""
+
+
+class LoopbackServer:
+    """Serves one login on bound sockets.
+
+    Args:
+        on_event: Called on the event loop with what happened: `came` (a browser opened the start address),
+            `received` (the authorization response), `ignored` (text: why), `https` (a browser spoke TLS to the
+            http port).
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        request: AuthorizationRequest,
+        *,
+        context: ssl.SSLContext | None = None,
+        on_event: Callable[[str, str], None] = lambda kind, text: None,
+    ) -> None:
+        self.listener = listener
+        self.request = request
+        self.ignored = 0
+        self._context = context
+        self._on_event = on_event
+        loop = asyncio.get_running_loop()
+        self._settled: asyncio.Future[AuthorizationResponse] = loop.create_future()
+        self._page: asyncio.Future[SuccessPage | FailurePage] = loop.create_future()
+        self._held = 0
+        self._told = asyncio.Event()
+        self._nonce = secrets.token_urlsafe(32)
+        self._connections: dict[web.RequestHandler, bool] = {}  # in order of arrival; True: the callback is held
+        self._servers: list[asyncio.Server] = []
+        self._manager: web.Server | None = None
+
+    @property
+    def start_url(self) -> str:
+        """Where the browser is to be sent: it redirects to Webex, and proves that a browser came."""
+        return f"{self.listener.redirect_uri.origin}/start/{self._nonce}"
+
+    async def start(self) -> None:
+        """Begin to accept connections; those that came since the binding are answered now."""
+        from aiohttp import web
+
+        self._manager = web.Server(self._handle)
+        handler = _handler_class(self)
+        for bound in self.listener.sockets:
+            self._servers.append(
+                await asyncio.get_running_loop().create_server(
+                    handler,
+                    sock=bound,
+                    ssl=self._context,
+                    backlog=32,
+                    ssl_handshake_timeout=5 if self._context else None,
+                    ssl_shutdown_timeout=1 if self._context else None,
+                )
+            )
+
+    async def response(self) -> AuthorizationResponse:
+        """Wait for the authorization response of this login."""
+        return await asyncio.shield(self._settled)
+
+    def settle(self, response: AuthorizationResponse) -> None:
+        """Take the response that came; the first one counts."""
+        if not self._settled.done():
+            self._settled.set_result(response)
+            self._on_event("received", "")
+
+    async def conclude(self, page: "SuccessPage | FailurePage") -> None:
+        """Tell the browsers that wait how the login ended, and give them a moment to show it."""
+        if not self._page.done():
+            self._page.set_result(page)
+        if self._held:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), FAREWELL_SECONDS)
+
+    async def close(self) -> None:
+        """Stop; no connection is waited for longer than a second."""
+        for server in self._servers:
+            server.close()
+        self.listener.close()
+        if self._manager is not None:
+            self._manager.pre_shutdown()
+            await self._manager.shutdown(1)
+        for handler in [*self._connections]:
+            if handler.transport is not None:
+                handler.transport.abort()
+        # An aborted transport closes its socket in the loop's next round, a TLS one some rounds later.
+        await asyncio.sleep(0.05 if self._context else 0)
+
+    def _came(self, handler: "web.RequestHandler") -> None:
+        """Admit a connection; where there are too many, the oldest that holds no callback makes room."""
+        self._connections[handler] = False
+        if len(self._connections) > MOST_CONNECTIONS:
+            oldest = next((one for one, held in self._connections.items() if not held), None)
+            if oldest is not None and oldest.transport is not None:
+                self._connections.pop(oldest)
+                oldest.transport.abort()
+
+    async def _handle(self, request: "web.BaseRequest") -> "web.StreamResponse":
+        redirect_uri = self.listener.redirect_uri
+        if not self._is_here(request.headers.getall("Host", [])):
+            return _plain(421, "This host name is not served here.")
+        path, _, query = request.raw_path.partition("?")
+        is_start, is_end = path == f"/start/{self._nonce}", path == f"/done/{self._nonce}"
+        is_callback = path == redirect_uri.path
+        if not (is_start or is_end or is_callback):
+            return _plain(404, "There is nothing here.")
+        if request.method != "GET":
+            return _plain(405, "Only GET is answered here.", {"Allow": "GET"})
+        if is_start:
+            self._on_event("came", "")
+            return _plain(302, "", {"Location": self.request.url})
+        language = pages.choose_language(request.headers.get("Accept-Language"))
+        if is_end:
+            if not self._page.done():
+                return _plain(404, "There is nothing here.")
+            self._told.set()
+            return _html(200, self._page.result(), language)
+        try:
+            response = read_response(query, self.request.state)
+        except NotThisLogin as reason:
+            self.ignored += 1
+            self._on_event("ignored", _ignored(reason))
+            return _html(400, pages.FailurePage("not_this_login"), language)
+        self.settle(response)
+        self._held += 1
+        self._connections[request.protocol] = True
+        await asyncio.shield(self._page)
+        # Away from the address that holds the code; the page there tells how it ended.
+        return _plain(303, "", {"Location": f"{redirect_uri.origin}/done/{self._nonce}"})
+
+    def _is_here(self, hosts: Sequence[str]) -> bool:
+        """Whether `Host` is a loopback name with our port: a page of a rebound DNS name comes with its own."""
+        if len(hosts) != 1:
+            return False
+        redirect_uri = self.listener.redirect_uri
+        names = {"localhost", "127.0.0.1", "[::1]", redirect_uri.host}
+        default = 443 if redirect_uri.secure else 80
+        given = hosts[0].lower()
+        return given in {f"{name}:{redirect_uri.port}" for name in names} or (
+            redirect_uri.port == default and given in names
+        )
+
+
+def _ignored(reason: NotThisLogin) -> str:
+    if reason.error:
+        return f"Ignored an error without a state ({reason.error}). If that was you, press Ctrl-C and log in again."
+    return f"Ignored {reason}; still waiting."
+
+
+def _plain(status: int, text: str, headers: dict[str, str] | None = None) -> "web.Response":
+    from aiohttp import web
+
+    fixed = dict(pages.HEADERS) | {"Content-Type": "text/plain; charset=utf-8", "Server": "webex-loopback"}
+    answer = web.Response(status=status, body=text.encode(), headers=fixed | (headers or {}))
+    answer.force_close()
+    return answer
+
+
+def _html(status: int, page: "SuccessPage | FailurePage", language: str) -> "web.Response":
+    from aiohttp import web
+
+    fixed = dict(pages.HEADERS) | {"Server": "webex-loopback"}
+    answer = web.Response(status=status, body=pages.render(page, language).encode(), headers=fixed)
+    answer.force_close()
+    return answer
+
+
+def _handler_class(server: LoopbackServer) -> Callable[[], "web.RequestHandler"]:
+    from aiohttp import web
+
+    # aiohttp would log each malformed request, with a traceback, and logging prints what has no handler.
+    quiet = logging.getLogger(f"{__name__}.http")
+    quiet.addHandler(logging.NullHandler())
+    quiet.propagate = False
+
+    class Handler(web.RequestHandler):
+        """aiohttp's connection handler, with our answer to what is no HTTP, and a limit on connections."""
+
+        fresh = True
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            server._came(self)
+
+        def connection_lost(self, exc: BaseException | None) -> None:
+            server._connections.pop(self, None)
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self.fresh and data[:2] == b"\x16\x03" and server._context is None:
+                server._on_event("https", "")
+            self.fresh = False
+            super().data_received(data)
+
+        def handle_error(
+            self,
+            request: web.BaseRequest,
+            status: int = 500,
+            exc: BaseException | None = None,
+            message: str | None = None,
+        ) -> web.StreamResponse:
+            # The message quotes the request; nothing of a request goes back.
+            return _plain(status, "This request cannot be answered.")
+
+    options: dict[str, Any] = {
+        "access_log": None,  # it would print the code
+        "logger": quiet,
+        "max_line_size": LONGEST_LINE,
+        "max_field_size": LONGEST_HEADER,
+        "keepalive_timeout": 5,
+        "lingering_time": 1,
+    }
+    loop = asyncio.get_running_loop()
+    assert server._manager is not None  # noqa: S101 - start() has just made it
+    manager = server._manager
+    return lambda: Handler(manager, loop=loop, **options)

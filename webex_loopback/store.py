@@ -1,0 +1,464 @@
+"""Where tokens are kept: a file (the default), the operating system's keyring, or memory.
+
+Every store has a lock that belongs to the stored token, not to whoever asks for it: a refresh is made under
+it, after reading again, so that several processes make one refresh between them.
+"""
+
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+import re
+import secrets
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar, runtime_checkable
+
+from .errors import TokenStoreError
+from .token import FutureVersion, MalformedToken, StoredToken
+
+_T = TypeVar("_T")
+
+log = logging.getLogger(__name__)
+
+LOCK_TIMEOUT_SECONDS = 60.0
+_POLL_SECONDS = 0.003
+_LARGEST = 1 << 20
+
+
+@runtime_checkable
+class TokenStore(Protocol):
+    """What `TokenSource` needs of a store; each method may raise `TokenStoreError`."""
+
+    def load(self) -> StoredToken | None:
+        """Return what is stored, or None."""
+        ...
+
+    def save(self, token: StoredToken) -> None:
+        """Store the token; once this returns, it survives the process."""
+        ...
+
+    def delete(self) -> bool:
+        """Forget the token; return whether there was one."""
+        ...
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Exclude every other process and thread that would refresh this token."""
+        ...
+
+
+class FileTokenStore:
+    """One JSON file, 0600 from birth in a 0700 folder, replaced as a whole.
+
+    Attributes:
+        path: Of the token file. A symbolic link there is followed, so that the link stays.
+    """
+
+    def __init__(self, path: str, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> None:
+        self.path = os.path.abspath(path)
+        self.lock_timeout_seconds = lock_timeout_seconds
+
+    def load(self) -> StoredToken | None:
+        """Return the stored token, or None where there is no file.
+
+        A file that others can read is mended, with a warning.
+
+        Raises:
+            TokenStoreError: It cannot be read, belongs to another user, is corrupt or of a future version.
+        """
+        data = self._read()
+        if data is None:
+            return None
+        try:
+            return StoredToken.from_json(data)
+        except FutureVersion as error:
+            raise TokenStoreError(
+                f"The token file {self.path} {error}.",
+                problem="future",
+                remedy="Upgrade webex-loopback. `webex-loopback login --force` sets the file aside and starts anew.",
+            ) from None
+        except MalformedToken as error:
+            raise TokenStoreError(
+                f"The token file {self.path} {error}.",
+                problem="corrupt",
+                remedy="Run `webex-loopback login`: it keeps the file under another name and starts anew.",
+            ) from None
+
+    def _read(self) -> bytes | None:
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unreadable(error) from error
+        with open(descriptor, "rb") as file:
+            try:
+                self._judge(os.fstat(descriptor), descriptor)
+                return file.read(_LARGEST)
+            except OSError as error:
+                raise self._unreadable(error) from error
+
+    def _judge(self, status: os.stat_result, descriptor: int) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise TokenStoreError(
+                f"{self.path} is not a regular file.", problem="unreadable", remedy="Move away what is there."
+            )
+        if sys.platform == "win32":  # pragma: no cover - the profile folder's ACL does this on Windows
+            return
+        if status.st_uid != os.geteuid():
+            raise TokenStoreError(
+                f"The token file {self.path} belongs to another user (uid {status.st_uid}).",
+                problem="foreign",
+                remedy="Run as that user, or set WEBEX_LOOPBACK_HOME to a folder of your own. "
+                "`webex-loopback login --force` sets the file aside and starts anew.",
+            )
+        if status.st_mode & 0o077:
+            os.fchmod(descriptor, 0o600)
+            log.warning(
+                "Others could read the token file %s (mode %o); it is 0600 now.", self.path, status.st_mode & 0o777
+            )
+
+    def _unreadable(self, error: OSError) -> TokenStoreError:
+        return TokenStoreError(
+            f"The token file {self.path} cannot be read: {error.strerror or error}.",
+            problem="unreadable",
+            remedy="See to its owner and mode; `webex-loopback doctor` shows them.",
+        )
+
+    def save(self, token: StoredToken) -> None:
+        """Put the token on disk: the file is the old one or the new one, whole, whatever happens meanwhile.
+
+        Raises:
+            TokenStoreError: The disk refused; the file is as it was.
+        """
+        try:
+            target = os.path.realpath(self.path)
+            folder = os.path.dirname(target)
+            make_private_folder(folder)
+            _replace(folder, target, token.to_json())
+        except OSError as error:
+            raise TokenStoreError(
+                f"The tokens could not be written to {self.path}: {error.strerror or error}.",
+                problem="unwritable",
+                remedy="Make room or see to the folder's owner and mode, or set WEBEX_LOOPBACK_HOME to another folder.",
+            ) from error
+
+    def delete(self) -> bool:
+        """Remove the file; return whether there was one."""
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise TokenStoreError(
+                f"{self.path} could not be removed: {error.strerror or error}.", problem="unwritable"
+            ) from error
+        return True
+
+    def set_aside(self, why: str) -> str:
+        """Rename the file, so that nothing of it is lost, and return its new path."""
+        stamp = time.strftime("%Y%m%dT%H%M%S")
+        aside = f"{self.path}.{why}-{stamp}"
+        serial = 1
+        while os.path.lexists(aside):
+            serial += 1
+            aside = f"{self.path}.{why}-{stamp}-{serial}"
+        try:
+            os.rename(self.path, aside)
+        except OSError as error:
+            raise TokenStoreError(
+                f"{self.path} could not be set aside: {error.strerror or error}.", problem="unwritable"
+            ) from error
+        return aside
+
+    @property
+    def lock_path(self) -> str:
+        """The lock file's path: beside the token file, or in `$WEBEX_LOCK_DIR` where that is set."""
+        folder = os.environ.get("WEBEX_LOCK_DIR")
+        if not folder:
+            return f"{self.path}.lock"
+        # The folder may be shared by several state folders.
+        return os.path.join(folder, f"webex-loopback-{hashlib.sha256(self.path.encode()).hexdigest()[:16]}.lock")
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Exclude every other refresh of this file, of any process; waits a minute at most."""
+        return file_lock(self.lock_path, self.lock_timeout_seconds)
+
+
+class MemoryTokenStore:
+    """Keeps one token in this process only."""
+
+    def __init__(self, token: StoredToken | None = None) -> None:
+        self._token = token
+        self._lock = threading.RLock()
+
+    def load(self) -> StoredToken | None:
+        """Return what was saved last, or None."""
+        return self._token
+
+    def save(self, token: StoredToken) -> None:
+        """Keep the token for as long as the process lives."""
+        self._token = token
+
+    def delete(self) -> bool:
+        """Forget the token; return whether there was one."""
+        had = self._token is not None
+        self._token = None
+        return had
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Exclude the other threads."""
+        with self._lock:
+            yield
+
+
+class KeyringTokenStore:
+    """Keeps the token in the operating system's credential store (extra `keyring`), in pieces.
+
+    Windows takes 2,560 bytes an entry, of UTF-16: pieces of 1,000 characters fit everywhere. The head entry
+    names the pieces and is written last, so that it always names whole ones. Where the credential store does
+    not answer in `limit_seconds` or is absent, `fallback` takes over, with a warning.
+    """
+
+    service = "webex-loopback"
+    _piece = 1_000
+
+    def __init__(self, profile: str, fallback: FileTokenStore, *, limit_seconds: float = 3.0) -> None:
+        self.profile = profile
+        self.fallback = fallback
+        self.limit_seconds = limit_seconds
+        self._broken = False
+
+    def load(self) -> StoredToken | None:
+        """Return the stored token; what the fallback holds, if anything, is the newer one."""
+        kept = self.fallback.load()
+        if kept is not None:
+            return kept
+        text = self._ask(self._read)
+        if text is None:
+            return None
+        try:
+            return StoredToken.from_json(text.encode())
+        except MalformedToken as error:
+            raise TokenStoreError(
+                f"The keyring's entry for profile {self.profile} {error}.",
+                problem="corrupt",
+                remedy="Run `webex-loopback login`.",
+            ) from None
+
+    def save(self, token: StoredToken) -> None:
+        """Store the token in the keyring, or in the fallback file where the keyring fails."""
+        text = token.to_json().decode()
+        if self._ask(lambda: self._write(text)):
+            self.fallback.delete()
+        else:
+            self.fallback.save(token)
+
+    def delete(self) -> bool:
+        """Remove the token from both places; return whether there was one."""
+        in_file = self.fallback.delete()
+        return bool(self._ask(self._remove)) or in_file
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Exclude every other refresh of this profile, by the fallback file's lock."""
+        return self.fallback.lock()
+
+    def _ask(self, action: Callable[[], _T]) -> _T | None:
+        if self._broken:
+            return None
+        try:
+            return _within(self.limit_seconds, action)
+        except Exception as error:  # keyring's backends raise what they like: D-Bus, win32, ctypes errors
+            # Once is enough: a locked keyring would cost every call its three seconds.
+            self._broken = True
+            log.warning(
+                "The keyring cannot be used (%s); the token file %s is used instead.",
+                type(error).__name__,
+                self.fallback.path,
+            )
+            return None
+
+    def _entries(self, head: str | None) -> list[str]:
+        generation, _, count = (head or "").partition(":")
+        return [f"{self.profile}:{generation}:{n}" for n in range(int(count))] if count.isdigit() else []
+
+    def _read(self) -> str | None:
+        import keyring
+
+        head = keyring.get_password(self.service, self.profile)
+        pieces = [keyring.get_password(self.service, name) for name in self._entries(head)]
+        return "".join(piece or "" for piece in pieces) or None
+
+    def _write(self, text: str) -> bool:
+        import keyring
+
+        old = keyring.get_password(self.service, self.profile)
+        pieces = [text[n : n + self._piece] for n in range(0, len(text), self._piece)]
+        head = f"{secrets.token_hex(4)}:{len(pieces)}"
+        for name, piece in zip(self._entries(head), pieces, strict=True):
+            keyring.set_password(self.service, name, piece)
+        keyring.set_password(self.service, self.profile, head)
+        self._forget(self._entries(old))
+        return True
+
+    def _remove(self) -> bool:
+        import keyring
+
+        head = keyring.get_password(self.service, self.profile)
+        if head is None:
+            return False
+        self._forget([self.profile, *self._entries(head)])
+        return True
+
+    def _forget(self, names: list[str]) -> None:
+        import keyring.errors
+
+        for name in names:
+            with contextlib.suppress(keyring.errors.PasswordDeleteError):
+                keyring.delete_password(self.service, name)
+
+
+def make_private_folder(folder: str) -> None:
+    """Make a folder, and those above it that are missing, for this user alone, whatever the umask."""
+    if os.path.isdir(folder):
+        return
+    make_private_folder(os.path.dirname(folder))
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+        os.chmod(folder, 0o700)  # a umask of 0777 would have left nothing
+
+
+def _replace(folder: str, target: str, data: bytes) -> None:
+    name = os.path.basename(target)
+    _sweep(folder, name)
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            if sys.platform != "win32":  # pragma: no branch - Windows has no modes
+                os.fchmod(descriptor, 0o600)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: str) -> None:
+    """Put the renaming itself on disk, where the system can."""
+    if sys.platform == "win32":  # pragma: no cover - a folder cannot be opened there
+        return
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _sweep(folder: str, name: str) -> None:
+    """Remove what a killed process left: temporary files of a process that is no more."""
+    pattern = re.compile(rf"\.{re.escape(name)}\.(\d+)\.[0-9a-f]+\.tmp")
+    for entry in os.listdir(folder):
+        match = pattern.fullmatch(entry)
+        if match and not process_lives(int(match[1])):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(folder, entry))
+
+
+def process_lives(pid: int) -> bool:
+    """Whether a process of this number runs; on Windows, where asking would end it, always yes."""
+    if sys.platform == "win32":  # pragma: no cover - os.kill(pid, 0) would kill it there
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def file_lock(path: str, timeout_seconds: float) -> Iterator[None]:
+    """Hold a lock file, which is never unlinked: unlinking would split the waiters over two files.
+
+    Raises:
+        TokenStoreError: Held by another process for too long, or the folder does not support locks.
+    """
+    from filelock import FileLock, Timeout
+
+    elsewhere = "Set WEBEX_LOCK_DIR to a folder on a local disk to keep the locks there."
+    try:
+        make_private_folder(os.path.dirname(path))
+        lock = FileLock(
+            path,
+            mode=0o600,
+            thread_local=False,  # it is taken in a thread of its own, see _within
+            poll_interval=_POLL_SECONDS,
+            fallback_to_soft=False,
+            preserve_lock_file=True,
+        )
+        # In a thread, with a limit: flock() on a network file system may hang in the kernel whatever one asks.
+        _within(timeout_seconds + 2, lambda: lock.acquire(timeout=timeout_seconds), undo=lock.release)
+    except (Timeout, TimeoutError) as error:
+        raise TokenStoreError(
+            f"The lock {path} was not to be had in {timeout_seconds:g} seconds.",
+            problem="locked",
+            remedy=f"Another process holds it, or the file system does not support locks. {elsewhere}",
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        supported = getattr(error, "errno", None) not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, None)
+        why = getattr(error, "strerror", None) or str(error)
+        raise TokenStoreError(
+            f"The lock {path} cannot be taken: {why}.",
+            problem="unwritable" if supported else "locked",
+            remedy=f"See to the folder's owner and mode. {elsewhere}" if supported else elsewhere,
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _within(seconds: float, action: Callable[[], _T], undo: Callable[[], object] | None = None) -> _T:
+    """Run an action in a thread of its own; raise TimeoutError if it takes longer, and undo it if it then succeeds."""
+    results: list[_T] = []
+    errors: list[BaseException] = []
+    guard = threading.Lock()
+    abandoned = False
+
+    def run() -> None:
+        try:
+            result = action()
+        except BaseException as error:  # handed to the caller
+            errors.append(error)
+            return
+        with guard:
+            if not abandoned:
+                results.append(result)
+                return
+        if undo is not None:
+            undo()
+
+    thread = threading.Thread(target=run, daemon=True, name="webex-loopback")
+    thread.start()
+    try:
+        thread.join(seconds)
+    finally:
+        with guard:
+            abandoned = not results
+    if errors:
+        raise errors[0]
+    if abandoned:
+        raise TimeoutError(f"no answer in {seconds:g} seconds")
+    return results[0]
