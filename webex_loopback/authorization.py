@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import ipaddress
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from .errors import ConfigurationError
 
 LONGEST_QUERY = 16_384
+
+_URL = re.compile(r"[\w.~:/?@!$&'()*+,;=%\[\]-]+", re.ASCII)  # RFC 3986 §2; browsers rewrite what is not in it
+_DOTS = {".", "..", "%2e", ".%2e", "%2e.", "%2e%2e"}  # and leave these path segments out
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,8 @@ class RedirectURI:
             raise _wrong(text, "must begin with http:// or https://")
         if "#" in text:
             raise _wrong(text, "has a fragment, which RFC 6749 §3.1.2 rules out")
-        if "@" in parts.netloc or not text.isascii() or any(c <= " " or c == "\\" for c in text):
-            raise _wrong(text, "is not a URL that Webex could redirect to")
+        if "@" in parts.netloc or not _URL.fullmatch(text) or _DOTS.intersection(parts.path.lower().split("/")):
+            raise _wrong(text, "is not one that a browser would open as it stands")
         if port == 0:
             raise _wrong(text, "has port 0; Webex compares the port, so it must be a fixed one")
         secure = parts.scheme == "https"
@@ -188,7 +192,7 @@ def read_pasted(text: str, redirect_uri: RedirectURI, state: str) -> Authorizati
         address, _, query = text.partition("?")
         if not address.startswith(("http://", "https://")):
             raise NotThisLogin("not a web address")
-        if (urlsplit(address).path or "/") != redirect_uri.path:
+        if ("/" + address.partition("://")[2].partition("/")[2]) != redirect_uri.path:
             raise NotThisLogin("the address of another page; it must be the one that the browser ended on")
     else:
         query = text.partition("?")[2] or text

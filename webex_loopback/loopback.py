@@ -12,9 +12,9 @@ import secrets
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import pages
 from .authorization import AuthorizationRequest, AuthorizationResponse, NotThisLogin, RedirectURI, read_response
@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from .pages import FailurePage, SuccessPage
 
 MOST_CONNECTIONS = 64  # macOS gives a process 256 descriptors
+MOST_BYTES = 262_144  # of one connection; aiohttp limits each header, and would keep 128 of the longest
 LONGEST_LINE = 32_768
 LONGEST_HEADER = 65_536  # cookies of all other servers on localhost come along, whatever their port
 FAREWELL_SECONDS = 3.0
+
+_NewHandler = Callable[[socket.socket], asyncio.Protocol]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,8 @@ def _make_exclusive(bound: socket.socket) -> None:
 
 def _refusal(redirect_uri: RedirectURI, error: OSError) -> Refusal:
     port = redirect_uri.port
-    if error.errno in (errno.EACCES, errno.EPERM):
+    # Windows says EACCES of any port that another program holds for itself.
+    if error.errno in (errno.EACCES, errno.EPERM) and port < 1024:
         return Refusal(redirect_uri, "privileges", f"Port {port} may be opened by privileged programs only.")
     if error.errno == errno.EADDRINUSE:
         owner = port_owner(port)
@@ -160,35 +164,29 @@ class LoopbackServer:
         loop = asyncio.get_running_loop()
         self._settled: asyncio.Future[AuthorizationResponse] = loop.create_future()
         self._page: asyncio.Future[SuccessPage | FailurePage] = loop.create_future()
-        self._held = 0
-        self._told = asyncio.Event()
-        self._nonce = secrets.token_urlsafe(32)
-        self._connections: dict[web.RequestHandler, bool] = {}  # in order of arrival; True: the callback is held
-        self._servers: list[asyncio.Server] = []
+        self._all_told = asyncio.Event()
+        self._untold = 0
+        # Two: the first stands in the command line of the browser, which all users of the machine can read.
+        self._start_path = f"/start/{secrets.token_urlsafe(32)}"
+        self._end_path = f"/done/{secrets.token_urlsafe(32)}"
+        self._connections: dict[socket.socket, bool] = {}  # in order of arrival; True: the callback is held
+        self._tasks: set[asyncio.Task[None]] = set()
         self._manager: web.Server | None = None
+        self._spoke_tls = False
 
     @property
     def start_url(self) -> str:
         """Where the browser is to be sent: it redirects to Webex, and proves that a browser came."""
-        return f"{self.listener.redirect_uri.origin}/start/{self._nonce}"
+        return self.listener.redirect_uri.origin + self._start_path
 
     async def start(self) -> None:
         """Begin to accept connections; those that came since the binding are answered now."""
         from aiohttp import web
 
         self._manager = web.Server(self._handle)
-        handler = _handler_class(self)
+        new_handler = _handler_class(self, self._manager)
         for bound in self.listener.sockets:
-            self._servers.append(
-                await asyncio.get_running_loop().create_server(
-                    handler,
-                    sock=bound,
-                    ssl=self._context,
-                    backlog=32,
-                    ssl_handshake_timeout=5 if self._context else None,
-                    ssl_shutdown_timeout=1 if self._context else None,
-                )
-            )
+            self._run(self._accept(bound, new_handler))
 
     async def response(self) -> AuthorizationResponse:
         """Wait for the authorization response of this login."""
@@ -204,52 +202,97 @@ class LoopbackServer:
         """Tell the browsers that wait how the login ended, and give them a moment to show it."""
         if not self._page.done():
             self._page.set_result(page)
-        if self._held:
+        self._untold = sum(held and connection.fileno() != -1 for connection, held in self._connections.items())
+        if self._untold:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._told.wait(), FAREWELL_SECONDS)
+                await asyncio.wait_for(self._all_told.wait(), FAREWELL_SECONDS)
 
     async def close(self) -> None:
         """Stop; no connection is waited for longer than a second."""
-        for server in self._servers:
-            server.close()
+        tasks = [*self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self.listener.close()
         if self._manager is not None:
             self._manager.pre_shutdown()
             await self._manager.shutdown(1)
-        for handler in [*self._connections]:
-            if handler.transport is not None:
-                handler.transport.abort()
-        # An aborted transport closes its socket in the loop's next round, a TLS one some rounds later.
-        await asyncio.sleep(0.05 if self._context else 0)
+        for connection in self._connections:
+            _cut(connection)
+        # A transport closes its socket some rounds of the loop later.
+        for _ in range(100):
+            if all(connection.fileno() == -1 for connection in self._connections):
+                break
+            await asyncio.sleep(0.01)
 
-    def _came(self, handler: "web.RequestHandler") -> None:
-        """Admit a connection; where there are too many, the oldest that holds no callback makes room."""
-        self._connections[handler] = False
-        if len(self._connections) > MOST_CONNECTIONS:
-            oldest = next((one for one, held in self._connections.items() if not held), None)
-            if oldest is not None and oldest.transport is not None:
-                self._connections.pop(oldest)
-                oldest.transport.abort()
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, bound: socket.socket, new_handler: _NewHandler) -> None:
+        """Accept connections; asyncio's own server counts none that is still at its TLS handshake."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(bound)
+            except OSError:  # reset while it waited, or no descriptor is left
+                self._make_room()
+                await asyncio.sleep(0.05)
+                continue
+            self._connections = {one: held for one, held in self._connections.items() if one.fileno() != -1}
+            if len(self._connections) >= MOST_CONNECTIONS:
+                self._make_room()
+            self._connections[connection] = False
+            self._run(self._greet(connection, new_handler))
+            await asyncio.sleep(0)  # sock_accept lets nobody else run as long as connections are waiting
+
+    def _make_room(self) -> None:
+        """Cut the oldest connection that holds no callback."""
+        for connection, held in self._connections.items():
+            if not held and connection.fileno() != -1:
+                # At the end of the order, in case that it takes its time.
+                self._connections[connection] = self._connections.pop(connection)
+                _cut(connection)
+                return
+
+    async def _greet(self, connection: socket.socket, new_handler: _NewHandler) -> None:
+        with contextlib.suppress(OSError):  # gone already, or no TLS handshake; ssl.SSLError is one
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: new_handler(connection),
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=5 if self._context else None,
+                ssl_shutdown_timeout=1 if self._context else None,
+            )
+
+    def _met_tls(self) -> None:
+        if not self._spoke_tls:  # a browser tries several times
+            self._spoke_tls = True
+            self._on_event("https", "")
 
     async def _handle(self, request: "web.BaseRequest") -> "web.StreamResponse":
         redirect_uri = self.listener.redirect_uri
         if not self._is_here(request.headers.getall("Host", [])):
             return _plain(421, "This host name is not served here.")
         path, _, query = request.raw_path.partition("?")
-        is_start, is_end = path == f"/start/{self._nonce}", path == f"/done/{self._nonce}"
+        is_start, is_end = _same(path, self._start_path), _same(path, self._end_path)
         is_callback = path == redirect_uri.path
         if not (is_start or is_end or is_callback):
             return _plain(404, "There is nothing here.")
         if request.method != "GET":
             return _plain(405, "Only GET is answered here.", {"Allow": "GET"})
         if is_start:
-            self._on_event("came", "")
+            if not self._settled.done():
+                self._on_event("came", "")
             return _plain(302, "", {"Location": self.request.url})
         language = pages.choose_language(request.headers.get("Accept-Language"))
         if is_end:
             if not self._page.done():
                 return _plain(404, "There is nothing here.")
-            self._told.set()
+            self._untold -= 1
+            if self._untold <= 0:
+                self._all_told.set()
             return _html(200, self._page.result(), language)
         try:
             response = read_response(query, self.request.state)
@@ -258,11 +301,10 @@ class LoopbackServer:
             self._on_event("ignored", _ignored(reason))
             return _html(400, pages.FailurePage("not_this_login"), language)
         self.settle(response)
-        self._held += 1
-        self._connections[request.protocol] = True
+        self._connections[cast("Any", request.protocol).connection] = True
         await asyncio.shield(self._page)
         # Away from the address that holds the code; the page there tells how it ended.
-        return _plain(303, "", {"Location": f"{redirect_uri.origin}/done/{self._nonce}"})
+        return _plain(303, "", {"Location": redirect_uri.origin + self._end_path})
 
     def _is_here(self, hosts: Sequence[str]) -> bool:
         """Whether `Host` is a loopback name with our port: a page of a rebound DNS name comes with its own."""
@@ -301,32 +343,42 @@ def _html(status: int, page: "SuccessPage | FailurePage", language: str) -> "web
     return answer
 
 
-def _handler_class(server: LoopbackServer) -> Callable[[], "web.RequestHandler"]:
+def _cut(connection: socket.socket) -> None:
+    """End a connection in any state; its transport reads the end, and closes the socket."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _same(path: str, expected: str) -> bool:
+    return secrets.compare_digest(path.encode(errors="replace"), expected.encode())
+
+
+def _handler_class(server: LoopbackServer, manager: "web.Server") -> _NewHandler:
     from aiohttp import web
 
     # aiohttp would log each malformed request, with a traceback, and logging prints what has no handler.
     quiet = logging.getLogger(f"{__name__}.http")
-    quiet.addHandler(logging.NullHandler())
     quiet.propagate = False
+    if not quiet.handlers:
+        quiet.addHandler(logging.NullHandler())
 
     class Handler(web.RequestHandler):
-        """aiohttp's connection handler, with our answer to what is no HTTP, and a limit on connections."""
+        """aiohttp's connection handler, with our answer to what is no HTTP, and a limit on what is taken in."""
 
-        fresh = True
+        received = 0
 
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            super().connection_made(transport)
-            server._came(self)
-
-        def connection_lost(self, exc: BaseException | None) -> None:
-            server._connections.pop(self, None)
-            super().connection_lost(exc)
+        def __init__(self, connection: socket.socket) -> None:
+            super().__init__(manager, loop=asyncio.get_running_loop(), **options)
+            self.connection = connection
 
         def data_received(self, data: bytes) -> None:
-            if self.fresh and data[:2] == b"\x16\x03" and server._context is None:
-                server._on_event("https", "")
-            self.fresh = False
-            super().data_received(data)
+            if not self.received and data[:2] == b"\x16\x03" and server._context is None:
+                server._met_tls()
+            self.received += len(data)
+            if self.received > MOST_BYTES and self.transport is not None:
+                self.transport.abort()
+            else:
+                super().data_received(data)
 
         def handle_error(
             self,
@@ -343,10 +395,8 @@ def _handler_class(server: LoopbackServer) -> Callable[[], "web.RequestHandler"]
         "logger": quiet,
         "max_line_size": LONGEST_LINE,
         "max_field_size": LONGEST_HEADER,
+        "auto_decompress": False,  # no body is read; it might be a bomb
         "keepalive_timeout": 5,
         "lingering_time": 1,
     }
-    loop = asyncio.get_running_loop()
-    assert server._manager is not None  # noqa: S101 - start() has just made it
-    manager = server._manager
-    return lambda: Handler(manager, loop=loop, **options)
+    return Handler

@@ -11,11 +11,9 @@ traceback printed with locals would otherwise show the request's body.
 
 import email.utils
 import logging
-import os
 import re
 import ssl
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,6 +22,7 @@ from pydantic import SecretStr
 
 from . import __version__
 from .errors import ConfigurationError, ServerUnreachable, TokenEndpointError
+from .network import issuer_seen, proxy_for, proxy_transport, ssl_context, without_frames
 from .token import Account, MalformedToken, TokenResponse, read_object
 
 if TYPE_CHECKING:
@@ -295,7 +294,7 @@ class Webex:
             for url in (self.api_base_url, self.token_url):
                 host = urlsplit(url).hostname or ""
                 if (proxy := proxy_for(url)) and f"all://{host}" not in mounts:
-                    mounts[f"all://{host}"] = _transport(proxy, context, limits)
+                    mounts[f"all://{host}"] = proxy_transport(proxy, context, limits)
             # trust_env is off: httpx would also take a password from ~/.netrc, fail on a NO_PROXY it cannot
             # parse, and send a request to this machine through the proxy. proxy_for() does the choosing.
             self._client = httpx.Client(
@@ -311,7 +310,7 @@ class Webex:
 
     def _intercepted(self, host: str, error: ssl.SSLCertVerificationError) -> ServerUnreachable:
         origin = next((url for url in (self.token_url, self.api_base_url) if urlsplit(url).hostname == host), "")
-        issuer = issuer_seen(origin) if origin else ""
+        issuer = _text(issuer_seen(origin)) if origin else ""
         seen = f" It was issued by {issuer}." if issuer else ""
         return ServerUnreachable(
             f"The certificate of {host} is not trusted: {error.verify_message}.{seen}",
@@ -453,64 +452,6 @@ def retry_after(text: str, now: float) -> float | None:
     return min(max(wait, 0.0), _LONGEST_RETRY_AFTER)
 
 
-def ssl_context(ca_bundle: str = "") -> ssl.SSLContext:
-    """Return a context that trusts the operating system's store, and `ca_bundle`, `SSL_CERT_FILE` and `_DIR` too.
-
-    Raises:
-        ConfigurationError: A file named there cannot be read or holds no certificate.
-    """
-    import truststore
-
-    context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    for name, path, keyword in (
-        ("WEBEX_CA_BUNDLE", ca_bundle, "cafile"),
-        ("SSL_CERT_FILE", os.environ.get("SSL_CERT_FILE", ""), "cafile"),
-        ("SSL_CERT_DIR", os.environ.get("SSL_CERT_DIR", ""), "capath"),
-    ):
-        if path:
-            try:
-                context.load_verify_locations(**{keyword: path})
-            except (OSError, ssl.SSLError) as error:
-                why = error.strerror if not isinstance(error, ssl.SSLError) else "it holds no PEM certificate"
-                raise ConfigurationError(
-                    f"{name} names {path}, which cannot be used: {why}.",
-                    setting=name,
-                    remedy=f"Correct or unset {name}; it must be a PEM file of certificates.",
-                ) from error
-    return context
-
-
-def proxy_for(url: str) -> str:
-    """Return the proxy for a URL, or "": by the usual variables, and the system's settings on macOS and Windows.
-
-    Never one for this machine's own addresses: `NO_PROXY=localhost` does not cover 127.0.0.1.
-    """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if host == "localhost" or host == "::1" or host.startswith("127."):
-        return ""
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
-    if not proxy or urllib.request.proxy_bypass(f"{host}:{parts.port}" if parts.port else host):
-        return ""
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def _transport(proxy: str, context: ssl.SSLContext, limits: "httpx.Limits") -> "httpx.HTTPTransport":
-    import httpx
-
-    try:
-        return httpx.HTTPTransport(proxy=proxy, verify=context, limits=limits, trust_env=False)
-    except (ImportError, ValueError, httpx.InvalidURL) as error:
-        scheme = urlsplit(proxy).scheme
-        install = " Run `pip install socksio` for a SOCKS proxy." if scheme.startswith("socks") else ""
-        raise ConfigurationError(
-            f"The proxy that the environment names (a {scheme} one) cannot be used.",
-            setting="HTTPS_PROXY",
-            remedy=f"Correct HTTPS_PROXY or ALL_PROXY.{install}",
-        ) from error
-
-
 def _unverified(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
@@ -519,42 +460,8 @@ def _unverified(error: BaseException | None) -> ssl.SSLCertVerificationError | N
     return None
 
 
-def without_frames(error: BaseException) -> BaseException:
-    """Return the error with neither its traceback nor those of what caused it."""
-    link: BaseException | None = error
-    while link is not None:
-        link.__traceback__ = None
-        link = link.__cause__ or link.__context__
-    return error
-
-
 def _reason(error: Exception) -> str:
     return _text(str(error)) or type(error).__name__
-
-
-def issuer_seen(origin: str) -> str:
-    """Return who issued the certificate that a server (or what sits between) shows, or "" if that fails.
-
-    Nothing but the request for it is sent over this connection, which is not verified.
-    """
-    import httpx
-    from cryptography import x509
-
-    # Looking at a certificate that is not trusted is the whole point here.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    proxy = proxy_for(origin) or None
-    try:
-        with (
-            httpx.Client(verify=context, proxy=proxy, trust_env=False, timeout=5) as client,
-            client.stream("HEAD", origin) as response,
-        ):
-            stream = response.extensions["network_stream"]
-            der = stream.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        return _text(x509.load_der_x509_certificate(der).issuer.rfc4514_string())
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, KeyError, AttributeError, ImportError):
-        return ""
 
 
 def _plain(value: str | SecretStr) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import ConfigurationError
@@ -26,6 +26,7 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
+        str_strip_whitespace=True,  # `docker run --env-file` keeps the CR of a CRLF file
     )
 
     client_id: str = ""
@@ -40,6 +41,14 @@ class Settings(BaseSettings):
     tls_key: str = ""
     ca_bundle: str = ""
     access_token: SecretStr = SecretStr("")
+
+    @field_validator("client_secret", "access_token", mode="before")
+    @classmethod
+    def _strip(cls, value: object) -> object:
+        return value.strip() if isinstance(value, str) else value
+
+    def __reduce__(self) -> Any:
+        raise TypeError("Settings are not pickled: they hold secrets; load() them where they are needed")
 
     @property
     def scope_list(self) -> list[str]:
@@ -68,7 +77,7 @@ def load(**overrides: Any) -> Settings:
         raise ConfigurationError(
             f"{name} is not usable: {first['msg']}.",
             setting=name,
-            remedy=f"Correct {name} in {_where(name)}.",
+            remedy=f"Correct {name} {_where(name, given)}.",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
@@ -77,10 +86,10 @@ def load(**overrides: Any) -> Settings:
             setting="WEBEX_CONFIG_FILE",
             remedy="Mend the file, or name another one in WEBEX_CONFIG_FILE.",
         ) from None
-    return _derived(settings)
+    return _derived(settings, given)
 
 
-def _derived(settings: Settings) -> Settings:
+def _derived(settings: Settings, given: Mapping[str, Any]) -> Settings:
     """Fill in the endpoints that follow from the base URL, and check them all."""
     base = settings.api_base_url.rstrip("/")
     urls = {
@@ -89,7 +98,7 @@ def _derived(settings: Settings) -> Settings:
         "token_url": settings.token_url or f"{base}/access_token",
     }
     for field, url in urls.items():
-        _check_url(PREFIX + field.upper(), url)
+        _check_url(PREFIX + field.upper(), url, given)
     paths = {
         field: os.path.abspath(os.path.expanduser(value))
         for field in ("ca_bundle", "tls_cert", "tls_key")
@@ -98,14 +107,16 @@ def _derived(settings: Settings) -> Settings:
     return settings.model_copy(update=urls | paths)
 
 
-def _check_url(name: str, url: str) -> None:
+def _check_url(name: str, url: str, given: Mapping[str, Any]) -> None:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
     if host is None or parts.scheme not in ("http", "https") or "@" in parts.netloc:
-        raise ConfigurationError(f"{name} is not a web address.", setting=name, remedy=f"Correct it in {_where(name)}.")
+        raise ConfigurationError(
+            f"{name} is not a web address.", setting=name, remedy=f"Correct it {_where(name, given)}."
+        )
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(
             f"{name} is http://, which would carry the client secret in the clear.",
@@ -189,6 +200,6 @@ def unknown_names() -> list[str]:
     return sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known)
 
 
-def _where(name: str) -> str:
-    origin = origins().get(name, "default")
-    return f"the {origin}" if origin == "environment" else origin
+def _where(name: str, given: Mapping[str, Any]) -> str:
+    origin = origins(given)[name]
+    return {"environment": "in the environment", "command line": "on the command line"}.get(origin, f"in {origin}")

@@ -172,6 +172,12 @@ class TokenSource:
         """
         return self._renewal().store.load()
 
+    def from_environment(self) -> str:
+        """Return where a `WEBEX_ACCESS_TOKEN` in force comes from, or "" where there is none."""
+        if not self._environment_token():
+            return ""
+        return "environment" if os.environ.get("WEBEX_ACCESS_TOKEN") else config_file()
+
     def _find(self, interactive: bool = False) -> str:
         now = self._clock()
         if token := self._environment_token():

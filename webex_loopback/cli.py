@@ -1,0 +1,470 @@
+"""The command line: each command parses, calls one use case, and prints.
+
+Standard output carries the answer alone; what is said to people besides goes to standard error.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from . import __version__
+from .errors import LoginRequired, TokenStoreError, WebexLoopbackError
+from .paths import profile_name, state_folder, token_file
+from .source import TokenSource
+
+if TYPE_CHECKING:
+    from .token import StoredToken
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line; return its exit code. The one place where errors become text."""
+    for stream in (sys.stdout, sys.stderr):
+        # A bar or a name that the terminal's encoding lacks must not end a login.
+        getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    debug = "--debug" in arguments[:end]
+    arguments = [a for a in arguments[:end] if a != "--debug"] + arguments[end:]
+    if debug:
+        logging.basicConfig(level=logging.DEBUG, format="%(relativeCreated)7d ms %(name)s: %(message)s")
+    else:
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        result = cli.main(arguments, prog_name="webex-loopback", standalone_mode=False)
+    except WebexLoopbackError as error:
+        if debug:
+            logging.getLogger(__name__).error("Traceback of the error below:", exc_info=error)
+        _say(str(error), "red")
+        _say("\n".join(f"  {line}" for line in error.remedy.splitlines()))
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("Cancelled. Nothing was changed.")
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # or the interpreter would complain at its end
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _say(text: str, colour: str | None = None) -> None:
+    click.secho(text, err=True, fg=None if os.environ.get("NO_COLOR") else colour)
+
+
+def _profiles(_context: object, _parameter: object, incomplete: str) -> list[str]:
+    return [name for name in profile_names() if name.startswith(incomplete)]
+
+
+def profile_names() -> list[str]:
+    """Return the names of the profiles that have a token file."""
+    try:
+        entries = os.listdir(os.path.join(state_folder(), "tokens"))
+    except OSError:
+        return []
+    return sorted(entry[:-5] for entry in entries if entry.endswith(".json") and not entry.startswith("."))
+
+
+def _profile_option(function: _F) -> _F:
+    return click.option(
+        "--profile",
+        "-p",
+        metavar="NAME",
+        help="Which login; default: $WEBEX_PROFILE, else 'default'.",
+        shell_complete=_profiles,
+    )(function)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "--version", "-V", message="webex-loopback %(version)s")
+@click.option("--debug", is_flag=True, help="Log each step to stderr, and tracebacks of errors; no secret is in it.")
+def cli(debug: bool) -> None:
+    """OAuth tokens for a Webex Integration: log in once, in the browser; then every program has a fresh one.
+
+    \b
+    Once:    webex-loopback init      write config.env: client id, secret, scopes, redirect URI
+             webex-loopback login     approve in the browser
+    Always:  from webex_loopback import get_token
+             curl -H "$(webex-loopback token --header)" https://webexapis.com/v1/people/me
+    To try it without an account:     webex-loopback demo
+
+    \b
+    Exit codes: 0 done, 1 other, 2 a setting or option, 3 a login is required, 4 the login failed,
+    5 Webex's answer or the network, 6 the token file, 130 Ctrl-C.
+    """
+
+
+@cli.command()
+@_profile_option
+@click.option("--scopes", metavar="SCOPES", help="In place of WEBEX_SCOPES; separated by spaces or commas.")
+@click.option("--redirect-uri", metavar="URI", help="In place of WEBEX_REDIRECT_URI; exactly as registered.")
+@click.option("--timeout", metavar="SECONDS", type=float, help="In place of WEBEX_LOGIN_TIMEOUT.")
+@click.option("--no-browser", is_flag=True, help="Print the address, open nothing.")
+@click.option("--browser", metavar="CMD", default="", help="Open the address with this command; %s stands for it.")
+@click.option("--device", is_flag=True, help="Approve on another device, with a code; for machines without a browser.")
+@click.option("--login-hint", metavar="EMAIL", default="", help="Fill this address into Webex's form.")
+@click.option(
+    "--prompt",
+    type=click.Choice(["select_account", "none"]),
+    default="",
+    help="Ask which account; or never ask, and fail where nobody is signed in.",
+)
+@click.option("--force", is_flag=True, help="Log in though the profile is; set an unreadable token file aside.")
+def login(
+    profile: str | None,
+    scopes: str | None,
+    redirect_uri: str | None,
+    timeout: float | None,
+    no_browser: bool,
+    browser: str,
+    device: bool,
+    login_hint: str,
+    prompt: str,
+    force: bool,
+) -> None:
+    """Log in at Webex and save the tokens.
+
+    Opens the browser at Webex, catches the redirect on this machine, exchanges the code, and saves the tokens
+    for this profile. Where the profile is logged in already, nothing is opened; --force logs in anew.
+    """
+    signal.signal(signal.SIGTERM, _terminated)
+    from .login import log_in
+
+    result = log_in(
+        profile,
+        scopes=scopes,
+        redirect_uri=redirect_uri,
+        timeout_seconds=timeout,
+        open_browser=not no_browser,
+        browser=browser,
+        device=device,
+        force=force,
+        login_hint=login_hint,
+        prompt=prompt,
+    )
+    _logged_in(profile, result.token, result.how)
+
+
+def _terminated(_signal: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)  # by way of every finally: the terminal's mode, the port, the lock
+
+
+def _logged_in(profile: str | None, token: "StoredToken", how: str) -> None:
+    from .report import span
+
+    who = token.account.name or token.account.email or "an account that the token may not name"
+    email = f" <{token.account.email}>" if token.account.email and token.account.name else ""
+    start = {"already": "Already logged in as", "other": "The other login is done: logged in as"}
+    _say(f"{start.get(how, 'Logged in as')} {who}{email}.", "green")
+    now = time.time()
+    parts = [
+        f"{name} {'of unknown end' if end is None else f'for {span(end - now)}'}"
+        for name, end in (("access token", token.expires_at), ("refresh token", token.refresh_token_expires_at))
+    ]
+    _say(f"  {', '.join(parts)}; profile {profile_name(profile)}.")
+    if token.missing:
+        _say(f"  Asked for, but not granted: {' '.join(token.missing)}", "yellow")
+    if how == "already":
+        _say("  `webex-loopback login --force` logs in anew.")
+
+
+@cli.command()
+@_profile_option
+@click.option("--json", "form", flag_value="json", help="An object: access_token, token_type, expires_at.")
+@click.option("--header", "form", flag_value="header", help="A header line, for curl -H.")
+@click.option("--env", "form", flag_value="env", help="WEBEX_ACCESS_TOKEN=..., for a .env file or `export`.")
+def token(profile: str | None, form: str | None) -> None:
+    """Print an access token that works, and nothing else.
+
+    It is refreshed first where it is due. Works from any folder; needs no settings.
+    """
+    source = TokenSource(profile)
+    access_token = source.get_token()
+    if form == "header":
+        click.echo(f"Authorization: Bearer {access_token}")
+    elif form == "env":
+        click.echo(f"WEBEX_ACCESS_TOKEN={access_token}")
+    elif form == "json":
+        stored = None if source.from_environment() else source.stored()
+        end = stored.expires_at if stored else None
+        click.echo(json.dumps({"access_token": access_token, "token_type": "Bearer", "expires_at": end}))
+    else:
+        click.echo(access_token)
+
+
+@cli.command()
+@_profile_option
+@click.option("--all", "every", is_flag=True, help="All profiles, a line each.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--check", metavar="TIME", help="Exit with 3 if the refresh token has less than this left: 7d, 12h.")
+def status(profile: str | None, every: bool, as_json: bool, check: str | None) -> int:
+    """Show whose token it is, for how long, for which scopes, and where it is kept.
+
+    Asks nobody: it is read from the token file. `whoami` asks Webex, `doctor` looks at everything else.
+    """
+    from .report import duration, facts
+
+    least = 0.0
+    if check is not None:
+        try:
+            least = duration(check)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--check") from None
+    if every:
+        return _status_of_all(as_json)
+    now = time.time()
+    source = TokenSource(profile)
+    if origin := source.from_environment():
+        known: dict[str, Any] = {"profile": None, "source": "WEBEX_ACCESS_TOKEN", "origin": origin}
+        text = f"WEBEX_ACCESS_TOKEN is set ({origin}): it is used as it is, and not refreshed."
+        click.echo(json.dumps(known, indent=2) if as_json else text)
+        return 0
+    stored = source.stored()
+    name, path = profile_name(profile), token_file(profile)
+    if stored is None:
+        raise LoginRequired(
+            f"Profile {name} is not logged in: there is no {path}.",
+            remedy=f"Run `webex-loopback login{'' if name == 'default' else f' --profile {name}'}`.",
+        )
+    if as_json:
+        click.echo(json.dumps(facts(name, stored, path, now), indent=2, ensure_ascii=False))
+    else:
+        _print_table(name, stored, path, now)
+    end = stored.refresh_token_expires_at if stored.refresh_token else stored.expires_at
+    if check is not None and end is not None and end - now < least:
+        _say(f"Less than {check} left: run `webex-loopback login --force`.", "red")
+        return LoginRequired.exit_code
+    return 0
+
+
+def _status_of_all(as_json: bool) -> int:
+    from .report import facts, span
+
+    now = time.time()
+    found: list[dict[str, Any]] = []
+    for name in profile_names():
+        path = token_file(name)
+        try:
+            stored = TokenSource(name).stored()
+        except TokenStoreError as error:
+            found.append({"profile": name, "path": path, "error": str(error)})
+            continue
+        if stored is not None:
+            found.append(facts(name, stored, path, now))
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return 0
+    current = profile_name()
+    for entry in found:
+        mark = "*" if entry["profile"] == current else " "
+        if "error" in entry:
+            click.echo(f"{mark} {entry['profile']:<16} {entry['error']}")
+            continue
+        end = entry["refresh_token"] or entry["access_token"]
+        left = "ended" if end["expired"] else "?" if end["expires_at"] is None else f"{span(end['seconds_left'])} left"
+        who = entry["account"]["email"] or entry["account"]["name"] or "unknown account"
+        click.echo(f"{mark} {entry['profile']:<16} {who:<32} {left:<14} {entry['client_id'][:9]}")
+    if not found:
+        _say("No profile is logged in: run `webex-loopback login`.")
+    return 0
+
+
+def _print_table(name: str, stored: "StoredToken", path: str, now: float) -> None:
+    from rich.console import Console
+
+    from .report import table
+
+    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table(name, stored, path, now))
+
+
+@cli.command()
+@_profile_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def whoami(profile: str | None, as_json: bool) -> None:
+    """Ask Webex whose token it is (GET /people/me)."""
+    from .session import who_is
+
+    account = who_is(TokenSource(profile))
+    if as_json:
+        click.echo(account.model_dump_json(indent=2))
+    else:
+        click.echo(f"{account.name} <{account.email}>")
+
+
+@cli.command()
+@_profile_option
+@click.option("--if-needed", is_flag=True, help="Only where it is due; for timers that keep the tokens alive.")
+def refresh(profile: str | None, if_needed: bool) -> None:
+    """Refresh the access token now.
+
+    Programs do not need it: get_token() refreshes when it is due. A timer that runs `refresh --if-needed` once a
+    day keeps a profile alive that nothing else uses.
+    """
+    from .report import span
+
+    source = TokenSource(profile)
+    before = source.stored() if if_needed and not source.from_environment() else None
+    if if_needed:
+        source.get_token()
+    else:
+        source.refresh()
+    stored = None if source.from_environment() else source.stored()
+    if stored is None or stored == before:
+        _say("Not due.")
+        return
+    end = stored.expires_at
+    _say(f"Refreshed; it works for {span(end - time.time())}." if end is not None else "Refreshed.", "green")
+
+
+@cli.command()
+@_profile_option
+@click.option("--revoke", is_flag=True, help="Also ask Webex to revoke the tokens; says what it could not.")
+def logout(profile: str | None, revoke: bool) -> None:
+    """Remove the profile's tokens from this machine."""
+    from .login import log_out
+    from .session import REVOKE_PAGE, revoke_grant
+
+    name = profile_name(profile)
+    told = ""
+    if revoke:
+        stored = TokenSource(name).stored()
+        told = revoke_grant(stored) if stored is not None else ""
+    held, aside = log_out(profile)
+    if aside:
+        _say(f"The token file was corrupt; it is kept as {aside}.", "yellow")
+    elif held is None:
+        _say(f"Profile {name} was not logged in.")
+        return
+    else:
+        _say(f"The tokens of profile {name} are removed from this machine.", "green")
+    if told:
+        _say(told)
+    elif not revoke:
+        _say(f"  At Webex they stay valid until they end. To revoke them now: {REVOKE_PAGE}")
+
+
+@cli.command(
+    "exec",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    options_metavar="[--profile NAME]",
+)
+@_profile_option
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARGS]...")
+def execute(profile: str | None, command: tuple[str, ...]) -> int:
+    """Run CMD with WEBEX_ACCESS_TOKEN set; signals and its exit code pass through.
+
+    \b
+    webex-loopback exec -- python my_bot.py
+    """
+    environ = os.environ | {"WEBEX_ACCESS_TOKEN": TokenSource(profile).get_token()}
+    try:
+        if sys.platform == "win32":  # pragma: no cover - there exec would end the parent at once
+            import subprocess
+
+            return subprocess.run(command, env=environ, check=False).returncode
+        os.execvpe(command[0], command, environ)  # noqa: S606 - it is what was asked for, and there is no shell in it
+    except OSError as error:
+        _say(f"{command[0]}: {error.strerror}")
+        return 127 if isinstance(error, FileNotFoundError) else 126
+
+
+@cli.group("profile")
+def profile_group() -> None:
+    """Copy, remove, list the logins kept on this machine."""
+
+
+@profile_group.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def profile_list(as_json: bool) -> int:
+    """List the profiles; as `status --all`."""
+    return _status_of_all(as_json)
+
+
+@profile_group.command("copy")
+@click.argument("source", shell_complete=_profiles)
+@click.argument("target")
+@click.option("--force", is_flag=True, help="Replace TARGET where it exists.")
+def profile_copy(source: str, target: str, force: bool) -> None:
+    """Copy the login SOURCE to TARGET.
+
+    Both then hold the same tokens. Where Webex replaces the refresh token at a refresh, only the one that
+    refreshed first goes on working: log in to TARGET to make it independent.
+    """
+    from .store import FileTokenStore
+
+    held = TokenSource(profile_name(source)).stored()
+    if held is None:
+        raise LoginRequired(f"Profile {source} is not logged in.", remedy="See `webex-loopback profile list`.")
+    store = FileTokenStore(token_file(target))
+    with store.lock():
+        if store.load() is not None and not force:
+            raise click.UsageError(f"Profile {target} exists; --force replaces it.")
+        store.save(held)
+    _say(f"Copied {source} to {target}.", "green")
+
+
+@profile_group.command("remove")
+@click.argument("names", nargs=-1, required=True, shell_complete=_profiles)
+def profile_remove(names: Iterable[str]) -> None:
+    """Remove the tokens of these profiles from this machine; as `logout`."""
+    from .login import log_out
+
+    for name in names:
+        held, aside = log_out(profile_name(name))
+        _say(f"Removed {name}." if held else f"Kept the corrupt file as {aside}." if aside else f"There is no {name}.")
+
+
+@cli.command(
+    "sandbox", context_settings={"ignore_unknown_options": True, "help_option_names": []}, options_metavar="[OPTIONS]"
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="")
+def sandbox(arguments: tuple[str, ...]) -> int:
+    """Run a small Webex on this machine, to try and test without an account.
+
+    It prints the settings to use, and stops at Ctrl-C. `webex-loopback sandbox --help` lists its switches.
+    """
+    from .sandbox.__main__ import main
+
+    try:
+        return main(list(arguments))
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 2
+
+
+@cli.command()
+@click.option("--no-browser", is_flag=True, help="Play the person's part over HTTP, whatever there is.")
+def demo(no_browser: bool) -> None:
+    """See the whole of it without an account: a login, a call, a refresh, against a sandbox.
+
+    Your own tokens and settings are left alone.
+    """
+    from .demo import show
+
+    show(no_browser=no_browser)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script for a shell.
+
+    \b
+    bash:  webex-loopback completion bash >> ~/.bashrc
+    zsh:   webex-loopback completion zsh >> ~/.zshrc
+    fish:  webex-loopback completion fish > ~/.config/fish/completions/webex-loopback.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    maker = get_completion_class(shell)
+    assert maker is not None  # noqa: S101 - click.Choice has seen to it
+    click.echo(maker(cli, {}, "webex-loopback", "_WEBEX_LOOPBACK_COMPLETE").source())
