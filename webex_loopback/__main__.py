@@ -1,28 +1,32 @@
 """The command line's entry. `token` is answered here, before any option parser is imported."""
 
+import os
 import sys
 
 
 def main() -> int:
     """Run the command line; return the exit code."""
-    arguments = sys.argv[1:]
+    try:
+        code = _run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `... | head` has had enough. The interpreter flushes once more at its end, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     profile = _plain_token(arguments)
     if profile is not None:
         from .errors import WebexLoopbackError
         from .source import get_token
 
         try:
-            token = get_token(profile or None)
+            sys.stdout.write(f"{get_token(profile or None)}\n")
+            return 0
         except WebexLoopbackError:
             pass  # the command line below comes to the same error, and reports it
-        else:
-            try:
-                sys.stdout.write(f"{token}\n")
-                sys.stdout.flush()
-            except BrokenPipeError:
-                sys.stderr.close()  # or the interpreter would complain at its end
-                return 1
-            return 0
     from .cli import run
 
     return run(arguments)

@@ -52,9 +52,6 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         _say("Cancelled. Nothing was changed.")
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()  # or the interpreter would complain at its end
-        return 1
     return result if isinstance(result, int) else 0
 
 
@@ -116,7 +113,6 @@ def cli(debug: bool) -> None:
 @click.option(
     "--prompt",
     type=click.Choice(["select_account", "none"]),
-    default="",
     help="Ask which account; or never ask, and fail where nobody is signed in.",
 )
 @click.option("--force", is_flag=True, help="Log in though the profile is; set an unreadable token file aside.")
@@ -129,7 +125,7 @@ def login(
     browser: str,
     device: bool,
     login_hint: str,
-    prompt: str,
+    prompt: str | None,
     force: bool,
 ) -> None:
     """Log in at Webex and save the tokens.
@@ -150,7 +146,7 @@ def login(
         device=device,
         force=force,
         login_hint=login_hint,
-        prompt=prompt,
+        prompt=prompt or "",
     )
     _logged_in(profile, result.token, result.how)
 

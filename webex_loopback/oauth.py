@@ -14,7 +14,7 @@ import logging
 import re
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -42,6 +42,10 @@ _LONGEST_RETRY_AFTER = 3_600.0
 
 class Rejected(TokenEndpointError):
     """The refresh token (or the code) itself was refused: a new login is needed."""
+
+
+class NotSent(ServerUnreachable):
+    """The request certainly did not reach the server; any other `ServerUnreachable` leaves that in doubt."""
 
 
 class Webex:
@@ -93,6 +97,14 @@ class Webex:
             self._used_at = time.time()
         except (httpx.HTTPError, httpx.InvalidURL, ConfigurationError, OSError) as error:
             log.debug("Connecting ahead failed: %s", type(error).__name__)
+
+    def reach(self) -> int:
+        """Ask the token endpoint for nothing (HEAD), once, and return the status; `clock_skew` is known then.
+
+        Raises:
+            ConfigurationError, ServerUnreachable
+        """
+        return self._send("HEAD", self.token_url, pauses=()).status_code
 
     def exchange_code(
         self, *, client_id: str, client_secret: SecretStr, code: SecretStr, code_verifier: SecretStr, redirect_uri: str
@@ -183,12 +195,7 @@ class Webex:
             TokenEndpointError: For instance 403, where the token has no `spark:people_read`.
             ServerUnreachable
         """
-        import httpx
-
-        bearer = {"Authorization": f"Bearer {access_token.get_secret_value()}"}
-        request = httpx.Request("GET", f"{self.api_base_url}/people/me", headers=bearer)
-        del bearer
-        answer = self._send(request)
+        answer = self._send("GET", f"{self.api_base_url}/people/me", bearer=access_token)
         if answer.status_code != 200:
             raise answer.error()
         try:
@@ -216,29 +223,31 @@ class Webex:
     def _post(
         self, url: str, form: Mapping[str, str | SecretStr], auth: tuple[str, SecretStr] | None = None
     ) -> "_Answer":
+        return self._send("POST", url, form=form, auth=auth)
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        *,
+        form: Mapping[str, str | SecretStr] | None = None,
+        auth: tuple[str, SecretStr] | None = None,
+        bearer: SecretStr | None = None,
+        pauses: Iterable[float] = _PAUSES,
+    ) -> "_Answer":
         import httpx
 
-        request = httpx.Request(
-            "POST",
-            url,
-            data={name: _plain(value) for name, value in form.items()},
-            headers={"Accept": "application/json"} | ({"Authorization": _basic(*auth)} if auth else {}),
-        )
-        return self._send(request)
-
-    def _send(self, request: "httpx.Request") -> "_Answer":
-        import httpx
-
-        host = request.url.host
-        pauses = iter(_PAUSES)
+        host = urlsplit(url).hostname or url
+        left = iter(pauses)
         while True:
             try:
-                answer = self._answer(self._http(), request)
+                # UnicodeError is what the socket module makes of a host name such as `a..b`.
+                answer = self._answer(self._http(), _request(method, url, form, auth, bearer))
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-                if (pause := next(pauses, None)) is None or _unverified(error):
+                if (pause := next(left, None)) is None or _unverified(error):
                     raise self._unreachable(host, error) from without_frames(error)
                 self._sleep(pause)
-            except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as error:
+            except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, UnicodeError) as error:
                 raise self._unreachable(host, error) from without_frames(error)
             else:
                 self._used_at = time.time()
@@ -251,12 +260,14 @@ class Webex:
         if (unverified := _unverified(error)) is not None:
             return self._intercepted(host, unverified)
         if isinstance(error, httpx.ProxyError):
-            return ServerUnreachable(
+            return NotSent(
                 f"The proxy refused the way to {host}: {_reason(error)}.",
                 remedy="See to HTTPS_PROXY and NO_PROXY, and whether the proxy asks for a password.",
             )
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
-            return ServerUnreachable(f"{host} cannot be reached: {_reason(error)}.")
+            return NotSent(f"{host} cannot be reached{self._by_proxy(host)}: {_reason(error)}.")
+        if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL | UnicodeError):
+            return NotSent(f"{host!r} is no address of a server: {_reason(error)}.")
         if isinstance(error, httpx.TimeoutException | TimeoutError):
             return ServerUnreachable(f"{host} did not answer in time.")
         return ServerUnreachable(f"{host} gave no usable answer: {_reason(error)}.")
@@ -303,16 +314,22 @@ class Webex:
                 limits=limits,
                 mounts=mounts,
                 timeout=httpx.Timeout(**LIMITS),
-                headers={"User-Agent": f"webex-loopback/{__version__}"},
             )
             self._used_at = time.time()
         return self._client
 
+    def _by_proxy(self, host: str) -> str:
+        proxy = urlsplit(proxy_for(self._origin(host))) if self._own else None
+        return f" by the proxy {proxy.hostname}" if proxy and proxy.hostname else ""
+
+    def _origin(self, host: str) -> str:
+        return next((url for url in (self.token_url, self.api_base_url) if urlsplit(url).hostname == host), "")
+
     def _intercepted(self, host: str, error: ssl.SSLCertVerificationError) -> ServerUnreachable:
-        origin = next((url for url in (self.token_url, self.api_base_url) if urlsplit(url).hostname == host), "")
+        origin = self._origin(host)
         issuer = _text(issuer_seen(origin)) if origin else ""
         seen = f" It was issued by {issuer}." if issuer else ""
-        return ServerUnreachable(
+        return NotSent(
             f"The certificate of {host} is not trusted: {error.verify_message}.{seen}",
             remedy="If your organisation inspects TLS, save its root certificate as a PEM file and name that in "
             "WEBEX_CA_BUNDLE. Otherwise somebody may be listening: do not log in from this network.",
@@ -346,7 +363,7 @@ class _Answer:
     def error(self) -> TokenEndpointError:
         """Return the error that this answer is (facts of both of Webex's bodies, and of none)."""
         code, words, tracking_id = error_words(self.body)
-        tracking_id = tracking_id or _text(self.headers.get("trackingId"))
+        tracking_id = tracking_id or _tracking_id(self.headers.get("trackingId"))
         known = f"{code} {words}".lower()
         kind, message, remedy = TokenEndpointError, f"{self.host} answered {self.status_code}", ""
         if self.status_code == 429:
@@ -382,16 +399,26 @@ class _Answer:
 
 
 def _client_trouble(code: str, known: str) -> bool:
-    if code in ("invalid_client", "unauthorized_client"):
-        return True
-    return bool(re.search(r"client[ _]?(id|secret|credentials?)\b", known)) and "refresh token" not in known
+    # Webex has been seen to call a dead refresh token `invalid_client`, with the description that is its own.
+    if "refresh token" in known:
+        return False
+    return code in ("invalid_client", "unauthorized_client") or bool(
+        re.search(r"client[ _]?(id|secret|credentials?)\b", known)
+    )
 
 
 def is_passing(error: Exception) -> bool:
     """Whether a refresh that failed so may succeed later with the same refresh token."""
     if isinstance(error, TokenEndpointError):
-        return error.status_code == 429 or error.status_code >= 500
+        # A 4xx without a word is not Webex's judgement of the request but some gateway's or proxy's.
+        worded = bool(error.error or error.error_description)
+        return error.status_code == 429 or error.status_code >= 500 or not worded
     return isinstance(error, ServerUnreachable)
+
+
+def is_in_doubt(error: Exception) -> bool:
+    """Whether a request that failed so may have been carried out, the answer being lost."""
+    return isinstance(error, ServerUnreachable) and not isinstance(error, NotSent)
 
 
 def error_words(body: bytes) -> tuple[str, str, str]:
@@ -400,7 +427,7 @@ def error_words(body: bytes) -> tuple[str, str, str]:
         values = read_object(body)
     except MalformedToken:
         return "", "", ""
-    tracking_id = _text(values.get("trackingId")) or _text(values.get("trackingID"))
+    tracking_id = _tracking_id(values.get("trackingId")) or _tracking_id(values.get("trackingID"))
     words = _text(values.get("error_description"))
     if not words:
         items = values.get("errors")
@@ -419,6 +446,16 @@ def _text(value: object) -> str:
     clean = _words(value)
     # A server that quotes what it was sent would have us print it. Webex's tokens and JWTs are longer than this.
     return re.sub(r"[A-Za-z0-9+/=_.~-]{40,}", "[...]", clean)
+
+
+def _tracking_id(value: object) -> str:
+    """Take a tracking id from outside; it is long enough to look like a token, were it not for its UUID."""
+    clean = _words(value)
+    return (
+        clean
+        if re.fullmatch(r"\w{0,20}_?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}.{0,20}", clean)
+        else _text(clean)
+    )
 
 
 def _token_response(answer: _Answer) -> TokenResponse:
@@ -462,6 +499,24 @@ def _unverified(error: BaseException | None) -> ssl.SSLCertVerificationError | N
 
 def _reason(error: Exception) -> str:
     return _text(str(error)) or type(error).__name__
+
+
+def _request(
+    method: str,
+    url: str,
+    form: Mapping[str, str | SecretStr] | None,
+    auth: tuple[str, SecretStr] | None,
+    bearer: SecretStr | None,
+) -> "httpx.Request":
+    import httpx
+
+    headers = {"Accept": "application/json", "User-Agent": f"webex-loopback/{__version__}"}
+    if auth is not None:
+        headers["Authorization"] = _basic(*auth)
+    elif bearer is not None:
+        headers["Authorization"] = f"Bearer {bearer.get_secret_value()}"
+    data = None if form is None else {name: _plain(value) for name, value in form.items()}
+    return httpx.Request(method, url, data=data, headers=headers)
 
 
 def _plain(value: str | SecretStr) -> str:

@@ -200,6 +200,17 @@ def unknown_names() -> list[str]:
     return sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known)
 
 
+def broken_lines() -> list[int]:
+    """Return the numbers of the settings file's lines that are no `NAME=value`; they are passed over."""
+    from dotenv.parser import parse_stream
+
+    path = config_file()
+    if not path:
+        return []
+    with open(path, encoding="utf-8-sig") as file:
+        return [binding.original.line for binding in parse_stream(file) if binding.error]
+
+
 def _where(name: str, given: Mapping[str, Any]) -> str:
     origin = origins(given)[name]
     return {"environment": "in the environment", "command line": "on the command line"}.get(origin, f"in {origin}")

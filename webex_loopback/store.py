@@ -139,7 +139,7 @@ class FileTokenStore:
             target = os.path.realpath(self.path)
             folder = os.path.dirname(target)
             make_private_folder(folder)
-            _replace(folder, target, token.to_json())
+            replace_file(target, token.to_json())
         except OSError as error:
             raise TokenStoreError(
                 f"The tokens could not be written to {self.path}: {error.strerror or error}.",
@@ -333,8 +333,13 @@ def make_private_folder(folder: str) -> None:
         os.chmod(folder, 0o700)  # a umask of 0777 would have left nothing
 
 
-def _replace(folder: str, target: str, data: bytes) -> None:
-    name = os.path.basename(target)
+def replace_file(target: str, data: bytes) -> None:
+    """Write a file, 0600 from birth, whole or not at all: temporary file, fsync, `os.replace`.
+
+    Raises:
+        OSError: The file is as it was.
+    """
+    folder, name = os.path.split(target)
     _sweep(folder, name)
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
