@@ -38,39 +38,6 @@ login-sandbox: .venv/runtime ## log in at the running sandbox, in a state folder
 	@$(BIN)/webex-loopback login
 	@$(BIN)/webex-loopback status
 
-login token status doctor test test-all cov fuzz mutants bench pictures \
-	lint format types check build clean
-
-help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-
-.venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "webex-loopback needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-
-.venv/runtime: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable .
-	@touch $@
-
-.venv/development: .venv/runtime
-	$(BIN)/python -m pip install --quiet --editable . --group dev
-	@touch $@
-
-install: .venv/development ## make .venv: the command, and the tools to develop it
-
-demo: .venv/runtime ## see a whole login without an account: sandbox, browser, tokens, a call, a refresh
-	@$(BIN)/webex-loopback demo
-
-sandbox: .venv/runtime ## run a small Webex on this machine (Ctrl-C ends it)
-	@$(BIN)/webex-loopback sandbox
-
-login-sandbox: .venv/runtime ## log in at the running sandbox, in a state folder of its own
-	@WEBEX_LOOPBACK_HOME=$(SANDBOX_HOME) WEBEX_CONFIG_FILE= \
-		$$($(BIN)/webex-loopback sandbox --print-settings) $(BIN)/webex-loopback login --profile sandbox
-	@WEBEX_LOOPBACK_HOME=$(SANDBOX_HOME) $(BIN)/webex-loopback status --profile sandbox
-
 login token status doctor: .venv/runtime ## the command of that name, with your config.env
 	@$(BIN)/webex-loopback $@
 

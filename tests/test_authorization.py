@@ -1,6 +1,7 @@
 """The authorization request as it goes out, and what counts as its answer."""
 
 import re
+from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
@@ -21,7 +22,9 @@ STATE = "s7jSVUQhd9ZZrSaXDzq0TDpuZn2lZNwIMcH1nLsk0xM"
 CALLBACK = "http://127.0.0.1:8765/callback"
 
 
-def make_request(*scopes: str, authorize_url: str = "https://webexapis.com/v1/authorize", **others: str):  # type: ignore[no-untyped-def]
+def make_request(
+    *scopes: str, authorize_url: str = "https://webexapis.com/v1/authorize", **others: Any
+) -> AuthorizationRequest:
     return AuthorizationRequest(authorize_url, "C123", CALLBACK, scopes or ("spark:people_read", "spark:kms"), **others)
 
 

@@ -238,7 +238,9 @@ def test_exec_hands_the_token_on_and_the_exit_code_back(logged_in: StoredToken) 
 
 
 def test_exec_passes_signals_on(logged_in: StoredToken) -> None:
-    code = "import signal, sys, time\nsignal.signal(15, lambda *_: sys.exit(42))\nprint('on', flush=True)\ntime.sleep(20)"
+    code = (
+        "import signal, sys, time\nsignal.signal(15, lambda *_: sys.exit(42))\nprint('on', flush=True)\ntime.sleep(20)"
+    )
     child = subprocess.Popen(
         [sys.executable, "-m", "webex_loopback", "exec", "--profile", "default", "--", sys.executable, "-c", code],
         stdout=subprocess.PIPE,
@@ -313,7 +315,7 @@ def test_the_sandbox_as_a_command(free_port: Callable[[], int]) -> None:
     lines = [child.stdout.readline() for _ in range(4)]
     assert any(line.startswith("WEBEX_API_BASE_URL=http://127.0.0.1:") for line in lines)
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=10)
+    _, err = child.communicate(timeout=10)
     assert child.returncode == 0
     assert "Traceback" not in err
     assert command("sandbox", "--help").stdout.startswith("usage: webex-loopback sandbox")
@@ -331,3 +333,82 @@ def test_no_answer_of_webex_and_no_settings_are_needed_for_a_good_token(
     assert run(["token"]) == 0
     assert run(["status"]) == 0
     assert time.monotonic() - began < 20
+
+
+def test_import_takes_over_what_postman_shows(
+    sandbox: Sandbox, store: FileTokenStore, logged_in: StoredToken, tmp_path: Path, capsys: Capture
+) -> None:
+    assert logged_in.refresh_token is not None
+    shown = tmp_path / "postman.json"
+    shown.write_text(
+        json.dumps(
+            {
+                "access_token": secret(logged_in),
+                "expires_in": 1000,
+                "refresh_token": logged_in.refresh_token.get_secret_value(),
+                "token_type": "Bearer",
+            }
+        )
+    )
+    assert run(["import", str(shown)]) == 2
+    assert "is logged in" in capsys.readouterr().err
+    assert run(["import", str(shown), "--profile", "from-postman"]) == 0
+    assert "Took over the tokens of Alex Morgan" in capsys.readouterr().err
+    assert run(["refresh", "--profile", "from-postman"]) == 0
+    assert sandbox.count("refresh_token") == 1
+    shown.write_text("{}")
+    assert run(["import", str(shown), "--force"]) == 2
+    assert "access_token" in capsys.readouterr().err
+
+
+def test_export_and_import_are_inverse(logged_in: StoredToken, tmp_path: Path, capsys: Capture) -> None:
+    for form in ("json", "wxc-sdk", "postman"):
+        path = tmp_path / form
+        assert run(["export", "--format", form, "--output", str(path)]) == 0
+        assert "It holds secrets" in capsys.readouterr().err
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert run(["import", str(path), "--profile", form]) == 0
+        assert run(["token", "--profile", form]) == 0
+        assert capsys.readouterr().out.strip() == secret(logged_in)
+    assert run(["export", "--format", "env"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"WEBEX_ACCESS_TOKEN={secret(logged_in)}\n"
+    assert "secrets" in captured.err
+    assert run(["export", "--profile", "nobody"]) == 3
+
+
+def test_init_by_options_alone_then_login(
+    sandbox: Sandbox, redirect_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    browser = tmp_path / "browser.py"
+    browser.write_text("import sys; from webex_loopback.sandbox import Person; Person().visit(sys.argv[1])")
+    options = ["--client-id", sandbox.client_id, "--scopes", "spark:people_read", "--redirect-uri", redirect_uri]
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith("WEBEX_") or name.endswith("HOME")
+    }
+    environ["BROWSER"] = f"{sys.executable} {browser} %s"
+    missing = command("init", *options, env=environ, stdin=subprocess.DEVNULL)
+    assert missing.returncode == 2
+    assert "secret" in missing.stderr
+    done = command(
+        "init", *options, "--api-base-url", sandbox.base_url, "--client-secret-stdin", "--login",
+        env=environ, input=f"{sandbox.client_secret}\n",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Logged in as Alex Morgan" in done.stderr
+    config = tmp_path / "state" / "config.env"
+    assert config.stat().st_mode & 0o777 == 0o600
+    assert sandbox.client_secret not in done.stderr + done.stdout
+    assert command("token", env=environ).returncode == 0
+
+
+def test_doctor_reads_the_whole_machine(logged_in: StoredToken, capsys: Capture) -> None:
+    assert run(["doctor"]) == 0
+    out = capsys.readouterr().out
+    for looked_at in ("settings file", "redirect URI", "browser", "proxy", "state folder", "locking"):
+        assert looked_at in out
+    assert run(["doctor", "--json", "--offline"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["exit_code"] == 0
+    assert len(found["checks"]) > 10
+    assert secret(logged_in) not in out + json.dumps(found)

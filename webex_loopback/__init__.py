@@ -35,6 +35,11 @@ _HOMES = {
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
+    from .auth import RequestsAuth as RequestsAuth
+    from .auth import WebexAuth as WebexAuth
+    from .auth import aiohttp_middleware as aiohttp_middleware
+    from .bridges import webexpythonsdk_api as webexpythonsdk_api
+    from .bridges import wxc_sdk_tokens as wxc_sdk_tokens
     from .errors import AuthorizationDenied as AuthorizationDenied
     from .errors import ConfigurationError as ConfigurationError
     from .errors import LoginFailed as LoginFailed
@@ -44,6 +49,8 @@ if TYPE_CHECKING:
     from .errors import TokenEndpointError as TokenEndpointError
     from .errors import TokenStoreError as TokenStoreError
     from .errors import WebexLoopbackError as WebexLoopbackError
+    from .login import log_in as log_in
+    from .login import log_out as log_out
     from .source import TokenSource as TokenSource
     from .source import aget_token as aget_token
     from .source import get_token as get_token

@@ -99,8 +99,12 @@ class RequestsAuth:
         _check_way(str(parts.scheme), str(parts.hostname))
         token = SecretStr(self._source.get_token())
         _put(token, request)
-        # A redirect copies the hook, so that it must know the token; requests takes the header out on the way.
-        request.register_hook("response", lambda response, **kwargs: self._answer(token, response, kwargs))
+
+        def hook(response: "Response", **kwargs: Any) -> "Response":
+            # It goes along on a redirect, while requests takes the token out where the host is another.
+            return self._answer(token, response, kwargs)
+
+        request.register_hook("response", hook)  # type: ignore[no-untyped-call]
         return request
 
     def _answer(self, token: SecretStr, response: "Response", kwargs: dict[str, Any]) -> "Response":
@@ -121,11 +125,11 @@ class RequestsAuth:
             except UnrewindableBodyError:
                 return response
         _put(fresh, request)
-        cookies: Any = request._cookies  # type: ignore[attr-defined]  # as requests' own HTTPDigestAuth
-        extract_cookies_to_jar(cookies, response.request, response.raw)
+        # From here on as requests' own HTTPDigestAuth.
+        cookies = request._cookies  # type: ignore[attr-defined]
+        extract_cookies_to_jar(cookies, response.request, response.raw)  # type: ignore[no-untyped-call]
         request.prepare_cookies(cookies)
-        connection: Any = response.connection  # type: ignore[attr-defined]
-        answer: Response = connection.send(request, **kwargs)
+        answer: Response = response.connection.send(request, **kwargs)
         answer.history.append(response)
         answer.request = request
         return answer

@@ -22,7 +22,7 @@ from .errors import (
     TokenStoreError,
     WebexLoopbackError,
 )
-from .grant import LoginResult, Plan, save_grant, webex_of
+from .grant import LoginResult, Plan, add_account, save_grant, webex_of
 from .loopback import LoopbackServer, Refusal, bind
 from .paths import state_folder
 
@@ -103,6 +103,8 @@ class _BrowserLogin:
         self.came = False
         self.ignored = 0
         self.choice = Choice(None, "", "it was told not to")
+        self.saved: StoredToken | None = None
+        self._watches: set[asyncio.Task[None]] = set()
 
     def open_browser(self, server: LoopbackServer | None) -> "asyncio.Future[object] | None":
         """Open the browser in a thread; None where there is none to open."""
@@ -141,7 +143,6 @@ class _BrowserLogin:
         """Wait for the response, exchange the code, save, and tell the browser how it ended."""
         self._announce(server, opened)
         with webex_of(self.plan.settings) as webex:
-            warm = None
             if server is not None:
                 await server.start()
             warm = _in_thread(webex.warm_up)
@@ -153,7 +154,7 @@ class _BrowserLogin:
                 page = _failure_page(error)
                 raise
             except (KeyboardInterrupt, asyncio.CancelledError):
-                page = pages.FailurePage("cancelled")
+                page = _success_page(self.plan.profile, self.saved) if self.saved else pages.FailurePage("cancelled")
                 raise
             else:
                 page = _success_page(self.plan.profile, token)
@@ -171,21 +172,23 @@ class _BrowserLogin:
             # It works on any machine: the way back is the tunnel, or what is pasted.
             url = self.request.url
             if server is not None:
-                hints.append(
-                    "From another machine, first bring the port there: "
-                    + ssh_hint(plan.environ, self.redirect_uri.port, host=self.redirect_uri.host)
-                )
+                hints.append("If the browser is on another machine, run this there first:")
+                hints.append("  " + ssh_hint(plan.environ, self.redirect_uri.port, host=self.redirect_uri.host))
+        if server is not None and self.redirect_uri.secure and not plan.settings.tls_cert:
+            hints.append("The browser will warn of this machine's own certificate: choose to go on.")
         if _can_paste():
-            hints.append("If the browser ends on a page that does not load, paste that page's address here.")
+            hints.append("If the browser ends on a page that does not load, paste its address here.")
+            if opened is not None:
+                hints.append("Press o to open the browser again.")
         if server is not None:
             display.step("listening", f"Listening on {self.redirect_uri.origin}", "done")
         else:
             display.step("listening", f"Not listening on {self.redirect_uri.origin}; paste the address", "failed")
+        if opened is None and plan.open_browser:
+            display.note(f"No browser is opened: {self.choice.reason}.")
         display.address(url, hints=hints)
-        if opened is None:
-            display.step("browser", f"No browser was opened: {self.choice.reason}. Open the address yourself", "doing")
-        else:
-            display.step("browser", f"Opening {self.choice.name}", "doing")
+        waiting = "Waiting for you to open the address" if opened is None else f"Opening {self.choice.name}"
+        display.step("browser", waiting, "doing")
         display.step("redirect", "Waiting for Webex to send it back", "todo")
         display.step("exchange", "Exchange the code for tokens", "todo")
         display.step("saved", "Save the tokens", "todo")
@@ -195,7 +198,7 @@ class _BrowserLogin:
         self, server: LoopbackServer | None, opened: "asyncio.Future[object] | None"
     ) -> tuple[AuthorizationResponse, str]:
         """Wait for the first right answer, from the browser or the keyboard."""
-        tasks = {asyncio.create_task(self._watch_browser(opened))}
+        self._watch(opened)
         answers = [asyncio.create_task(self._pasted(server))]
         if server is not None:
             answers.append(asyncio.create_task(server.response()))
@@ -204,18 +207,22 @@ class _BrowserLogin:
         try:
             while pending and (left := deadline - time.monotonic()) > 0:
                 done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
+                # What was pasted settles the server too: the order tells which it was.
+                for task in filter(done.__contains__, answers):
                     if (response := task.result()) is not None:
                         return response, "pasted" if task is answers[0] else "browser"
             raise self._timeout()
         finally:
-            for task in {*tasks, *answers}:
+            tasks = {*self._watches, *answers}
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, *answers, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _watch_browser(self, opened: "asyncio.Future[object] | None") -> None:
-        if opened is None:
-            return
+    def _watch(self, opened: "asyncio.Future[object] | None") -> None:
+        if opened is not None:
+            self._watches.add(asyncio.create_task(self._watch_browser(opened)))
+
+    async def _watch_browser(self, opened: "asyncio.Future[object]") -> None:
         try:
             failed = await opened is False
         except Exception as error:
@@ -227,6 +234,7 @@ class _BrowserLogin:
             self.display.step("browser", f"{self.choice.name} could not be opened. Open the address yourself", "failed")
         else:
             self.display.step("browser", f"Opened {self.choice.name}", "done")
+        self.display.step("redirect", "Waiting for Webex to send it back", "doing")
 
     async def _pasted(self, server: LoopbackServer | None) -> AuthorizationResponse | None:
         from .terminal import pasted_lines
@@ -236,7 +244,9 @@ class _BrowserLogin:
         async with contextlib.aclosing(pasted_lines(on_progress=self.display.pasted)) as lines:
             async for line in lines:
                 if line == "o":
-                    self.open_browser(server)
+                    if (opened := self.open_browser(server)) is None:
+                        self.display.note(f"No browser can be opened: {self.choice.reason}.")
+                    self._watch(opened)
                     continue
                 try:
                     response = read_pasted(line, self.redirect_uri, self.request.state)
@@ -267,9 +277,9 @@ class _BrowserLogin:
             )
         )
         self.display.step("exchange", "Exchanged the code for tokens", "done")
-        token = await _in_thread(lambda: save_grant(self.plan, grant, webex))
+        token = self.saved = await _in_thread(lambda: save_grant(self.plan, grant))
         self.display.step("saved", f"Saved in {self.plan.store.path}", "done")
-        return token
+        return await _in_thread(lambda: add_account(self.plan.store, token, webex))
 
     def _timeout(self) -> LoginTimeout:
         seconds = f"{self.plan.settings.login_timeout:g} seconds"
@@ -278,7 +288,7 @@ class _BrowserLogin:
         else:
             what = f"No browser came within {seconds}."
         if self.ignored:
-            what += f" {self.ignored} requests that did not belong to this login were ignored."
+            what += f" Requests that did not belong to this login and were ignored: {self.ignored}."
         return LoginTimeout(
             what,
             ignored=self.ignored,

@@ -6,10 +6,11 @@ Standard output carries the answer alone; what is said to people besides goes to
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -20,6 +21,7 @@ from .paths import profile_name, state_folder, token_file
 from .source import TokenSource
 
 if TYPE_CHECKING:
+    from .doctor import Check
     from .token import StoredToken
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -50,7 +52,7 @@ def run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        _say("Cancelled. Nothing was changed.")
+        _say("Cancelled.")
         return 130
     return result if isinstance(result, int) else 0
 
@@ -82,7 +84,22 @@ def _profile_option(function: _F) -> _F:
     )(function)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _InOrder(click.Group):
+    """Lists its commands in the order in which a person comes to need them."""
+
+    # fmt: off
+    order = (
+        "init", "login", "token", "status", "whoami", "refresh", "exec", "logout", "profile", "import", "export",
+        "doctor", "sandbox", "demo", "completion",
+    )
+    # fmt: on
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return sorted(self.commands, key=self.order.index)
+
+
+@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "--version", "-V", message="webex-loopback %(version)s")
 @click.option("--debug", is_flag=True, help="Log each step to stderr, and tracebacks of errors; no secret is in it.")
 def cli(debug: bool) -> None:
@@ -160,7 +177,11 @@ def _logged_in(profile: str | None, token: "StoredToken", how: str) -> None:
 
     who = token.account.name or token.account.email or "an account that the token may not name"
     email = f" <{token.account.email}>" if token.account.email and token.account.name else ""
-    start = {"already": "Already logged in as", "other": "The other login is done: logged in as"}
+    start = {
+        "already": "Already logged in as",
+        "other": "The other login is done: logged in as",
+        "imported": "Took over the tokens of",
+    }
     _say(f"{start.get(how, 'Logged in as')} {who}{email}.", "green")
     now = time.time()
     parts = [
@@ -180,9 +201,10 @@ def _logged_in(profile: str | None, token: "StoredToken", how: str) -> None:
 @click.option("--header", "form", flag_value="header", help="A header line, for curl -H.")
 @click.option("--env", "form", flag_value="env", help="WEBEX_ACCESS_TOKEN=..., for a .env file or `export`.")
 def token(profile: str | None, form: str | None) -> None:
-    """Print an access token that works, and nothing else.
+    """Print an access token that works.
 
-    It is refreshed first where it is due. Works from any folder; needs no settings.
+    Nothing else goes to standard output. It is refreshed first where it is due. Works from any folder, and
+    without settings.
     """
     source = TokenSource(profile)
     access_token = source.get_token()
@@ -204,7 +226,7 @@ def token(profile: str | None, form: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--check", metavar="TIME", help="Exit with 3 if the refresh token has less than this left: 7d, 12h.")
 def status(profile: str | None, every: bool, as_json: bool, check: str | None) -> int:
-    """Show whose token it is, for how long, for which scopes, and where it is kept.
+    """Show whose token it is, for how long, and for what.
 
     Asks nobody: it is read from the token file. `whoami` asks Webex, `doctor` looks at everything else.
     """
@@ -357,10 +379,12 @@ def logout(profile: str | None, revoke: bool) -> None:
 @_profile_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARGS]...")
 def execute(profile: str | None, command: tuple[str, ...]) -> int:
-    """Run CMD with WEBEX_ACCESS_TOKEN set; signals and its exit code pass through.
+    """Run a command with WEBEX_ACCESS_TOKEN set.
 
     \b
     webex-loopback exec -- python my_bot.py
+
+    Signals and the exit code pass through.
     """
     environ = os.environ | {"WEBEX_ACCESS_TOKEN": TokenSource(profile).get_token()}
     try:
@@ -374,9 +398,146 @@ def execute(profile: str | None, command: tuple[str, ...]) -> int:
         return 127 if isinstance(error, FileNotFoundError) else 126
 
 
+@cli.command()
+@click.option("--url", "authorization_url", metavar="URL", default="", help="The portal's 'OAuth Authorization URL'.")
+@click.option("--client-id", metavar="ID", default="", help="Of the Integration.")
+@click.option("--client-secret-stdin", is_flag=True, help="Read the client secret from standard input.")
+@click.option("--scopes", metavar="SCOPES", default="", help="Separated by spaces or commas.")
+@click.option("--redirect-uri", metavar="URI", default="", help="Exactly as registered.")
+@click.option("--api-base-url", metavar="URL", default="", help="For Webex for Government.")
+@click.option("--here", is_flag=True, help="Write ./config.env, in place of the one in the state folder.")
+@click.option("--output", "path", metavar="FILE", default="", help="Write this file.")
+@click.option("--force", is_flag=True, help="Replace other values without asking.")
+@click.option("--login/--no-login", default=None, help="Log in afterwards; default: ask.")
+@_profile_option
+def init(
+    profile: str | None,
+    authorization_url: str,
+    client_id: str,
+    client_secret_stdin: bool,
+    scopes: str,
+    redirect_uri: str,
+    api_base_url: str,
+    here: bool,
+    path: str,
+    force: bool,
+    login: bool | None,
+) -> None:
+    """Write config.env: asks for what is missing.
+
+    Says what to type into which field of Webex's "Create an Integration" page, takes the address that the page
+    shows at the end, and asks for the secret without showing it. Without a terminal the options must say it all.
+    """
+    from .setup import Answers, TerminalAsker, read_secret, run
+
+    on_terminal = sys.stdin is not None and sys.stdin.isatty() and not client_secret_stdin
+    outcome = run(
+        answers=Answers(
+            client_id=client_id,
+            client_secret=read_secret(sys.stdin) if client_secret_stdin else "",
+            scopes=scopes,
+            redirect_uri=redirect_uri,
+            api_base_url=api_base_url,
+            authorization_url=authorization_url,
+            path=path,
+            here=here,
+            force=force,
+            log_in=login,
+        ),
+        ask=TerminalAsker() if on_terminal else None,
+    )
+    if outcome.log_in:
+        from .login import log_in
+
+        os.environ["WEBEX_CONFIG_FILE"] = outcome.path
+        result = log_in(profile)
+        _logged_in(profile, result.token, result.how)
+
+
+@cli.command("import")
+@_profile_option
+@click.argument("file", type=click.File("r", encoding="utf-8-sig"), default="-")
+@click.option("--force", is_flag=True, help="Replace the profile's tokens where it is logged in.")
+def import_tokens(profile: str | None, file: Any, force: bool) -> None:
+    """Take over tokens that you already have.
+
+    FILE (or standard input) holds a token response in JSON, as Postman shows and saves it, a Postman
+    environment, or the yml file of wxc_sdk. What a refresh needs besides, client id and secret, comes from FILE
+    or from the settings.
+    """
+    from .formats import read
+    from .grant import adopt
+
+    try:
+        imported = read(file.read(), time.time())
+    except ValueError as error:
+        raise click.UsageError(f"{file.name} {error}.") from None
+    stored = adopt(profile_name(profile), imported, force=force)
+    _logged_in(profile, stored, "imported")
+
+
+@cli.command("export")
+@_profile_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["json", "wxc-sdk", "postman", "env"]),
+    default="json",
+    show_default=True,
+    help="A token response; wxc_sdk's yml; a Postman environment; WEBEX_ACCESS_TOKEN=...",
+)
+@click.option("--output", "-o", metavar="FILE", help="Write a file that only you can read, not standard output.")
+def export_tokens(profile: str | None, form: Any, output: str | None) -> None:
+    """Write the tokens in a form that other tools read; they are secrets."""
+    from .formats import write
+
+    source = TokenSource(profile_name(profile))
+    source.get_token()  # what is written out should be good for a while
+    stored = source.stored()
+    assert stored is not None  # noqa: S101 - or get_token() had raised
+    text = write(stored, form, time.time())
+    if output is None:
+        click.echo(text, nl=not text.endswith("\n"))
+        _say("This output holds secrets: keep it out of chats, tickets and repositories.", "yellow")
+        return
+    from .store import replace_file
+
+    replace_file(os.path.abspath(output), text.encode())
+    _say(f"Written to {output}, which only you can read. It holds secrets.", "yellow")
+
+
+@cli.command()
+@_profile_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--offline", is_flag=True, help="Ask no other machine.")
+def doctor(profile: str | None, as_json: bool, offline: bool) -> int:
+    """Look at settings, ports, browser, proxy, certificates, files, tokens.
+
+    Says for each what is right, or what to do. Repairs nothing. The exit code is that of the first error.
+    """
+    from .doctor import as_json as to_json
+    from .doctor import examine, exit_code, lines
+
+    checks: list[Check] = []
+    if as_json:
+        checks = list(examine(profile, online=not offline))
+        click.echo(to_json(checks))
+        return exit_code(checks)
+
+    def noted() -> Iterator["Check"]:
+        for check in examine(profile, online=not offline):
+            checks.append(check)
+            yield check
+
+    plain = (sys.stdout.encoding or "").lower().replace("-", "") not in ("utf8", "utf16")
+    for line in lines(noted(), plain=plain, width=min(shutil.get_terminal_size().columns, 110)):
+        click.echo(line)
+    return exit_code(checks)
+
+
 @cli.group("profile")
 def profile_group() -> None:
-    """Copy, remove, list the logins kept on this machine."""
+    """List, copy, remove the logins kept on this machine."""
 
 
 @profile_group.command("list")
@@ -425,7 +586,7 @@ def profile_remove(names: Iterable[str]) -> None:
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="")
 def sandbox(arguments: tuple[str, ...]) -> int:
-    """Run a small Webex on this machine, to try and test without an account.
+    """Run a small Webex on this machine, for trying and tests.
 
     It prints the settings to use, and stops at Ctrl-C. `webex-loopback sandbox --help` lists its switches.
     """
@@ -440,9 +601,9 @@ def sandbox(arguments: tuple[str, ...]) -> int:
 @cli.command()
 @click.option("--no-browser", is_flag=True, help="Play the person's part over HTTP, whatever there is.")
 def demo(no_browser: bool) -> None:
-    """See the whole of it without an account: a login, a call, a refresh, against a sandbox.
+    """See the whole of it without an account.
 
-    Your own tokens and settings are left alone.
+    A login, a call, a refresh, against a sandbox. Your own tokens and settings are left alone.
     """
     from .demo import show
 

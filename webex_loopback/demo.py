@@ -36,7 +36,7 @@ def _apart(sandbox: "Sandbox") -> Iterator[None]:
     port = _free_port()
     uri = f"http://127.0.0.1:{port}/callback"
     sandbox.redirect_uris.append(uri)
-    saved = {name: value for name, value in os.environ.items() if name.startswith("WEBEX_")}
+    saved = {name: os.environ[name] for name in _our_names()}
     with tempfile.TemporaryDirectory(prefix="webex-loopback-demo-") as folder:
         for name in saved:
             del os.environ[name]
@@ -49,7 +49,7 @@ def _apart(sandbox: "Sandbox") -> Iterator[None]:
         try:
             yield
         finally:
-            for name in [name for name in os.environ if name.startswith("WEBEX_")]:
+            for name in _our_names():
                 del os.environ[name]
             os.environ.update(saved)
             forget()
@@ -107,6 +107,10 @@ def _status(source: "TokenSource", path: str) -> None:
 
 def _head(text: str) -> None:
     click.echo(f"\n{click.style(text, bold=not os.environ.get('NO_COLOR'))}")
+
+
+def _our_names() -> list[str]:
+    return [name for name in os.environ if name.upper().startswith("WEBEX_")]  # settings are read without case
 
 
 def _free_port() -> int:

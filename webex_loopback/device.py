@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from .authorization import printable
-from .errors import AuthorizationDenied, LoginTimeout, ServerUnreachable, TokenEndpointError
-from .grant import Plan, save_grant, webex_of
+from .errors import AuthorizationDenied, LoginTimeout, ServerUnreachable, TokenEndpointError, WebexLoopbackError
+from .grant import Plan, add_account, save_grant, webex_of
 
 if TYPE_CHECKING:
     from .oauth import Webex
@@ -47,25 +47,27 @@ def log_in_by_device(plan: Plan, display: "Display") -> "StoredToken":
         with display:
             _announce(device, display)
             display.start(deadline)
-            response = _poll(plan, webex, code, _seconds(device.get("interval"), 5), deadline)
+            response = _poll(plan, webex, code, _seconds(device.get("interval"), 5), deadline, display)
             display.step("approved", "Approved", "done")
-            token = save_grant(plan, response, webex)
+            token = save_grant(plan, response)
             display.step("saved", f"Saved in {plan.store.path}", "done")
-    return token
+            return add_account(plan.store, token, webex)
 
 
-def _poll(plan: Plan, webex: "Webex", code: SecretStr, interval: float, deadline: float) -> "TokenResponse":
+def _poll(
+    plan: Plan, webex: "Webex", code: SecretStr, interval: float, deadline: float, display: "Display"
+) -> "TokenResponse":
     """Ask every `interval` seconds, slower where the server wants it so, until there is a decision."""
     settings = plan.settings
+    trouble: WebexLoopbackError | None = None
     while time.time() + interval < deadline:
         time.sleep(interval)
         try:
             answer = webex.device_token(
                 client_id=settings.client_id, client_secret=settings.client_secret, device_code=code
             )
-        except ServerUnreachable:
-            interval += _SLOW_DOWN_SECONDS  # RFC 8628 §3.5: back off; the device code is still good
-            continue
+        except ServerUnreachable as error:
+            trouble = error
         except TokenEndpointError as error:
             words = f"{error.error} {error.error_description}"
             if "access_denied" in words:
@@ -76,14 +78,19 @@ def _poll(plan: Plan, webex: "Webex", code: SecretStr, interval: float, deadline
                 ) from error
             if "expired_token" in words or "invalid_grant" in words:
                 break
-            if error.status_code >= 500:
-                interval += _SLOW_DOWN_SECONDS
-                continue
-            raise
-        if not isinstance(answer, str):
-            return answer
-        if answer == "slow_down":
+            if error.status_code < 500:
+                raise
+            trouble = error
+        else:
+            trouble = None
+            if not isinstance(answer, str):
+                return answer
+        if trouble is not None:
+            display.note(f"{trouble} Trying again.")  # RFC 8628 §3.5: the device code is still good
+        if trouble is not None or answer == "slow_down":
             interval += _SLOW_DOWN_SECONDS
+    if trouble is not None:
+        raise trouble
     raise LoginTimeout("The code was not approved in time.", remedy=f"Run the command again. {_REMEDY}")
 
 
@@ -92,7 +99,8 @@ def _announce(device: dict[str, Any], display: "Display") -> None:
     complete = device.get("verification_uri_complete")
     if not isinstance(complete, str) or urlsplit(complete).scheme not in ("http", "https"):
         complete = uri
-    hints = ["Enter this code there:", "", *large(code), "", "Or scan this:", *qr_code(complete)]
+    # The code comes last: on 24 lines the rest of it scrolls away.
+    hints = ["Or scan this:", *qr_code(complete), "", f"Then enter this code at {uri} :", "", *large(code)]
     display.address(uri, hints=hints, heading="On any device, open this address and log in to Webex:")
     display.step("approved", "Waiting for the approval", "doing")
     display.step("saved", "Save the tokens", "todo")
@@ -103,7 +111,7 @@ def qr_code(text: str) -> list[str]:
     import segno
 
     out = io.StringIO()
-    segno.make(text, error="l").terminal(out=out, compact=True, border=2)
+    segno.make_qr(text, error="l").terminal(out=out, compact=True, border=2)
     return out.getvalue().rstrip("\n").split("\n")
 
 

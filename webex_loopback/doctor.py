@@ -530,7 +530,8 @@ def _token(patient: _Patient) -> Iterator[Check]:
             else "",
         )
     token = source.stored()
-    command = f"Run `webex-loopback login{'' if name == 'default' else f' --profile {name}'}`."
+    option = "" if name == "default" else f" --profile {name}"
+    command = f"Run `webex-loopback login{option}`."
     if token is None:
         text = f"Profile {name} is not logged in: there is no {os.path.realpath(path)}."
         if origin:
@@ -540,7 +541,7 @@ def _token(patient: _Patient) -> Iterator[Check]:
         return
     yield _login(name, token, command)
     yield from _lifetimes(token, command, time.time())
-    yield from _scopes(token, patient.settings, command)
+    yield from _scopes(token, patient.settings, f"Run `webex-loopback login --force{option}`.")
 
 
 def _login(name: str, token: StoredToken, command: str) -> Check:
@@ -575,8 +576,7 @@ def _lifetimes(token: StoredToken, command: str, now: float) -> Iterator[Check]:
         yield Check("refresh token", "ok", f"until {_date(end)}, {span(end - now)} left")
 
 
-def _scopes(token: StoredToken, settings: Settings | None, command: str) -> Iterator[Check]:
-    again = command.replace("login", "login --force", 1) if "login --" not in command else f"{command[:-2]} --force`."
+def _scopes(token: StoredToken, settings: Settings | None, again: str) -> Iterator[Check]:
     if token.missing:
         yield Check(
             "scopes",

@@ -29,6 +29,11 @@ class WebexLoopbackError(Exception):
         super().__init__(message)
         self.remedy = remedy or self.default_remedy
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # BaseException's own way calls the class with `args` alone: a keyword that is missing then would hang
+        # the pool of processes (`multiprocessing.Pool`) that the error was to come back from.
+        return type(self).__new__, (type(self), *self.args), self.__dict__
+
 
 class ConfigurationError(WebexLoopbackError):
     """A setting is missing or wrong; `setting` is its environment name, for instance `WEBEX_CLIENT_ID`."""

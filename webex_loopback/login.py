@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import SecretStr
@@ -15,13 +17,15 @@ from .errors import TokenEndpointError, TokenStoreError, WebexLoopbackError
 from .grant import LoginResult, Plan, webex_of
 from .paths import profile_name, token_file
 from .settings import load, require
-from .store import FileTokenStore, file_lock
+from .store import FileTokenStore, file_lock, make_private_folder
 
 if TYPE_CHECKING:
     from .terminal import Display
     from .token import StoredToken
 
 _T = TypeVar("_T")
+
+GRACE_SECONDS = 60  # that another login may take beyond its time limit, to exchange the code and save
 
 
 def log_in(
@@ -82,10 +86,11 @@ def log_in(
     before = _take_stock(plan, display)
     if before is not None and not (force or login_hint or prompt) and _still_good(plan, before):
         return LoginResult(before, plan.store.path, "already")
+    before = _take_stock(plan, display)  # looking whether it is good may have refreshed it
     with _alone(plan, display):
         # Another login of this profile may have ended while this one waited.
         now_stored = _take_stock(plan, display)
-        if now_stored is not None and now_stored != before:
+        if now_stored is not None and now_stored != before and _is_for(plan, now_stored):
             return LoginResult(now_stored, plan.store.path, "other")
         _check_writable(plan.store)
         if device:
@@ -132,29 +137,38 @@ def _take_stock(plan: Plan, display: "Display") -> "StoredToken | None":
 def _check_writable(store: FileTokenStore) -> None:
     """Find out before anything is opened whether the tokens could be saved."""
     with store.lock():
-        if store.load() is None:
-            return
+        pass
     folder = os.path.dirname(os.path.realpath(store.path))
-    if not os.access(folder, os.W_OK):
+    try:
+        make_private_folder(folder)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
         raise TokenStoreError(
-            f"The folder {folder} cannot be written to.",
+            f"The folder {folder} cannot be written to: {error.strerror}.",
             problem="unwritable",
             remedy="See to its owner and mode, or set WEBEX_LOOPBACK_HOME to another folder.",
-        )
+        ) from error
+
+
+def _is_for(plan: Plan, token: "StoredToken") -> bool:
+    """Whether a token is what this login would give: of the same Integration, scopes, and person if one is named."""
+    settings = plan.settings
+    return (
+        (token.client_id, token.token_url) == (settings.client_id, settings.token_url)
+        and set(token.scopes_requested) == set(settings.scope_list)
+        and plan.login_hint in ("", token.account.email)
+    )
 
 
 def _still_good(plan: Plan, token: "StoredToken") -> bool:
     """Whether this very login has been made before, and Webex still takes its token."""
-    settings = plan.settings
-    if (token.client_id, token.token_url) != (settings.client_id, settings.token_url):
-        return False
-    if set(token.scopes_requested) != set(settings.scope_list):
+    if not _is_for(plan, token):
         return False
     from .renewal import Renewal
 
     try:
         access_token = SecretStr(Renewal(plan.store).token()[0])
-        with webex_of(settings) as webex:
+        with webex_of(plan.settings) as webex:
             webex.people_me(access_token)
     except TokenEndpointError as error:
         return error.status_code == 403  # a good token without spark:people_read
@@ -167,14 +181,15 @@ def _still_good(plan: Plan, token: "StoredToken") -> bool:
 def _alone(plan: Plan, display: "Display") -> Iterator[None]:
     """Be the only login of this profile: two would fight for the port, and open two browsers."""
     path = f"{plan.store.path}.login"
+    lock_path = FileTokenStore(path).lock_path
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(file_lock(f"{path}.lock", 0))
+            stack.enter_context(file_lock(lock_path, 0))
         except TokenStoreError as error:
             if error.problem != "locked":
                 raise
             display.note(f"Another login of profile {plan.profile} is under way{_holder(path)}; waiting for it.")
-            stack.enter_context(file_lock(f"{path}.lock", plan.settings.login_timeout + 60))
+            stack.enter_context(file_lock(lock_path, plan.settings.login_timeout + GRACE_SECONDS))
         with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as file:
             file.write(str(os.getpid()))
         try:
@@ -200,18 +215,28 @@ def _run(work: Coroutine[Any, Any, _T]) -> _T:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
-    results: list[_T] = []
-    errors: list[BaseException] = []
+    future: Future[_T] = Future()
+    cancel: list[Callable[[], object]] = []
+
+    async def watched() -> _T:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None  # noqa: S101 - for the type checker
+        cancel.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        return await work
 
     def run() -> None:
         try:
-            results.append(asyncio.run(work))
+            future.set_result(asyncio.run(watched()))
         except BaseException as error:
-            errors.append(error)
+            future.set_exception(error)
 
     thread = threading.Thread(target=run, name="webex-loopback")
     thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+    try:
+        return future.result()
+    except KeyboardInterrupt:  # of this thread: the other one does not get it
+        for action in cancel:
+            action()
+        raise
+    finally:
+        thread.join()

@@ -86,7 +86,7 @@ def _bind(redirect_uri: RedirectURI) -> Listener:
                     raise
                 sockets.pop().close()  # IPv6 switched off
                 continue
-            bound.listen(32)
+            bound.listen(128)  # who finds the queue full tries again a second later
             bound.setblocking(False)
         if not sockets:
             raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
@@ -214,6 +214,7 @@ class LoopbackServer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.listener.close()
+        self._page.cancel()  # where nobody has concluded, aiohttp would wait for those that are held
         if self._manager is not None:
             self._manager.pre_shutdown()
             await self._manager.shutdown(1)

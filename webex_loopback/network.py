@@ -94,7 +94,7 @@ def issuer_seen(origin: str) -> str:
             client.stream("HEAD", origin) as response,
         ):
             stream = response.extensions["network_stream"]
-            der = stream.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            der = stream.get_extra_info("ssl_object").getpeercert(True)  # as _ssl has it: no keyword
         return x509.load_der_x509_certificate(der).issuer.rfc4514_string()
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, KeyError, AttributeError, ImportError):
         return ""

@@ -278,7 +278,7 @@ class Webex:
         response = client.send(request, stream=True, follow_redirects=False, auth=None)
         body = b""
         try:
-            for chunk in response.iter_bytes(65_536):
+            for chunk in response.iter_bytes():  # with a size, httpx would wait until that many have come
                 body += chunk
                 if len(body) > _LARGEST_BODY:
                     break
@@ -498,7 +498,7 @@ def _unverified(error: BaseException | None) -> ssl.SSLCertVerificationError | N
 
 
 def _reason(error: Exception) -> str:
-    return _text(str(error)) or type(error).__name__
+    return _text(str(error)).rstrip(".") or type(error).__name__
 
 
 def _request(

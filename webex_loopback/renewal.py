@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .errors import LoginRequired, TokenEndpointError, TokenStoreError, WebexLoopbackError
-from .oauth import Rejected, Webex, is_passing
+from .oauth import Rejected, Webex, is_in_doubt, is_passing
 from .store import FileTokenStore, TokenStore
 from .token import DAY, StoredToken, fingerprint
 
@@ -48,6 +48,7 @@ class Renewal:
         self._on_refresh = on_refresh
         self._login_command = login_command
         self._lock = threading.Lock()
+        self._holder = 0  # the thread that has it
         self._failures = 0
         self._tried_at = 0.0
         self._try_again_at = 0.0
@@ -66,34 +67,61 @@ class Renewal:
         Raises:
             LoginRequired, TokenEndpointError, ServerUnreachable, TokenStoreError
         """
+        if self._holder == threading.get_ident():
+            return self._from_within()
         with self._lock:
-            self._save_again()
-            stored = self._load()
-            kept = self._kept(stored, forced, rejected)
-            if kept is not None:
-                return kept
+            self._holder = threading.get_ident()
             try:
-                with self.store.lock():
-                    # Another process may have refreshed it while this one waited for the lock.
-                    stored = self._load()
-                    kept = self._kept(stored, forced, rejected)
-                    if kept is not None:
-                        return kept
-                    renewed = self._refresh(stored)
-            except WebexLoopbackError as error:
-                return self._in_spite_of(error, stored, forced)
-            self._failures, self._failure = 0, None
+                found = self._kept_or_renewed(forced, rejected)
+            finally:
+                self._holder = 0
+        if not isinstance(found, StoredToken):
+            return found
         if self._on_refresh is not None:
             try:
-                self._on_refresh(renewed)
+                self._on_refresh(found)
             except Exception:
                 log.exception("on_refresh failed; the refreshed token is saved all the same.")
-        return renewed.access_token.get_secret_value(), renewed.refresh_at
+        return found.access_token.get_secret_value(), found.refresh_at
 
     @property
     def unsaved(self) -> bool:
         """Whether a renewed token waits to be written, the disk having refused it."""
         return self._unsaved is not None
+
+    def adopt(self, parent: "Renewal") -> None:
+        """Take over what the process that this one was forked from could not save."""
+        self._unsaved = parent._unsaved
+
+    def _from_within(self) -> tuple[str, float]:
+        """Answer what a refresh has itself called: a signal handler, or a logging handler that posts to Webex."""
+        stored, now = self._load(), self._clock()
+        if stored.expired(now):
+            raise TokenStoreError(
+                "get_token() was called from within its own refresh, and the old token has ended.",
+                problem="locked",
+                remedy="Let the logging or signal handler hand its work to another thread.",
+            )
+        return stored.access_token.get_secret_value(), now
+
+    def _kept_or_renewed(self, forced: bool, rejected: str) -> "tuple[str, float] | StoredToken":
+        self._save_again()
+        stored = self._load()
+        kept = self._kept(stored, forced, rejected)
+        if kept is not None:
+            return kept
+        try:
+            with self.store.lock():
+                # Another process may have refreshed it while this one waited for the lock.
+                stored = self._load()
+                kept = self._kept(stored, forced, rejected)
+                if kept is not None:
+                    return kept
+                renewed = self._refresh(stored)
+        except WebexLoopbackError as error:
+            return self._in_spite_of(error, stored, forced)
+        self._failures, self._failure = 0, None
+        return renewed
 
     def _load(self) -> StoredToken:
         if self._unsaved is not None:
@@ -121,19 +149,24 @@ class Renewal:
         if forced:
             same = not rejected or fingerprint(stored.access_token.get_secret_value()) == rejected
             young = bool(rejected) and 0 <= now - stored.issued_at < YOUNG_SECONDS
-            return None if same and not young else (stored.access_token.get_secret_value(), now)
+            if (same and not young) or stored.expired(now):
+                return None
+            return stored.access_token.get_secret_value(), now
         if now < stored.refresh_at:
+            self._failures, self._failure = 0, None
             return stored.access_token.get_secret_value(), stored.refresh_at
         if self._failure is None or not self._tried_at <= now < self._pause_end(stored.expired(now)):
             return None
-        if stored.expired(now):
-            raise self._failure
+        if stored.expired(now) or not _may_pass(self._failure):
+            # Each raise adds to the traceback, and a traceback keeps its callers' variables alive.
+            raise self._failure.with_traceback(None)
         return stored.access_token.get_secret_value(), self._hand_out_until(stored)
 
     def _pause_end(self, expired: bool) -> float:
-        if expired and getattr(self._failure, "retry_after", None) is None:
-            return min(self._try_again_at, self._tried_at + EXPIRED_PAUSE_SECONDS)
-        return self._try_again_at
+        if not expired:
+            return self._try_again_at
+        wanted = getattr(self._failure, "retry_after", None) or 0.0
+        return min(self._try_again_at, self._tried_at + max(EXPIRED_PAUSE_SECONDS, wanted))
 
     def _hand_out_until(self, stored: StoredToken) -> float:
         return self._try_again_at if stored.expires_at is None else min(self._try_again_at, stored.expires_at)
@@ -154,9 +187,10 @@ class Renewal:
             raise self._login_required("The access token has ended, and there is no refresh token to renew it with.")
         if stored.refresh_token_expired(now):
             raise self._login_required("The refresh token has run out, unused for too long.")
-        if self._dead is not None and self._dead.same_refresh_token(stored):
+        # Not compared by the refresh token alone: a new login may be given the same one, alive again.
+        if self._dead == stored:
             raise self._login_required("Webex has refused this refresh token before.")
-        journal = _Journal(self.store)
+        journal = _Journal(self.store, stored.refresh_token.get_secret_value())
         lost = journal.unfinished()
         with Webex(
             api_base_url=stored.api_base_url,
@@ -164,26 +198,27 @@ class Renewal:
             ca_bundle=os.environ.get("WEBEX_CA_BUNDLE") or stored.ca_bundle,
             http_client=self._http_client,
         ) as webex:
-            journal.begin()
+            if not lost:
+                journal.begin()
             try:
                 response = webex.refresh(
                     client_id=stored.client_id,
                     client_secret=stored.client_secret,
                     refresh_token=stored.refresh_token,
                 )
-            except Rejected as error:
+            except WebexLoopbackError as error:
+                if not lost and not is_in_doubt(error):
+                    journal.end()
+                if not isinstance(error, Rejected):
+                    raise
                 self._dead = stored
-                journal.end()
                 message = f"Webex refused the refresh token. {error}"
                 if lost:
                     message += (
-                        f" An earlier refresh ({lost}) was cut off: if it replaced the refresh token, the new one was"
+                        f" An earlier refresh ({lost}) was cut off: if it replaced the refresh token, "
+                        "the new one was lost with the answer."
                     )
-                    message += " lost with the answer."
                 raise self._login_required(message) from error
-            except TokenEndpointError:
-                journal.end()
-                raise
         renewed = stored.renewed(response, now=self._clock(), margin=self._margin)
         self._save(stored, renewed)
         journal.end()
@@ -203,7 +238,7 @@ class Renewal:
 
     def _in_spite_of(self, error: WebexLoopbackError, stored: StoredToken, forced: bool) -> tuple[str, float]:
         """After a failed refresh, return the old token where it still lives and the failure may pass; else raise."""
-        if not (is_passing(error) or isinstance(error, TokenStoreError)):
+        if not (_may_pass(error) or isinstance(error, TokenEndpointError)):
             raise error
         now = self._clock()
         pause = min(FIRST_PAUSE_SECONDS * 2**self._failures, LONGEST_PAUSE_SECONDS)
@@ -213,7 +248,7 @@ class Renewal:
         # Jitter: the processes of one machine should not come back all at the same moment.
         self._try_again_at = now + max(pause * random.uniform(0.8, 1.2), wanted)  # noqa: S311 - no secret
         self._failure = error
-        if forced or stored.expired(now):
+        if forced or stored.expired(now) or not _may_pass(error):
             raise error
         left = "of unknown end" if stored.expires_at is None else f"good for {_span(stored.expires_at - now)} yet"
         log.warning("The access token could not be refreshed and is %s. %s", left, error)
@@ -236,22 +271,32 @@ class Renewal:
 class _Journal:
     """A file beside the token file while a refresh is under way, so that a lost answer can be told later."""
 
-    def __init__(self, store: TokenStore) -> None:
+    def __init__(self, store: TokenStore, refresh_token: str) -> None:
         self._path = f"{store.path}.refreshing" if isinstance(store, FileTokenStore) else ""
+        self._of = fingerprint(refresh_token)
 
     def unfinished(self) -> str:
-        """Return when and by whom an earlier refresh was begun that never ended, or ""."""
+        """Return when and by whom a refresh with this very token was begun that never ended, or ""."""
         with contextlib.suppress(OSError), open(self._path, encoding="ascii", errors="replace") as file:
-            return file.read(100).strip()
+            of, _, begun = file.read(100).partition(" ")
+            return begun.strip() if of == self._of else ""
         return ""
 
     def begin(self) -> None:
-        with contextlib.suppress(OSError), open(self._path, "w", encoding="ascii") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}, process {os.getpid()}")
+        with contextlib.suppress(OSError), open(self._path, "w", encoding="ascii", opener=_private) as file:
+            file.write(f"{self._of} {time.strftime('%Y-%m-%d %H:%M:%S')}, process {os.getpid()}")
 
     def end(self) -> None:
         with contextlib.suppress(OSError):
             os.unlink(self._path)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _may_pass(error: Exception) -> bool:
+    return is_passing(error) or isinstance(error, TokenStoreError)
 
 
 def _span(seconds: float) -> str:

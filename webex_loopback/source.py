@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 1.0  # how long memory is trusted without a look at the file and the environment
 
 _NOTHING = (0.0, 0.0, "")
+_PLAIN = (None, None, time, None, None)
 _HEAD = b'{\n "version": 1,\n "refresh_at": '
 _THEN = b',\n "access_token": "'
 _AFTER = b'",\n "issued_at": '
@@ -117,6 +118,12 @@ class TokenSource:
         self._renewals: dict[tuple[int, str], Renewal] = {}
         self._flights: dict[int, _Flight] = {}
 
+    def __reduce__(self) -> "tuple[object, ...]":
+        # What is in memory stays out of the pickle: it is a secret, and belongs to this process.
+        if (self._given_store, self._margin, self._clock, self._http_client, self._on_refresh) != _PLAIN:
+            raise TypeError("a TokenSource with a store, clock, client or the like of its own is not pickled")
+        return TokenSource, (self.profile,)
+
     def get_token(self, *, interactive: bool = False) -> str:
         """Return an access token, by the four rules of the function `get_token`."""
         hot = self._hot
@@ -176,7 +183,7 @@ class TokenSource:
         """Return where a `WEBEX_ACCESS_TOKEN` in force comes from, or "" where there is none."""
         if not self._environment_token():
             return ""
-        return "environment" if os.environ.get("WEBEX_ACCESS_TOKEN") else config_file()
+        return "environment" if os.environ.get("WEBEX_ACCESS_TOKEN", "").strip() else config_file()
 
     def _find(self, interactive: bool = False) -> str:
         now = self._clock()
@@ -201,13 +208,17 @@ class TokenSource:
         """Return `WEBEX_ACCESS_TOKEN`, unless a profile or a store was asked for by name."""
         if self.profile is not None or self._given_store is not None:
             return ""
-        return os.environ.get("WEBEX_ACCESS_TOKEN") or _configured_token()
+        # A file with Windows' line ends, read by a shell, leaves a carriage return, which no header can carry.
+        return os.environ.get("WEBEX_ACCESS_TOKEN", "").strip() or _configured_token()
 
     def _look(self, now: float) -> tuple[str, float] | None:
         """Return the file's token and its `refresh_at` if it is good (rule 1); the full path judges all else."""
-        if self._given_store is not None or any(renewal.unsaved for renewal in self._renewals.values()):
+        if self._given_store is not None:
             return None
         path = token_file(self.profile)
+        renewal = self._renewals.get((os.getpid(), path))
+        if renewal is not None and renewal.unsaved:
+            return None
         seen = self._seen
         try:
             if seen is None or seen[0] != (path, _signature(os.stat(path))):
@@ -227,16 +238,18 @@ class TokenSource:
             from .renewal import Renewal
             from .store import FileTokenStore
 
-            forked = any(pid != key[0] for pid, _ in self._renewals)
+            parents = {place: parent for (pid, place), parent in list(self._renewals.items()) if pid != key[0]}
             profile = profile_name(self.profile)
             renewal = Renewal(
                 self._given_store or FileTokenStore(path),
                 clock=self._clock,
                 margin=self._margin,
-                http_client=None if forked else self._http_client,
+                http_client=None if parents else self._http_client,
                 on_refresh=self._on_refresh,
                 login_command="webex-loopback login" + ("" if profile == "default" else f" --profile {profile}"),
             )
+            if path in parents:
+                renewal.adopt(parents[path])
             renewal = self._renewals.setdefault(key, renewal)
         return renewal
 
@@ -256,11 +269,12 @@ class _Flight:
 
         with self._lock:
             if self._future is None or self._future.done():
-                self._future = Future()
+                future: Future[str] = Future()
                 # A running future cannot be cancelled: a task that is leaves the refresh to the others.
-                self._future.set_running_or_notify_cancel()
+                future.set_running_or_notify_cancel()
                 # A thread of its own: the loop's executor may be full of code that waits for this very token.
-                Thread(target=self._run, args=(self._future,), daemon=True, name="webex-loopback").start()
+                Thread(target=self._run, args=(future,), daemon=True, name="webex-loopback").start()
+                self._future = future  # only now: where no thread can be started, nobody should wait for one
             return self._future
 
     def _run(self, future: "Future[str]") -> None:
@@ -279,7 +293,7 @@ def quick_look(path: str) -> tuple[tuple[str, object], float, str] | None:
     Raises:
         OSError
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         status = os.fstat(descriptor)
         data = os.read(descriptor, 1 << 16)

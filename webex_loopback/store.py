@@ -95,12 +95,14 @@ class FileTokenStore:
             return None
         except OSError as error:
             raise self._unreadable(error) from error
-        with open(descriptor, "rb") as file:
-            try:
-                self._judge(os.fstat(descriptor), descriptor)
+        try:
+            self._judge(os.fstat(descriptor), descriptor)
+            with open(descriptor, "rb", closefd=False) as file:
                 return file.read(_LARGEST)
-            except OSError as error:
-                raise self._unreadable(error) from error
+        except OSError as error:
+            raise self._unreadable(error) from error
+        finally:
+            os.close(descriptor)
 
     def _judge(self, status: os.stat_result, descriptor: int) -> None:
         if not stat.S_ISREG(status.st_mode):
@@ -117,10 +119,12 @@ class FileTokenStore:
                 "`webex-loopback login --force` sets the file aside and starts anew.",
             )
         if status.st_mode & 0o077:
-            os.fchmod(descriptor, 0o600)
-            log.warning(
-                "Others could read the token file %s (mode %o); it is 0600 now.", self.path, status.st_mode & 0o777
-            )
+            try:
+                os.fchmod(descriptor, 0o600)
+                now = "it is 0600 now"
+            except OSError as error:  # a read-only mount
+                now = f"that cannot be changed: {error.strerror}"
+            log.warning("Others could read the token file %s (mode %o); %s.", self.path, status.st_mode & 0o777, now)
 
     def _unreadable(self, error: OSError) -> TokenStoreError:
         return TokenStoreError(
@@ -150,7 +154,7 @@ class FileTokenStore:
     def delete(self) -> bool:
         """Remove the file; return whether there was one."""
         try:
-            os.unlink(self.path)
+            os.unlink(os.path.realpath(self.path))  # where it is a link, the secrets are not in that
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -181,8 +185,9 @@ class FileTokenStore:
         folder = os.environ.get("WEBEX_LOCK_DIR")
         if not folder:
             return f"{self.path}.lock"
-        # The folder may be shared by several state folders.
-        return os.path.join(folder, f"webex-loopback-{hashlib.sha256(self.path.encode()).hexdigest()[:16]}.lock")
+        # The folder may be shared by several state folders; one that has two names must have one lock.
+        place = hashlib.sha256(os.fsencode(os.path.realpath(self.path))).hexdigest()[:16]
+        return os.path.join(os.path.abspath(os.path.expanduser(folder)), f"webex-loopback-{place}.lock")
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Exclude every other refresh of this file, of any process; waits a minute at most."""
@@ -194,7 +199,7 @@ class MemoryTokenStore:
 
     def __init__(self, token: StoredToken | None = None) -> None:
         self._token = token
-        self._lock = threading.RLock()
+        self._locks: dict[int, threading.RLock] = {}  # a process its own: one held during a fork stays locked
 
     def load(self) -> StoredToken | None:
         """Return what was saved last, or None."""
@@ -213,7 +218,7 @@ class MemoryTokenStore:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Exclude the other threads."""
-        with self._lock:
+        with self._locks.setdefault(os.getpid(), threading.RLock()):
             yield
 
 
@@ -285,14 +290,20 @@ class KeyringTokenStore:
 
     def _entries(self, head: str | None) -> list[str]:
         generation, _, count = (head or "").partition(":")
-        return [f"{self.profile}:{generation}:{n}" for n in range(int(count))] if count.isdigit() else []
+        return [f"{self.profile}:{generation}:{n}" for n in range(int(count))] if count.isdecimal() else []
 
     def _read(self) -> str | None:
         import keyring
 
-        head = keyring.get_password(self.service, self.profile)
-        pieces = [keyring.get_password(self.service, name) for name in self._entries(head)]
-        return "".join(piece or "" for piece in pieces) or None
+        for _ in range(3):
+            head = keyring.get_password(self.service, self.profile)
+            if head is None:
+                return None
+            pieces = [keyring.get_password(self.service, name) for name in self._entries(head)]
+            if None not in pieces:
+                return "".join(map(str, pieces))
+            # Another process has just replaced them; the next head names the new ones.
+        return ""
 
     def _write(self, text: str) -> bool:
         import keyring
@@ -371,13 +382,17 @@ def _sync_folder(folder: str) -> None:
 
 
 def _sweep(folder: str, name: str) -> None:
-    """Remove what a killed process left: temporary files of a process that is no more."""
+    """Remove what a killed process left: temporary files of a process that is no more, or an hour old.
+
+    In a container, every process has the number of the one that was killed.
+    """
     pattern = re.compile(rf"\.{re.escape(name)}\.(\d+)\.[0-9a-f]+\.tmp")
     for entry in os.listdir(folder):
-        match = pattern.fullmatch(entry)
-        if match and not process_lives(int(match[1])):
+        if match := pattern.fullmatch(entry):
+            path = os.path.join(folder, entry)
             with contextlib.suppress(OSError):
-                os.unlink(os.path.join(folder, entry))
+                if not process_lives(int(match[1])) or time.time() - os.stat(path).st_mtime > 3600:
+                    os.unlink(path)
 
 
 def process_lives(pid: int) -> bool:

@@ -78,7 +78,7 @@ class Display:
         url, gap = _printable(url), [""] if self._drawn else []
         lines = [*gap, _printable(heading), *gap, f"  {self._style(url, '1;36', link=url)}", *gap]
         for hint in map(_printable, hints):
-            lines.append(f"  {self._style(hint.strip(), '1')}" if hint.startswith("  ") else hint)
+            lines.append(f"  {self._style(hint[2:].rstrip(), '1')}" if hint.startswith("  ") else hint)
         self._print("\n".join([*lines, *gap] if hints else lines))
 
     def start(self, deadline: float) -> None:

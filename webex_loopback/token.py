@@ -81,7 +81,13 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
-class TokenResponse(_Model):
+class _Secret(_Model):
+    def __reduce__(self) -> Any:
+        # A pickle would carry the secrets to wherever pickles go (a cache, a job queue, another user's /tmp).
+        raise TypeError(f"a {type(self).__name__} is not pickled: it holds secrets; pickle the profile's name instead")
+
+
+class TokenResponse(_Secret):
     """What the token endpoint granted (RFC 6749 §5.1); only `access_token` must be there.
 
     Attributes:
@@ -111,7 +117,7 @@ class Account(_Model):
     id: str = ""
 
 
-class StoredToken(_Model):
+class StoredToken(_Secret):
     """The token file: a token response in absolute time, and all that a refresh needs.
 
     Attributes:
@@ -226,10 +232,6 @@ class StoredToken(_Model):
             raise FutureVersion(f"has format version {version}, and this webex-loopback knows {VERSION}")
         return _validated(cls, values, "token file")
 
-    def __reduce__(self) -> Any:
-        # A pickle would carry the secrets to wherever pickles go (a cache, a job queue, another user's /tmp).
-        raise TypeError("a StoredToken is not pickled: it holds secrets; pickle the profile's name instead")
-
 
 def refresh_time(
     issued_at: int,
@@ -267,7 +269,7 @@ def fingerprint(secret: str) -> str:
 
 
 def _margin(lifetime: int, margin: float | None) -> int:
-    return int(min(max(lifetime / 10, MINUTE), DAY)) if margin is None else int(margin)
+    return int(min(max(lifetime / 10, MINUTE), DAY)) if margin is None else max(int(margin), 0)
 
 
 def _end(issued_at: int, lifetime: int | None) -> int | None:
