@@ -10,14 +10,14 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, quote_from_bytes
 
 import httpx
 import pytest
 from attack import Answer, Running, connect, read, request, running, send
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -33,7 +33,7 @@ from webex_loopback.authorization import (
 from webex_loopback.errors import ConfigurationError, ServerUnreachable, TokenEndpointError
 from webex_loopback.oauth import Webex, error_words, retry_after
 from webex_loopback.pages import FailurePage
-from webex_loopback.token import FutureVersion, MalformedToken, StoredToken, TokenResponse, read_object
+from webex_loopback.token import MalformedToken, StoredToken, TokenResponse, read_object
 
 MANY = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 
@@ -80,14 +80,18 @@ values = st.one_of(
     st.integers(1, 3000).map(lambda length: "c" * length),
 )
 fields = st.lists(st.tuples(names, values), max_size=8)
+
+
+def shuffled(pairs: list[tuple[str, str]], order: Sequence[int]) -> list[tuple[str, str]]:
+    return [pair for _, pair in sorted(zip(order, pairs, strict=False))]
+
+
 # The usual case, bent a little: else chance alone would hardly ever hit the right state.
 near = st.tuples(
     st.sampled_from([("code", "abc"), ("error", "access_denied"), ("code", ""), ("code", "\x7f"), ("error", "é")]),
     fields,
     st.permutations(range(10)),
-).map(
-    lambda parts: [pair for _, pair in sorted(zip(parts[2], [("state", "STATE"), parts[0], *parts[1]], strict=False))]
-)
+).map(lambda parts: shuffled([("state", "STATE"), parts[0], *parts[1]], parts[2]))
 
 
 def encode(pairs: list[tuple[str, str]], safe: str) -> str:
@@ -99,7 +103,7 @@ def with_state(pairs: list[tuple[str, str]], state: str) -> list[tuple[str, str]
 
 
 @fuzz
-@given(st.one_of(fields, near), st.sampled_from(["", "/:-._~", "!$'()*,;@"]))
+@given(st.one_of(fields, near, near), st.sampled_from(["", "/:-._~", "!$'()*,;@"]))
 def test_a_query_settles_if_and_only_if_it_should(pairs: list[tuple[str, str]], safe: str) -> None:
     pairs = with_state(pairs, STATE)
     query = encode(pairs, safe)
@@ -109,6 +113,7 @@ def test_a_query_settles_if_and_only_if_it_should(pairs: list[tuple[str, str]], 
         assert not is_settling(pairs, STATE)
         assert_is_told_well(str(reason) + reason.error)
     else:
+        event("settles")
         assert is_settling(pairs, STATE)
         assert bool(response.code) is not bool(response.error)
         outcome = next(value for name, value in pairs if name in ("code", "error"))
@@ -132,6 +137,13 @@ def assert_is_told_well(message: str) -> None:
     assert SECRET not in message
     assert message.isprintable()
     assert len(message) < 200
+
+
+def assert_holds_no_secret(error: Exception) -> None:
+    assert SECRET not in f"{error}{error!r}{vars(error)}"
+    assert str(error).isprintable()
+    assert len(str(error)) < 5000
+    assert isinstance(error, MalformedToken) or vars(error)["remedy"]
 
 
 pasted = st.one_of(
@@ -172,7 +184,7 @@ def test_a_redirect_uri_is_a_loopback_one_or_is_refused(text: str) -> None:
     try:
         uri = RedirectURI.parse(text)
     except ConfigurationError as error:
-        assert error.setting == "WEBEX_REDIRECT_URI"
+        assert_holds_no_secret(error)
     else:
         assert uri.text == text
         assert all(host == "::1" or host.startswith("127.") for host in uri.hosts)
@@ -228,7 +240,7 @@ pieces = st.one_of(
 @given(st.lists(pieces, max_size=12))
 def test_raw_bytes_settle_nothing_and_get_an_answer_of_ours(server: Running, parts: list[bytes]) -> None:
     with connect(server.port) as connection:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):  # cut off already
             for part in parts:
                 connection.sendall(part.replace(b"PORT", b"%d" % server.port))
             connection.shutdown(socket.SHUT_WR)
@@ -254,6 +266,7 @@ def test_the_server_settles_if_and_only_if_it_should(
     raw = request(f"/callback?{encode(pairs, safe)}", server.port, headers=(f"Accept-Language: {language}",))
     with fresh(server) as one:
         if is_settling(pairs, server.request.state):
+            event("settles")
             with connect(server.port) as connection:
                 connection.sendall(raw)
                 response = server.response()
@@ -373,12 +386,8 @@ def test_a_token_response_is_one_or_is_malformed(body: bytes) -> None:
 def test_a_token_file_is_one_or_is_malformed(body: bytes) -> None:
     try:
         stored = StoredToken.from_json(body)
-    except FutureVersion as error:
-        assert len(str(error)) < 10_000
-        assert SECRET not in str(error)
-    except MalformedToken as error:
-        assert SECRET not in str(error)
-        assert str(error).isprintable()
+    except MalformedToken as error:  # FutureVersion is one
+        assert_holds_no_secret(error)
     else:
         assert StoredToken.from_json(stored.to_json()) == stored
         assert SECRET not in repr(stored.access_token)
@@ -395,11 +404,9 @@ def test_the_words_of_an_error_are_short_and_hold_no_token(body: bytes) -> None:
 
 
 @fuzz
-@given(
-    st.one_of(
-        st.text(max_size=30), st.integers().map(str), st.sampled_from(["rand(30),add(30)", "9" * 5000, "²", "-1"])
-    )
-)
+@given(st.one_of(st.text(max_size=30), st.integers().map(str), st.sampled_from(["rand(30),add(30)", "9" * 5000])))
+@example("²")
+@example("-1")
 @example("Tue, 24 Nov 2026 11:00:00 GMT")
 @example("Tue, 24 Nov 99999 11:00:00 GMT")
 @example("Tue, 24 Nov 0001 11:00:00 +2359")
@@ -427,9 +434,7 @@ def test_an_answer_of_the_token_endpoint_is_a_grant_or_a_documented_error(body: 
                 redirect_uri=URI.text,
             )
         except (TokenEndpointError, ServerUnreachable) as error:
-            assert SECRET not in f"{error}{error!r}{vars(error)}"
-            assert str(error).isprintable()
-            assert error.remedy
+            assert_holds_no_secret(error)
         else:
             assert status == 200
             assert response.token_type == "Bearer"

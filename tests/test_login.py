@@ -320,14 +320,14 @@ def test_what_goes_to_webex(sandbox: Sandbox) -> None:
 @pytest.mark.usefixtures("redirect_uri")
 def test_the_browser_is_held_until_the_tokens_are_saved(sandbox: Sandbox, store: FileTokenStore) -> None:
     sandbox.switches.latency = 0.5
-    found: list[StoredToken | None] = []
+    found: queue.Queue[StoredToken | None] = queue.Queue()
 
     def open_browser(url: str) -> None:
         Person().visit(url)
-        found.append(store.load())
+        found.put(store.load())
 
     result = log_in(open_browser=open_browser)
-    assert found == [result.token]
+    assert found.get(timeout=10) == result.token
 
 
 @pytest.mark.usefixtures("redirect_uri")

@@ -81,12 +81,15 @@ def _without_listener(refusals: list[Refusal]) -> RedirectURI:
         # Not where another program listens: the browser would hand the code to that.
         if refusal.why == "privileges" and sys.stdin is not None and sys.stdin.isatty():
             return refusal.redirect_uri
-    told = " ".join(refusal.text for refusal in refusals)
-    port = next(iter(refusals)).redirect_uri.port
+    port = refusals[0].redirect_uri.port
+    further = f"http://127.0.0.1:{8765 if port != 8765 else 8766}/callback"
+    here = ""
+    if any(refusal.why == "privileges" for refusal in refusals):
+        here = " In a terminal it works as it is: there the address that the browser ends on can be pasted."
     raise LoginFailed(
-        f"No redirect URI can be listened on. {told}",
-        remedy="Free the port, or register a further redirect URI on the Integration, for instance "
-        f"http://127.0.0.1:{8765 if port != 8765 else 8766}/callback, and add it to WEBEX_REDIRECT_URI.",
+        f"No redirect URI can be listened on. {' '.join(refusal.text for refusal in refusals)}",
+        remedy=f"Free the port, or register a further redirect URI on the Integration, for instance {further}, and "
+        f"add it to WEBEX_REDIRECT_URI.{here}",
     )
 
 

@@ -11,7 +11,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -144,32 +145,50 @@ def login(
     login_hint: str,
     prompt: str | None,
     force: bool,
-) -> None:
+) -> int:
     """Log in at Webex and save the tokens.
 
     Opens the browser at Webex, catches the redirect on this machine, exchanges the code, and saves the tokens
     for this profile. Where the profile is logged in already, nothing is opened; --force logs in anew.
     """
-    signal.signal(signal.SIGTERM, _terminated)
+    terminated = _end_at_sigterm()
     from .login import log_in
 
-    result = log_in(
-        profile,
-        scopes=scopes,
-        redirect_uri=redirect_uri,
-        timeout_seconds=timeout,
-        open_browser=not no_browser,
-        browser=browser,
-        device=device,
-        force=force,
-        login_hint=login_hint,
-        prompt=prompt or "",
-    )
+    try:
+        result = log_in(
+            profile,
+            scopes=scopes,
+            redirect_uri=redirect_uri,
+            timeout_seconds=timeout,
+            open_browser=not no_browser,
+            browser=browser,
+            device=device,
+            force=force,
+            login_hint=login_hint,
+            prompt=prompt or "",
+        )
+    except KeyboardInterrupt:
+        if terminated:
+            return 128 + signal.SIGTERM
+        raise
     _logged_in(profile, result.token, result.how)
+    return 0
 
 
-def _terminated(_signal: int, _frame: object) -> NoReturn:
-    raise SystemExit(128 + signal.SIGTERM)  # by way of every finally: the terminal's mode, the port, the lock
+def _end_at_sigterm() -> list[int]:
+    """Have SIGTERM end the login as Ctrl-C does: the browser, the terminal's mode, the port, the lock are seen to.
+
+    Returns: A list that holds the signal's number once it came.
+    """
+    came: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        as_ctrl_c = signal.getsignal(signal.SIGINT)  # asyncio's, while an event loop runs
+        (as_ctrl_c if callable(as_ctrl_c) else signal.default_int_handler)(signal.SIGINT, frame)
+
+    signal.signal(signal.SIGTERM, end)
+    return came
 
 
 def _logged_in(profile: str | None, token: "StoredToken", how: str) -> None:
@@ -297,12 +316,17 @@ def _status_of_all(as_json: bool) -> int:
     return 0
 
 
+def _speaks_unicode() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf16")
+
+
 def _print_table(name: str, stored: "StoredToken", path: str, now: float) -> None:
     from rich.console import Console
 
     from .report import table
 
-    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table(name, stored, path, now))
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print(table(name, stored, path, now, plain=not _speaks_unicode()))
 
 
 @cli.command()
@@ -529,8 +553,7 @@ def doctor(profile: str | None, as_json: bool, offline: bool) -> int:
             checks.append(check)
             yield check
 
-    plain = (sys.stdout.encoding or "").lower().replace("-", "") not in ("utf8", "utf16")
-    for line in lines(noted(), plain=plain, width=min(shutil.get_terminal_size().columns, 110)):
+    for line in lines(noted(), plain=not _speaks_unicode(), width=min(shutil.get_terminal_size().columns, 110)):
         click.echo(line)
     return exit_code(checks)
 

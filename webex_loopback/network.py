@@ -64,15 +64,17 @@ def proxy_transport(proxy: str, context: ssl.SSLContext, limits: "httpx.Limits")
     import httpx
 
     try:
+        if not urlsplit(proxy).hostname:
+            raise ValueError("no host")
         return httpx.HTTPTransport(proxy=proxy, verify=context, limits=limits, trust_env=False)
     except (ImportError, ValueError, httpx.InvalidURL) as error:
-        scheme = urlsplit(proxy).scheme
+        scheme = proxy.partition("://")[0]
         install = " Run `pip install socksio` for a SOCKS proxy." if scheme.startswith("socks") else ""
         raise ConfigurationError(
             f"The proxy that the environment names (a {scheme} one) cannot be used.",
             setting="HTTPS_PROXY",
             remedy=f"Correct HTTPS_PROXY or ALL_PROXY.{install}",
-        ) from error
+        ) from without_frames(error)
 
 
 def issuer_seen(origin: str) -> str:

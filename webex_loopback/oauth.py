@@ -409,6 +409,8 @@ def _client_trouble(code: str, known: str) -> bool:
 
 def is_passing(error: Exception) -> bool:
     """Whether a refresh that failed so may succeed later with the same refresh token."""
+    if isinstance(error, Rejected):
+        return False
     if isinstance(error, TokenEndpointError):
         # A 4xx without a word is not Webex's judgement of the request but some gateway's or proxy's.
         worded = bool(error.error or error.error_description)

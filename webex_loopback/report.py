@@ -49,31 +49,33 @@ def _iso(moment: float) -> str:
     return datetime.fromtimestamp(moment).astimezone().isoformat(timespec="seconds")
 
 
-def table(profile: str, token: StoredToken, path: str, now: float) -> "Table":
-    """Return what `status` prints, for rich to print."""
+def table(profile: str, token: StoredToken, path: str, now: float, *, plain: bool = False) -> "Table":
+    """Return what `status` prints, for rich to print; `plain`: the bars in ASCII."""
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    for label, value in lines(profile, token, path, now):
+    for label, value in lines(profile, token, path, now, plain=plain):
         grid.add_row(label, value)
     return grid
 
 
-def lines(profile: str, token: StoredToken, path: str, now: float) -> Iterator[tuple[str, "RenderableType"]]:
+def lines(
+    profile: str, token: StoredToken, path: str, now: float, *, plain: bool = False
+) -> Iterator[tuple[str, "RenderableType"]]:
     """Yield label and value of each line that a person is shown."""
     from rich.text import Text
 
     yield "Profile", profile
     account = " ".join(filter(None, (token.account.name, f"<{token.account.email}>" if token.account.email else "")))
     yield "Account", account or Text("unknown (the token has no spark:people_read)", style="dim")
-    yield "Access token", lifetime(token.issued_at, token.expires_at, now)
+    yield "Access token", lifetime(token.issued_at, token.expires_at, now, plain)
     if token.refresh_token is None:
         yield "Refresh token", Text("none: when the access token ends, log in again", style="yellow")
     else:
         since = token.refresh_token_issued_at or token.issued_at
-        yield "Refresh token", lifetime(since, token.refresh_token_expires_at, now)
+        yield "Refresh token", lifetime(since, token.refresh_token_expires_at, now, plain)
         yield "", Text(horizon(token, now), style="dim")
     yield "Granted", " ".join(token.granted) or Text("unknown", style="dim")
     if token.missing:
@@ -93,19 +95,20 @@ def horizon(token: StoredToken, now: float) -> str:
     return f"Any use of get_token() after {_date(token.refresh_at)} refreshes; without one, log in after {_date(end)}."
 
 
-def lifetime(start: int, end: int | None, now: float) -> "RenderableType":
+def lifetime(start: int, end: int | None, now: float, plain: bool = False) -> "RenderableType":
     """Return a bar of what is left of a lifetime, with words."""
     from rich.text import Text
 
     if end is None:
         return Text("of unknown end", style="dim")
+    left, gone = ("#", "-") if plain else ("━", "━")
     if now >= end:
-        return Text(f"{'·' * _BAR}  ended {span(now - end)} ago, {_date(end)}", style="red")
+        return Text(f"{gone * _BAR}  ended {span(now - end)} ago, {_date(end)}", style="red")
     share = min(max((end - now) / max(end - start, 1), 0.0), 1.0)
     full = max(round(share * _BAR), 1)
     style = "green" if share > 0.25 else "yellow" if share > 0.1 else "red"
     return Text.assemble(
-        ("█" * full, style), ("·" * (_BAR - full), "dim"), f"  {span(end - now)} left, until {_date(end)}"
+        (left * full, style), (gone * (_BAR - full), "bright_black"), f"  {span(end - now)} left, until {_date(end)}"
     )
 
 

@@ -33,7 +33,7 @@ API_BASE_URLS: Mapping[str, str] = MappingProxyType(
 # The common ones; Webex adds to them all the time, and any other may be typed by name.
 SCOPES: Mapping[str, str] = MappingProxyType(
     {
-        "spark:people_read": "see people; also tells whose login it is",
+        "spark:people_read": "see people, and whose login this is",
         "spark:kms": "read encrypted content, with its keys",
         "spark:rooms_read": "see your spaces",
         "spark:rooms_write": "create, change and delete spaces",
@@ -50,16 +50,16 @@ SCOPES: Mapping[str, str] = MappingProxyType(
         "meeting:schedules_write": "schedule, change, cancel meetings",
         "meeting:recordings_read": "see and download your recordings",
         "meeting:transcripts_read": "read your meetings' transcripts",
-        "spark-admin:people_read": "administrators: see all users",
-        "spark-admin:telephony_config_read": "administrators: see the calling settings",
-        "spark-admin:telephony_config_write": "administrators: change them",
+        "spark-admin:people_read": "admins: see all users",
+        "spark-admin:telephony_config_read": "admins: see the calling settings",
+        "spark-admin:telephony_config_write": "admins: change them",
     }
 )
 
 _OPENID_SCOPES = ("openid", "email", "profile", "phone", "address")
 _DEFAULTS = {name: str(Settings.model_fields[name].default) for name in ("scopes", "redirect_uri", "api_base_url")}
 _OPTIONS = {
-    "WEBEX_CLIENT_ID": "--client-id (or --authorization-url)",
+    "WEBEX_CLIENT_ID": "--client-id (or --url)",
     "WEBEX_CLIENT_SECRET": "--client-secret-stdin",
 }
 _HEADER = """\
@@ -181,7 +181,7 @@ def run(
     log_in = bool(answers.log_in)
     if ask is not None and answers.log_in is None:
         ask.say()
-        log_in = ask.yes("Log in now?", default=True)
+        log_in = _would(ask, "Log in now?")
     if not log_in:
         tell("Next: `webex-loopback login`.")
     return Outcome(path, tuple(changed), backup, log_in)
@@ -516,6 +516,15 @@ def _wrapped(ask: Asker, text: str, head: str = "", *, style: str = "") -> None:
         ask.say(line, style)
 
 
+def _would(ask: Asker, question: str) -> bool:
+    """Ask something once the file is written: to leave is to say no."""
+    try:
+        return ask.yes(question, default=True)
+    except KeyboardInterrupt:
+        ask.say()
+        return False
+
+
 def _to_stderr(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
@@ -545,6 +554,12 @@ def _check(values: Mapping[str, str]) -> None:
                 f"{name} is missing, and there is no terminal to ask for it on.",
                 setting=name,
                 remedy=f"Give it by {options}, or run `webex-loopback init` in a terminal.",
+            )
+        if re.search(r"[^\x21-\x7e]", values[name]):
+            raise ConfigurationError(
+                f"{name} holds a blank, or a character beyond ASCII.",
+                setting=name,
+                remedy="Copy it from the Integration's page again.",
             )
     from pydantic import SecretStr
 
@@ -686,7 +701,7 @@ def _unwritable(path: str, why: str | None) -> ConfigurationError:
     return ConfigurationError(
         f"The settings file {path} cannot be written: {why}.",
         setting="WEBEX_CONFIG_FILE",
-        remedy="See to its folder, or name another file with --config.",
+        remedy="See to its folder, or name another file with --output.",
     )
 
 
@@ -703,7 +718,7 @@ def _mind_git(path: str, ask: Asker | None, tell: Callable[[str], object]) -> No
         return
     lines = [entry + "*" * entry.endswith(".bak") for entry in exposed]
     ignore = os.path.join(folder, ".gitignore")
-    if ask is None or not ask.yes(f"git does not ignore {name}. Add it to {ignore}?", default=True):
+    if ask is None or not _would(ask, f"git does not ignore {name}. Add it to {ignore}?"):
         tell(f"git does not ignore {name}: add {' and '.join(lines)} to {ignore}.")
         return
     try:
