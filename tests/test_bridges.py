@@ -96,6 +96,8 @@ def test_a_token_of_the_environment_is_for_the_api_of_the_settings(
     assert base.rstrip("/") == "https://api-usgov.webex.com/v1"
 
 
+# With Python's -X dev, aiohttp warns of each attribute that wxc_sdk's session gives itself.
+@pytest.mark.filterwarnings("ignore:Setting custom ClientSession:DeprecationWarning")
 def test_the_asyncio_twin_goes_on_too(logged_in: StoredToken, sandbox: Sandbox, store: FileTokenStore) -> None:
     headers = []
 

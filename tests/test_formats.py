@@ -178,6 +178,7 @@ def test_a_postman_environment() -> None:
         ('{"access_token": "secret-AT", "accessToken": "secret-B"}', "holds access_token twice, and not the same"),
         ('{"access_token": "secret AT"}', "wrong or missing access_token"),
         ('{"access_token": "secret-AT", "token_type": "MAC"}', "wrong or missing token_type"),
+        ('{"access_token": "secret-AT", "refresh_token": "secret RT"}', "a refresh_token that cannot be one"),
         ('{"access_token": "{{secret-vault}}"}', "name of a Postman variable in place of access_token"),
         (environment({"key": "access_token", "value": ""}, {"key": "refresh_token", "value": "secret"}), "no value"),
         ("access_token: secret-AT\naccess_token: secret-AT\n", "holds a name twice"),

@@ -429,7 +429,7 @@ def execute(profile: str | None, command: tuple[str, ...]) -> int:
 @click.option("--scopes", metavar="SCOPES", default="", help="Separated by spaces or commas.")
 @click.option("--redirect-uri", metavar="URI", default="", help="Exactly as registered.")
 @click.option("--api-base-url", metavar="URL", default="", help="For Webex for Government.")
-@click.option("--here", is_flag=True, help="Write ./config.env, in place of the one in the state folder.")
+@click.option("--here", is_flag=True, help="Write ./config.env; default: the one in force, else in the state folder.")
 @click.option("--output", "path", metavar="FILE", default="", help="Write this file.")
 @click.option("--force", is_flag=True, help="Replace other values without asking.")
 @click.option("--login/--no-login", default=None, help="Log in afterwards; default: ask.")
@@ -452,9 +452,8 @@ def init(
     Says what to type into which field of Webex's "Create an Integration" page, takes the address that the page
     shows at the end, and asks for the secret without showing it. Without a terminal the options must say it all.
     """
-    from .setup import Answers, TerminalAsker, read_secret, run
+    from .setup import Answers, read_secret, run, terminal_asker
 
-    on_terminal = sys.stdin is not None and sys.stdin.isatty() and not client_secret_stdin
     outcome = run(
         answers=Answers(
             client_id=client_id,
@@ -468,7 +467,7 @@ def init(
             force=force,
             log_in=login,
         ),
-        ask=TerminalAsker() if on_terminal else None,
+        ask=None if client_secret_stdin else terminal_asker(),
     )
     if outcome.log_in:
         from .login import log_in

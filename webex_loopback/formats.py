@@ -181,6 +181,8 @@ def _imported(values: dict[str, Any], now: float) -> Imported:
             raise MalformedToken(f"has the name of a Postman variable in place of {name}")
     # The rules of what a token and a lifetime are, are those of a token response.
     response = TokenResponse.from_json(json.dumps(values).encode())
+    if response.refresh_token is None and values.get("refresh_token"):
+        raise MalformedToken("holds a refresh_token that cannot be one")  # a login's answer may; this can be mended
     end = _end(values.get("refresh_token_expires_at"), response.refresh_token_expires_in, now)
     client_secret = _word(values.get("client_secret"))
     return Imported(

@@ -8,6 +8,7 @@ measured is its own work.
 import base64
 import json
 from collections.abc import Callable
+from typing import ClassVar
 
 import msal
 from work import TOKEN_FILE, read_response
@@ -20,7 +21,7 @@ class _Discovery:
     """An HTTP client that knows one answer."""
 
     status_code = 200
-    headers: dict[str, str] = {}
+    headers: ClassVar[dict[str, str]] = {}
     text = json.dumps(
         {
             "issuer": AUTHORITY,

@@ -43,7 +43,7 @@ PEERS = {
 }
 OURS = "webex-loopback"
 GOOGLE = "google-auth-oauthlib"
-MICROSECOND, MILLISECOND = 1e-6, 1e-3
+NANOSECOND, MILLISECOND = 1e-9, 1e-3
 
 # The moment at which a browser is opened is when this starts; the person then comes from the bench itself.
 BROWSER = """#!/bin/sh
@@ -159,13 +159,12 @@ class Bench:
         """Write every library's token file, of the tokens that a login has left; return what is in them."""
         store = FileTokenStore(self.token_file)
         stored = store.load()
-        assert stored is not None and stored.refresh_token is not None
+        assert stored is not None
+        assert stored.refresh_token is not None
         now = int(time.time())
         left = -10 if expired else 1_000_000
         issued = now - 1_000_000 if expired else now
-        store.save(
-            stored.model_copy(update={"issued_at": issued, "refresh_at": now + left, "expires_at": now + left})
-        )
+        store.save(stored.model_copy(update={"issued_at": issued, "refresh_at": now + left, "expires_at": now + left}))
         response = {
             "access_token": stored.access_token.get_secret_value(),
             "refresh_token": stored.refresh_token.get_secret_value(),
@@ -187,8 +186,9 @@ class Bench:
         if library == "ours":
             command, environ, redirect_uri = self.own_command("login"), self.environ, self.redirect_uri
         else:
-            form, fixed = ("http://localhost:{}/redirect", 6001) if library == "peer_wxc_sdk" else (
-                "http://127.0.0.1:{}/", None)
+            form, fixed = (
+                ("http://localhost:{}/redirect", 6001) if library == "peer_wxc_sdk" else ("http://127.0.0.1:{}/", None)
+            )
             redirect_uri, port = self.register(form, fixed)
             command = [self.python, "-c", f"import {library}; {library}.login()"]
             environ = self.environ_of(library, port=str(port))
@@ -300,7 +300,7 @@ def hot_call(bench: Bench, rounds: int, calls: int) -> Section:
         counts = {key: max(count, told[key]) for key, count in counts.items()}
         for name, library in bench.peers.items():
             peers[name].extend(bench.work(library, f"work.hot({library!r}, 5)")["seconds"])
-    section = Section("Hot call, token in memory", "us", MICROSECOND)
+    section = Section("Hot call, token in memory", "ns", NANOSECOND)
     section.rows = [Row(name, values) for name, values in (measures | peers).items()]
     one, eight, asynchronous, bare = (section.rows[number].median for number in range(4))
     section.targets = [

@@ -1,0 +1,544 @@
+"""`get_token()`: its four rules, walked; what it loads; what it notices."""
+
+import logging
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from webex_loopback import TokenSource, get_token, source
+from webex_loopback.errors import (
+    ConfigurationError,
+    LoginRequired,
+    ServerUnreachable,
+    TokenEndpointError,
+    TokenStoreError,
+    WebexLoopbackError,
+)
+from webex_loopback.login import log_in, log_out
+from webex_loopback.sandbox import Person, Sandbox
+from webex_loopback.store import FileTokenStore, MemoryTokenStore
+from webex_loopback.token import StoredToken
+
+MakeToken = Callable[..., StoredToken]
+DAY = 86_400
+
+
+class Clock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def python(program: str, *arguments: str, **environ: str) -> str:
+    """Run a program in a fresh interpreter; return what it prints."""
+    run = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env=dict(os.environ) | environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+# The four rules
+
+
+def test_rule_1_a_token_that_is_not_due_is_read_from_the_file(
+    sandbox: Sandbox, logged_in: StoredToken, store: FileTokenStore
+) -> None:
+    requests = len(sandbox.requests)
+    os.unlink(store.lock_path)
+    with FileTokenStore(f"{store.path}x").lock():
+        assert get_token() == get_token() == logged_in.access_token.get_secret_value()
+    assert not os.path.exists(store.lock_path), "no lock is taken"
+    assert len(sandbox.requests) == requests
+
+
+def test_rule_1_holds_while_somebody_has_the_lock(store: FileTokenStore, make_token: MakeToken) -> None:
+    store.save(make_token())
+    with store.lock():
+        assert get_token() == "access-token-one"
+
+
+def test_rule_2_the_file_is_read_again_under_the_lock(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore, make_token: MakeToken
+) -> None:
+    make_due()
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(get_token()))
+    with store.lock():
+        thread.start()
+        time.sleep(0.2)
+        assert not found
+        store.save(make_token("of-another-process"))
+    thread.join(10)
+    assert found == ["of-another-process"]
+    assert sandbox.count("refresh_token") == 0
+
+
+def test_rule_3_it_is_refreshed_saved_and_returned(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore
+) -> None:
+    make_due()
+    token = get_token()
+    saved = store.load()
+    assert saved is not None
+    assert token == saved.access_token.get_secret_value() != logged_in.access_token.get_secret_value()
+    assert sandbox.count("refresh_token") == 1
+    assert saved.account == logged_in.account
+    with FileTokenStore(store.path, lock_timeout_seconds=0).lock():
+        pass  # it was released
+
+
+@pytest.mark.parametrize("fault", ["503", "429:30", "reset", "html", "truncated"])
+def test_rule_3_a_failure_that_may_pass_does_not_cost_a_token_that_works(
+    sandbox: Sandbox,
+    logged_in: StoredToken,
+    make_due: MakeToken,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+) -> None:
+    due = make_due(left=3_600)
+    sandbox.switches.fault = fault
+    assert get_token() == due.access_token.get_secret_value()
+    assert "could not be refreshed" in caplog.text
+    assert "60 minutes" in caplog.text
+
+
+def test_rule_3_without_time_left_the_failure_is_raised(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken
+) -> None:
+    make_due()
+    sandbox.switches.fault = "503"
+    with pytest.raises(TokenEndpointError, match="503"):
+        get_token()
+    sandbox.stop()
+    source.forget()
+    with pytest.raises(ServerUnreachable, match="cannot be reached"):
+        get_token()
+
+
+def test_rule_4_nobody_is_logged_in(store: FileTokenStore) -> None:
+    with pytest.raises(LoginRequired, match="Nobody is logged in") as caught:
+        get_token()
+    assert store.path in str(caught.value)
+    assert "`webex-loopback login`" in caught.value.remedy
+    with pytest.raises(LoginRequired) as caught:
+        get_token("admin")
+    assert "`webex-loopback login --profile admin`" in caught.value.remedy
+
+
+def test_rule_4_the_refresh_token_is_refused(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore
+) -> None:
+    make_due()
+    before = Path(store.path).read_bytes()
+    sandbox.switches.dead_refresh_token = "invalid_request"
+    for _ in range(2):
+        with pytest.raises(LoginRequired, match="refused") as caught:
+            get_token()
+        assert "webex-loopback login" in caught.value.remedy
+    assert Path(store.path).read_bytes() == before
+    assert sandbox.count("refresh_token") == 1, "the same refresh token is not tried twice"
+
+
+def test_rule_4_the_refresh_token_has_run_out(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore
+) -> None:
+    store.save(make_due().model_copy(update={"refresh_token_expires_at": int(time.time()) - 1}))
+    with pytest.raises(LoginRequired, match="run out"):
+        get_token()
+    assert sandbox.count("refresh_token") == 0
+
+
+def test_rule_4_there_is_no_refresh_token(store: FileTokenStore, make_token: MakeToken) -> None:
+    store.save(make_token(refresh_token=None, age=100, expires_in=101))
+    assert get_token() == "access-token-one", "used to its end"
+    store.save(make_token(refresh_token=None, age=100, expires_in=99))
+    source.forget()
+    with pytest.raises(LoginRequired, match="no refresh token"):
+        get_token()
+
+
+def test_rule_4_a_browser_is_opened_only_when_asked_for(
+    sandbox: Sandbox, redirect_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    came = tmp_path / "came"
+    visitor = tmp_path / "visitor"
+    visitor.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom webex_loopback.sandbox import Person\n"
+        f"open({str(came)!r}, 'w').close()\nPerson().visit(sys.argv[1])\n"
+    )
+    visitor.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(visitor))
+    with pytest.raises(LoginRequired):
+        get_token()
+    assert not came.exists()
+    token = get_token(interactive=True)
+    assert came.exists()
+    assert get_token() == token
+    with pytest.raises(LoginRequired):
+        TokenSource(store=MemoryTokenStore()).get_token(interactive=True)
+
+
+# WEBEX_ACCESS_TOKEN
+
+
+def test_a_token_in_the_environment_comes_first(
+    store: FileTokenStore, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(make_token())
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "of-a-bot\r\n")
+    assert get_token() == "of-a-bot"
+    assert TokenSource().from_environment() == "environment"
+    assert get_token("default") == "access-token-one", "a profile that is named wins"
+    assert TokenSource(store=store).get_token() == "access-token-one"
+
+
+def test_a_token_in_the_settings_file_comes_first(
+    store: FileTokenStore, make_token: MakeToken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(make_token())
+    settings = tmp_path / "state" / "config.env"
+    settings.write_text("# WEBEX_ACCESS_TOKEN=no\nWEBEX_CLIENT_ID=x\nwebex_access_token = 'of-a-bot'\n")
+    assert get_token() == "of-a-bot"
+    assert TokenSource().from_environment() == str(settings)
+    assert get_token("default") == "access-token-one"
+    settings.write_text("# WEBEX_ACCESS_TOKEN=no\n")
+    source.forget()
+    assert get_token() == "access-token-one"
+    assert TokenSource().from_environment() == ""
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe WEBEX_ACCESS_TOKEN", b"WEBEX_ACCESS_TOKEN=\nWEBEX_LOGIN_TIMEOUT=soon"])
+def test_settings_that_are_wrong_do_not_stop_a_stored_token(
+    store: FileTokenStore, make_token: MakeToken, tmp_path: Path, content: bytes
+) -> None:
+    store.save(make_token())
+    (tmp_path / "work" / "config.env").write_bytes(content)
+    assert get_token() == "access-token-one"
+
+
+def test_a_token_in_the_environment_cannot_be_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "of-a-bot")
+    with pytest.raises(LoginRequired, match="WEBEX_ACCESS_TOKEN"):
+        TokenSource().refresh()
+    assert TokenSource().refresh(rejected="of-a-bot") == "of-a-bot"
+
+
+def test_a_profile_name_of_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError):
+        get_token("../etc/passwd")
+    monkeypatch.setenv("WEBEX_PROFILE", "a/b")
+    with pytest.raises(ConfigurationError):
+        get_token()
+
+
+# What the cached path costs
+
+MODULES = "import sys; print(*sorted(sys.modules))"
+TAKE = "from webex_loopback import get_token; token = get_token(); assert token == 'access-token-one'; "
+
+
+def test_a_valid_token_loads_four_modules(store: FileTokenStore, make_token: MakeToken) -> None:
+    store.save(make_token())
+    bare = set(python(MODULES).split())
+    loaded = set(python(TAKE + MODULES).split()) - bare
+    assert loaded == {"webex_loopback", "webex_loopback.source", "webex_loopback.paths", "webex_loopback.errors"}
+
+
+def test_so_does_one_in_the_environment() -> None:
+    bare = set(python(MODULES).split())
+    loaded = set(python(TAKE + MODULES, WEBEX_ACCESS_TOKEN="access-token-one").split()) - bare
+    assert loaded == {"webex_loopback", "webex_loopback.source", "webex_loopback.paths", "webex_loopback.errors"}
+
+
+def test_the_package_alone_loads_itself() -> None:
+    loaded = set(python("import webex_loopback; " + MODULES).split()) - set(python(MODULES).split())
+    assert loaded == {"webex_loopback"}
+
+
+HOT = """
+import os
+from webex_loopback import get_token
+get_token()
+os.write(1, b"begin")
+for _ in range(1000):
+    get_token()
+os.write(1, b"ended")
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_a_thousand_calls_in_a_second_make_no_system_call(
+    store: FileTokenStore, make_token: MakeToken, tmp_path: Path
+) -> None:
+    store.save(make_token())
+    trace = tmp_path / "trace"
+    run = subprocess.run(
+        ["strace", "-o", str(trace), sys.executable, "-c", HOT], capture_output=True, timeout=30, check=False
+    )
+    if run.returncode:
+        pytest.skip("strace is not permitted")
+    lines = trace.read_text().splitlines()
+    begin = next(n for n, line in enumerate(lines) if '"begin"' in line)
+    assert '"ended"' in lines[begin + 1], lines[begin + 1 : begin + 5]
+
+
+def test_within_a_second_neither_file_nor_environment_is_looked_at(
+    store: FileTokenStore, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    store.save(make_token())
+    one = TokenSource(clock=clock)
+    one.get_token()
+    looks: list[str] = []
+    for name in ("stat", "open"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, real=real, name=name, **k: (looks.append(name), real(*a, **k))[1])
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "of-a-bot")
+    clock.now += 0.99
+    assert one.get_token() == "access-token-one"
+    assert looks == []
+    clock.now += 0.02
+    assert one.get_token() == "of-a-bot"
+    monkeypatch.delenv("WEBEX_ACCESS_TOKEN")
+    clock.now += 1.01
+    assert one.get_token() == "access-token-one"
+    assert looks == ["stat"], "an unchanged file is not read again"
+
+
+# What is noticed
+
+
+def test_a_login_and_a_logout_elsewhere_are_noticed_after_a_second(
+    store: FileTokenStore, make_token: MakeToken, clock: Clock
+) -> None:
+    store.save(make_token())
+    one = TokenSource(clock=clock)
+    assert one.get_token() == "access-token-one"
+    store.save(make_token("of-another-login"))
+    assert one.get_token() == "access-token-one"
+    clock.now += 1.01
+    assert one.get_token() == "of-another-login"
+    store.delete()
+    clock.now += 1.01
+    with pytest.raises(LoginRequired):
+        one.get_token()
+    store.save(make_token())
+    assert one.get_token() == "access-token-one", "after a failure it is looked at once more"
+
+
+def test_another_profile_and_folder_are_noticed(
+    store: FileTokenStore, make_token: MakeToken, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store.save(make_token())
+    FileTokenStore(str(tmp_path / "state" / "tokens" / "admin.json")).save(make_token("of-admin"))
+    FileTokenStore(str(tmp_path / "other" / "tokens" / "admin.json")).save(make_token("of-the-other-folder"))
+    one = TokenSource(clock=clock)
+    assert one.get_token() == "access-token-one"
+    for name, value, token in (
+        ("WEBEX_PROFILE", "admin", "of-admin"),
+        ("WEBEX_LOOPBACK_HOME", str(tmp_path / "other"), "of-the-other-folder"),
+    ):
+        monkeypatch.setenv(name, value)
+        clock.now += 1.01
+        assert one.get_token() == token
+
+
+def test_a_clock_that_is_set_back_and_forth(store: FileTokenStore, make_token: MakeToken, clock: Clock) -> None:
+    store.save(make_token())
+    one = TokenSource(clock=clock)
+    for step in (0, -10 * DAY, 5 * DAY, -3_600, 0.5, -0.5, 7_200):
+        clock.now += step
+        assert one.get_token() == "access-token-one"
+    # Set back, memory is not good for as long as the clock takes to come again.
+    clock.now -= 1_000
+    store.save(make_token("of-another-login"))
+    assert one.get_token() == "of-another-login"
+
+
+def test_a_sleep_over_the_expiry(sandbox: Sandbox, logged_in: StoredToken, clock: Clock, store: FileTokenStore) -> None:
+    one = TokenSource(clock=clock)
+    assert one.get_token() == logged_in.access_token.get_secret_value()
+    clock.now += 20 * DAY
+    fresh = one.get_token()
+    assert fresh != logged_in.access_token.get_secret_value()
+    clock.now += 13 * DAY + 3_600
+    assert one.get_token() != fresh
+    assert sandbox.count("refresh_token") == 2
+
+
+def test_memory_ends_with_the_token(store: FileTokenStore, make_token: MakeToken) -> None:
+    """Half a second before it is due, memory is not trusted for a whole one."""
+    clock = Clock()
+    clock.now = float(int(clock.now))
+    token = make_token(expires_in=3_600)
+    store.save(token)
+    one = TokenSource(clock=clock)
+    clock.now = token.refresh_at - 0.5
+    assert one.get_token() == "access-token-one"
+    clock.now = token.refresh_at + 0.01
+    assert one._hot[1] <= token.refresh_at
+    clock.now = token.refresh_at + 3_600
+    with pytest.raises(WebexLoopbackError):
+        one.get_token()
+
+
+# refresh()
+
+
+def test_a_forced_refresh_and_a_rejected_token(sandbox: Sandbox, logged_in: StoredToken, store: FileTokenStore) -> None:
+    one = TokenSource()
+    first = one.get_token()
+    second = one.refresh()
+    assert second != first
+    assert one.get_token() == second
+    assert sandbox.count("refresh_token") == 1
+    assert one.refresh(rejected=first) == second, "another is stored by now"
+    assert one.refresh(rejected=second) == second, "it is too young for a refresh to help"
+    assert sandbox.count("refresh_token") == 1
+    saved = store.load()
+    assert saved is not None
+    store.save(saved.model_copy(update={"issued_at": saved.issued_at - 61}))
+    third = one.refresh(rejected=second)
+    assert third != second
+    assert sandbox.count("refresh_token") == 2
+
+
+def test_a_rejected_token_is_not_answered_by_one_that_has_ended(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken
+) -> None:
+    due = make_due()
+    assert TokenSource().refresh(rejected="an-older-one") != due.access_token.get_secret_value()
+    assert sandbox.count("refresh_token") == 1
+
+
+def test_a_forced_refresh_tells_of_its_failure(sandbox: Sandbox, logged_in: StoredToken) -> None:
+    sandbox.switches.fault = "503"
+    one = TokenSource()
+    with pytest.raises(TokenEndpointError):
+        one.refresh()
+    assert one.get_token() == logged_in.access_token.get_secret_value()
+
+
+def test_a_margin_of_ones_own(sandbox: Sandbox, logged_in: StoredToken, store: FileTokenStore) -> None:
+    TokenSource(refresh_margin_seconds=3_600).refresh()
+    saved = store.load()
+    assert saved is not None
+    assert saved.expires_at is not None
+    assert saved.expires_at - saved.refresh_at == 3_600
+
+
+def test_on_refresh_is_told_and_cannot_spoil_it(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+
+    def remember(token: StoredToken) -> None:
+        told.append(token.access_token.get_secret_value())
+        assert TokenSource().get_token() == told[0], "it is saved by now"
+        assert one.get_token() == told[0], "and no lock is held"
+        raise ZeroDivisionError
+
+    make_due()
+    one = TokenSource(on_refresh=remember)
+    assert [one.get_token()] == told
+    assert "on_refresh failed" in caplog.text
+    assert not [secret for secret in sandbox.secrets if secret in caplog.text]
+
+
+def test_an_http_client_of_ones_own(sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken) -> None:
+    make_due()
+    with httpx.Client(headers={"X-Mine": "1"}, trust_env=False) as client:
+        TokenSource(http_client=client).get_token()
+        assert not client.is_closed
+    assert sandbox.count("refresh_token") == 1
+
+
+def test_stored_is_the_record_as_it_is(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore
+) -> None:
+    due = make_due()
+    assert TokenSource().stored() == due
+    assert sandbox.count("refresh_token") == 0
+    log_out()
+    assert TokenSource().stored() is None
+
+
+def test_two_profiles_do_not_meet(sandbox: Sandbox, redirect_uri: str) -> None:
+    tokens = {name: log_in(name, open_browser=Person().visit).token for name in ("one", "two")}
+    for name, token in tokens.items():
+        assert get_token(name) == token.access_token.get_secret_value()
+    log_out("one")
+    assert TokenSource("two").get_token()
+    with pytest.raises(LoginRequired):
+        TokenSource("one").get_token()
+
+
+def test_a_source_travels_to_another_process_without_its_memory(store: FileTokenStore, make_token: MakeToken) -> None:
+    store.save(make_token())
+    one = TokenSource("default")
+    one.get_token()
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        travelled = pickle.dumps(one, protocol)
+        assert b"token-one" not in travelled
+        assert pickle.loads(travelled).get_token() == "access-token-one"
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(TokenSource(store=store))
+    assert "token-one" not in repr(one) + str(one)
+
+
+def test_errors_show_no_secret_in_a_traceback_with_locals(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, caplog: pytest.LogCaptureFixture
+) -> None:
+    import traceback
+
+    caplog.set_level(logging.DEBUG)
+    make_due()
+    for fault in ("reset", "hang", "503", "truncated", "html"):
+        sandbox.switches.fault = fault
+        one = TokenSource()
+        if fault == "hang":
+            sandbox.stop()
+        with pytest.raises(WebexLoopbackError) as caught:
+            one.refresh(rejected=logged_in.access_token.get_secret_value())
+        if fault == "hang":
+            sandbox.start()
+        shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+        # The frame of this very test holds the token as a record, whose repr does not show it.
+        assert not [secret for secret in sandbox.secrets if secret in shown + caplog.text]
+
+
+def test_a_store_that_fails_to_lock_does_not_cost_a_token_that_works(
+    store: FileTokenStore, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WEBEX_LOCK_DIR", "/dev/null/locks")
+    store.save(make_token(expires_in=3_600, age=3_500))
+    assert get_token() == "access-token-one"
+    assert "WEBEX_LOCK_DIR" not in caplog.text or "could not be refreshed" in caplog.text
+    store.save(make_token(expires_in=3_600, age=3_601))
+    source.forget()
+    with pytest.raises(TokenStoreError) as caught:
+        get_token()
+    assert "WEBEX_LOCK_DIR" in caught.value.remedy
