@@ -479,7 +479,8 @@ class Terminal:
     def __init__(self, *arguments: str, preexec: Callable[[], None] | None = None) -> None:
         # `trap :` keeps the shell alive at Ctrl-C, and is not handed down.
         script = 'trap : INT; stty -g; "$@"; echo "code=$?"; stty -g'
-        self.child: Any = pexpect.spawn(
+        spawn: Any = pexpect.spawn  # its types make every match a riddle
+        self.child = spawn(
             "/bin/sh",
             ["-c", script, "sh", *COMMAND, *arguments],
             dimensions=(24, 80),

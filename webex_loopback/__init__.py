@@ -16,6 +16,8 @@ _HOMES = {
     "RequestsAuth": "auth",
     "aiohttp_middleware": "auth",
     "wxc_sdk_tokens": "bridges",
+    "wxc_sdk_api": "bridges",
+    "as_wxc_sdk_api": "bridges",
     "webexpythonsdk_api": "bridges",
     "TokenStore": "store",
     "FileTokenStore": "store",
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
     from .auth import RequestsAuth as RequestsAuth
     from .auth import WebexAuth as WebexAuth
     from .auth import aiohttp_middleware as aiohttp_middleware
+    from .bridges import as_wxc_sdk_api as as_wxc_sdk_api
     from .bridges import webexpythonsdk_api as webexpythonsdk_api
+    from .bridges import wxc_sdk_api as wxc_sdk_api
     from .bridges import wxc_sdk_tokens as wxc_sdk_tokens
     from .errors import AuthorizationDenied as AuthorizationDenied
     from .errors import ConfigurationError as ConfigurationError

@@ -176,9 +176,9 @@ def login(
 
 
 def _end_at_sigterm() -> list[int]:
-    """Have SIGTERM end the login as Ctrl-C does: the browser, the terminal's mode, the port, the lock are seen to.
+    """Have SIGTERM end the login as Ctrl-C does; return a list that gets the signal's number when it comes.
 
-    Returns: A list that holds the signal's number once it came.
+    So all is seen to: the page in the browser, the terminal's mode, the port, the lock.
     """
     came: list[int] = []
 
