@@ -5,6 +5,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -110,8 +111,8 @@ class Running:
             redirect_uri=listener.redirect_uri.text,
             scopes=("spark:people_read", "spark:kms"),
         )
-        self.trouble: list[dict[str, Any]] = []
-        self.loop.set_exception_handler(lambda loop, trouble: self.trouble.append(trouble))
+        self.trouble: list[str] = []  # what asyncio would print
+        self.loop.set_exception_handler(lambda loop, told: self.trouble.append(_text_of(told)))
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
         self.server = self.call(self._start(listener, context))
@@ -165,7 +166,12 @@ def running(redirect_uri: str, context: ssl.SSLContext | None = None) -> Iterato
         yield server
     finally:
         server.close()
-    assert not server.trouble
+    assert not server.trouble, "\n".join(server.trouble)
+
+
+def _text_of(told: dict[str, Any]) -> str:
+    error = told.get("exception")
+    return "\n".join([str(told["message"]), *(traceback.format_exception(error) if error else ())])
 
 
 def in_thread(action: Callable[[], T]) -> "Future[T]":

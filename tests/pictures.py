@@ -151,12 +151,9 @@ def take(browser: Browser, terminal: Terminal) -> None:
             sign_in(page, address_on(terminal), f"consent-{name.split('-')[1]}")
             page.screenshot(path=IMAGES / f"{name}.png", full_page=True)
         terminal.wait_for("Logged in as")
-    for name, kind, language, dark in (
-        ("failure-light", "invalid_scope", "en-US", False),
-        ("failure-ja", "access_denied", "ja-JP", True),
-    ):
-        failure = pages.FailurePage(kind, detail="invalid_scope: The requested scope is invalid.")
-        with page_of(browser, language=language, dark=dark) as page:
+    failure = pages.FailurePage("invalid_scope", detail="invalid_scope: The requested scope is invalid.")
+    for name, language in (("failure-light", "en-US"), ("failure-ja", "ja-JP")):
+        with page_of(browser, language=language) as page:
             page.set_content(pages.render(failure, language[:2]))
             page.screenshot(path=IMAGES / f"{name}.png", full_page=True)
     terminal.type("clear; webex-loopback login --device --force")

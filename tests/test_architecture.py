@@ -16,7 +16,7 @@ ROWS: list[tuple[str, ...]] = [
     ("formats", "report"),
     ("network",),
     ("certificate", "loopback", "oauth", "store", "browser", "terminal"),
-    ("renewal", "grant"),
+    ("renewal", "grant", "headstart"),
     ("browser_login", "device", "session"),
     ("login",),
     ("source",),

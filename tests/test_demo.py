@@ -15,6 +15,7 @@ from webex_loopback.token import StoredToken
 NONSENSE = {
     "WEBEX_CLIENT_ID": "mine",
     "webex_client_id": "mine, in lower case",
+    "webex_login_timeout": "never",
     "WEBEX_CLIENT_SECRET": "my-own-secret",
     "WEBEX_SCOPES": '"',
     "WEBEX_REDIRECT_URI": "ftp://nowhere",

@@ -146,7 +146,7 @@ def test_polling_faster_than_allowed_slows_down(sandbox: Sandbox, monkeypatch: p
     assert sandbox.count("/v1/device/token") == 2
 
 
-@pytest.mark.parametrize("fault", ["500", "502", "reset", "truncated"])
+@pytest.mark.parametrize("fault", ["500", "502", "reset"])
 def test_trouble_while_polling_is_passed_over(sandbox: Sandbox, fault: str) -> None:
     sandbox.switches.device_faults = [fault]
     shown = Shown(Person(), after=0.2)

@@ -5,6 +5,7 @@ no message holds what was read.
 """
 
 import contextlib
+import gc
 import json
 import math
 import os
@@ -111,7 +112,8 @@ def test_a_query_settles_if_and_only_if_it_should(pairs: list[tuple[str, str]], 
         response = read_response(query, STATE)
     except NotThisLogin as reason:
         assert not is_settling(pairs, STATE)
-        assert_is_told_well(str(reason) + reason.error)
+        assert_is_told_well(str(reason))
+        assert len(printable(reason.error, 60)) <= 60
     else:
         event("settles")
         assert is_settling(pairs, STATE)
@@ -175,7 +177,7 @@ def test_what_is_pasted_is_an_answer_or_is_none(text: str) -> None:
         st.tuples(
             st.sampled_from(["http://", "https://", "HTTP://", "ftp://", "//", ""]),
             st.sampled_from(["127.0.0.1", "localhost", "[::1]", "127.0.0.9", "[::", "0.0.0.0", "x", "[::ffff:7f00:1]"]),
-            st.sampled_from(["", ":", ":80", ":0", ":65535", ":65536", ":-1", ":x", ":8_0", "@x", ".", "\\"]),
+            st.sampled_from(["", ":", ":80", ":0", ":65535", ":65536", ":-1", ":x", ":8_0", "@x", "x", ".", "\\"]),
             st.text("/abc.%2e?#@:\\[]<>\x00 é", max_size=12),
         ).map("".join),
     )
@@ -245,11 +247,13 @@ def test_raw_bytes_settle_nothing_and_get_an_answer_of_ours(server: Running, par
                 connection.sendall(part.replace(b"PORT", b"%d" % server.port))
             connection.shutdown(socket.SHUT_WR)
         answer = read(connection)
+    if MANY:
+        gc.collect(0)  # so that what asyncio has to tell comes with the example that it is about
     if answer.status:
         assert answer.status in (400, 404, 405, 421)
         assert_is_ours(answer)
     assert not server.settled
-    assert not server.trouble
+    assert not server.trouble, "\n".join(server.trouble)
 
 
 @settings(fuzz, max_examples=MANY or 150)
@@ -284,7 +288,7 @@ def test_the_server_settles_if_and_only_if_it_should(
             assert [kind for kind, _ in server.events] in (["ignored"], [])
             assert not one.done()
     assert_is_ours(answer)
-    assert not server.trouble
+    assert not server.trouble, "\n".join(server.trouble)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import os
 import queue
+import re
 import shutil
 import signal
 import socket
@@ -70,6 +71,15 @@ class Visitor:
     @property
     def visit(self) -> Visit:
         return self.visits.get(timeout=10)
+
+
+class Elsewhere(Person):
+    """A person whose browser is on another machine: an address with a code leads nowhere there."""
+
+    def _fetch(self, url: str, form: Any) -> tuple[int, dict[str, str], str]:
+        if re.search(r"[?&](code|error)=", url):
+            return 0, {}, ""
+        return super()._fetch(url, form)
 
 
 def nobody(url: str) -> None:
@@ -247,6 +257,8 @@ def test_the_next_redirect_uri_where_the_first_port_is_taken(
         ({"WEBEX_REDIRECT_URI": ","}, "WEBEX_REDIRECT_URI"),
         ({"WEBEX_LOGIN_TIMEOUT": "0"}, "WEBEX_LOGIN_TIMEOUT"),
         ({"WEBEX_PROFILE": "../x"}, "WEBEX_PROFILE"),
+        ({"WEBEX_CA_BUNDLE": "/nowhere.pem"}, "WEBEX_CA_BUNDLE"),
+        ({"SSL_CERT_FILE": "/nowhere.pem"}, "SSL_CERT_FILE"),
     ],
 )
 @pytest.mark.usefixtures("redirect_uri")
@@ -588,6 +600,43 @@ def test_without_a_browser_the_whole_address_and_the_tunnel_are_told(
     assert "paste" not in told  # stdin is no terminal
 
 
+@posix
+@pytest.mark.usefixtures("redirect_uri")
+def test_a_terminal_that_goes_away_leaves_the_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = os.openpty()
+    person = Person()
+
+    def open_browser(url: str) -> None:
+        os.close(master)
+        time.sleep(0.3)
+        person.visit(url)
+
+    with open(slave, encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        assert log_in(open_browser=open_browser).how == "browser"
+
+
+@posix
+@pytest.mark.usefixtures("redirect_uri")
+def test_pasting_settles_the_server_too(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox.switches.latency = 0.5
+    master, slave = os.openpty()
+    visits: queue.Queue[Visit] = queue.Queue()
+
+    def open_browser(url: str) -> None:
+        final = Elsewhere().visit(url).url
+        os.write(master, f"{final}\r".encode())
+        while not sandbox.count("authorization_code"):
+            time.sleep(0.02)
+        visits.put(Person().visit(final))  # the tunnel stands after all
+
+    with open(slave, encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        assert log_in(open_browser=open_browser).how == "pasted"
+    os.close(master)
+    assert "You are logged in" in visits.get(timeout=10).body
+
+
 # Who is logged in already
 
 
@@ -702,6 +751,7 @@ def test_a_second_login_that_wants_something_else_goes_on_itself(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with another_login(store):
+        Path(f"{store.path}.login").touch()  # it has not come to writing its number yet
         second = in_thread(lambda: log_in(open_browser=Visitor(), **changes))
         assert "is under way; waiting" in waiting(second, capsys)
         store.save(
@@ -720,6 +770,14 @@ def test_a_second_login_does_not_wait_for_ever(store: FileTokenStore, monkeypatc
     with another_login(store), pytest.raises(TokenStoreError) as caught:
         log_in(timeout_seconds=0.3, open_browser=nobody)
     assert caught.value.problem == "locked"
+
+
+@pytest.mark.usefixtures("redirect_uri")
+def test_a_lock_that_cannot_be_taken_at_all(tmp_path: Path) -> None:
+    (tmp_path / "state" / "tokens" / "default.json.login.lock").mkdir(parents=True)
+    with pytest.raises(TokenStoreError) as caught:
+        log_in(open_browser=nobody)
+    assert caught.value.problem == "unwritable"
 
 
 # A token file that is in the way

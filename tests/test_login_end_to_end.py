@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pexpect
 import pytest
+from test_login import Elsewhere
 
 from webex_loopback.sandbox import Person, Sandbox, Visit
 from webex_loopback.store import FileTokenStore
@@ -132,15 +133,6 @@ def without(capability: int) -> Callable[[], None]:
             assert ctypes.CDLL(None).prctl(pr_capbset_drop, capability, 0, 0, 0) == 0
 
     return drop
-
-
-class Elsewhere(Person):
-    """A person whose browser is on another machine: an address with a code leads nowhere there."""
-
-    def _fetch(self, url: str, form: Any) -> tuple[int, dict[str, str], str]:
-        if re.search(r"[?&](code|error)=", url):
-            return 0, {}, ""
-        return super()._fetch(url, form)
 
 
 def port_is_free(port: int) -> bool:
@@ -268,6 +260,15 @@ def test_a_browser_that_fails_is_told(
     assert "Logged in as" in login.end()
 
 
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(sandbox: Sandbox, redirect_uri: str, closed: str) -> None:
+    """As a program without a console has them (pythonw.exe, some daemons)."""
+    command = [*COMMAND, "login", "--no-browser", "--timeout", "0.3"]
+    done = subprocess.run(["/bin/sh", "-c", f'"$@" {closed}', "sh", *command], capture_output=True, timeout=20)
+    assert done.returncode == 4
+    assert b"Traceback" not in done.stderr
+
+
 # How it fails
 
 
@@ -276,6 +277,7 @@ def test_a_browser_that_fails_is_told(
     [
         ((), {"WEBEX_CLIENT_ID": ""}, 2, "WEBEX_CLIENT_ID"),
         (("--redirect-uri", "http://192.0.2.1/callback"), {}, 2, "only 127.0.0.1"),
+        ((), {"WEBEX_CA_BUNDLE": "/nowhere.pem"}, 2, "WEBEX_CA_BUNDLE"),
         ((), {"WEBEX_LOOPBACK_HOME": "/dev/null"}, 6, "/dev/null"),
     ],
 )
@@ -628,7 +630,7 @@ def test_o_where_there_is_no_browser(terminal: Callable[..., Terminal], monkeypa
     login.expect("left")
     login.child.send("o")
     login.expect("No browser can be opened: 'firefox' .* was not found")
-    assert "No browser came within 3 seconds." in login.end(4)
+    assert "Webex did not send the browser back within 3 seconds." in login.end(4)
 
 
 @needs_privileged_ports

@@ -332,6 +332,7 @@ def test_plain_http_at_the_https_port(pend: Callable[..., Pending], sandbox: San
         b"GET /callback\r\n\r\n",
         b"GET /callback HTTP/0.9\r\n\r\n",
         b"GET /callback HTTP/9.9\r\n\r\n",
+        b"CONNECT \r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"SSH-2.0-OpenSSH_9.9\r\n",
         b"<policy-file-request/>\x00",
@@ -348,7 +349,7 @@ def test_plain_http_at_the_https_port(pend: Callable[..., Pending], sandbox: San
         b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n\r\n",
     ],
-    ids=range(22),
+    ids=range(23),
 )
 def test_what_is_no_request_of_a_browser(pending: Pending, raw: bytes) -> None:
     with connect(pending.port) as connection:

@@ -75,6 +75,13 @@ def clients_that_close() -> Iterator[None]:
 
 
 @pytest.fixture
+def sandbox(sandbox: Sandbox) -> Iterator[Sandbox]:
+    """The usual one, which need not wait for our connections when it stops."""
+    yield sandbox
+    close_clients()
+
+
+@pytest.fixture
 def client(sandbox: Sandbox) -> Client:
     return Client(sandbox)
 

@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from webex_loopback import TokenSource, get_token, source
+from webex_loopback import TokenSource, get_token, oauth, source
 from webex_loopback.errors import (
     ConfigurationError,
     LoginRequired,
@@ -59,6 +60,11 @@ def python(program: str, *arguments: str, **environ: str) -> str:
     )
     assert run.returncode == 0, run.stderr
     return run.stdout
+
+
+@pytest.fixture(autouse=True)
+def no_pause_between_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oauth, "_PAUSES", (0.0, 0.0))
 
 
 # The four rules
@@ -313,9 +319,18 @@ def test_within_a_second_neither_file_nor_environment_is_looked_at(
     one = TokenSource(clock=clock)
     one.get_token()
     looks: list[str] = []
-    for name in ("stat", "open"):
-        real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *a, real=real, name=name, **k: (looks.append(name), real(*a, **k))[1])
+    real_stat, real_open = os.stat, os.open
+
+    def stat(*arguments: Any, **others: Any) -> os.stat_result:
+        looks.append("stat")
+        return real_stat(*arguments, **others)
+
+    def opened(*arguments: Any, **others: Any) -> int:
+        looks.append("open")
+        return real_open(*arguments, **others)
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(os, "open", opened)
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "of-a-bot")
     clock.now += 0.99
     assert one.get_token() == "access-token-one"
@@ -398,14 +413,12 @@ def test_memory_ends_with_the_token(store: FileTokenStore, make_token: MakeToken
     one = TokenSource(clock=clock)
     clock.now = token.refresh_at - 0.5
     assert one.get_token() == "access-token-one"
+    store.save(make_token("of-another-process"))
     clock.now = token.refresh_at + 0.01
-    assert one._hot[1] <= token.refresh_at
-    clock.now = token.refresh_at + 3_600
-    with pytest.raises(WebexLoopbackError):
-        one.get_token()
+    assert one.get_token() == "of-another-process"
 
 
-# refresh()
+# A refresh that is asked for
 
 
 def test_a_forced_refresh_and_a_rejected_token(sandbox: Sandbox, logged_in: StoredToken, store: FileTokenStore) -> None:
@@ -536,7 +549,7 @@ def test_a_store_that_fails_to_lock_does_not_cost_a_token_that_works(
     monkeypatch.setenv("WEBEX_LOCK_DIR", "/dev/null/locks")
     store.save(make_token(expires_in=3_600, age=3_500))
     assert get_token() == "access-token-one"
-    assert "WEBEX_LOCK_DIR" not in caplog.text or "could not be refreshed" in caplog.text
+    assert "could not be refreshed" in caplog.text
     store.save(make_token(expires_in=3_600, age=3_601))
     source.forget()
     with pytest.raises(TokenStoreError) as caught:

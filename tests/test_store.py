@@ -22,7 +22,7 @@ import pytest
 from webex_loopback.errors import LoginRequired, TokenStoreError
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.source import TokenSource, get_token
-from webex_loopback.store import FileTokenStore, KeyringTokenStore, MemoryTokenStore, TokenStore, file_lock
+from webex_loopback.store import FileTokenStore, KeyringTokenStore, MemoryTokenStore, TokenStore, _within, file_lock
 from webex_loopback.token import StoredToken
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="modes and owners are POSIX")
@@ -319,6 +319,38 @@ def test_readers_and_a_writer_never_meet_half_a_file(store: FileTokenStore, make
     assert set(map(repr, seen)) == {"True"}
 
 
+def test_a_strange_name_does_not_stop_a_save(store: FileTokenStore, make_token: MakeToken) -> None:
+    store.save(make_token())
+    (Path(store.path).parent / f".default.json.{'9' * 40}.00.tmp").touch()
+    store.save(make_token())
+
+
+@pytest.mark.parametrize("readers", [3, 10**9])
+def test_windows_lets_no_file_be_replaced_while_it_is_read(
+    store: FileTokenStore, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch, readers: int
+) -> None:
+    real = os.replace
+    tries = []
+
+    def replace(source: str, target: str) -> None:
+        tries.append(target)
+        if len(tries) <= readers:
+            raise PermissionError(13, "Access is denied")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", "win32")
+        if readers == 3:
+            store.save(make_token())
+        else:
+            with pytest.raises(TokenStoreError, match="Access is denied"):
+                store.save(make_token())
+    assert len(tries) == min(readers + 1, 50)
+    assert os.listdir(os.path.dirname(store.path)) == (["default.json"] if readers == 3 else [])
+
+
 # The disk refuses
 
 FULL_DISK = """
@@ -465,6 +497,29 @@ def test_a_lock_that_comes_too_late_is_given_back(store: FileTokenStore) -> None
     for _ in range(3):
         with FileTokenStore(store.path, lock_timeout_seconds=0.5).lock():
             pass
+
+
+def test_what_comes_too_late_is_undone() -> None:
+    undone = threading.Event()
+    with pytest.raises(TimeoutError):
+        _within(0.05, lambda: time.sleep(0.2), undo=undone.set)
+    assert undone.wait(5)
+
+
+def test_where_no_thread_can_be_started_the_lock_is_taken_in_this_one(
+    store: FileTokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is in an exit handler, from Python 3.12 on."""
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with store.lock():
+            pass
+    with FileTokenStore(store.path, lock_timeout_seconds=0).lock():
+        pass
 
 
 def test_locks_can_be_kept_elsewhere(

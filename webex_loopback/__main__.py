@@ -8,7 +8,8 @@ def main() -> int:
     """Run the command line; return the exit code."""
     try:
         code = _run(sys.argv[1:])
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed, or pythonw.exe
+            sys.stdout.flush()
     except BrokenPipeError:
         # `... | head` has had enough. The interpreter flushes once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -13,8 +13,9 @@ from .errors import ConfigurationError
 
 LONGEST_QUERY = 16_384
 
-_URL = re.compile(r"[\w.~:/?@!$&'()*+,;=%\[\]-]+", re.ASCII)  # RFC 3986 §2; browsers rewrite what is not in it
-_DOTS = {".", "..", "%2e", ".%2e", "%2e.", "%2e%2e"}  # and leave these path segments out
+# RFC 3986, without what urlsplit would overlook ([::1]x) and a browser would rewrite.
+_URL = re.compile(r"https?://([\w.-]+|\[[\w:.]+\])(:\d*)?([/?][\w.~:/?@!$&'()*+,;=%\[\]-]*)?", re.ASCII | re.IGNORECASE)
+_DOTS = {".", "..", "%2e", ".%2e", "%2e.", "%2e%2e"}  # path segments that a browser leaves out
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class RedirectURI:
             raise _wrong(text, "must begin with http:// or https://")
         if "#" in text:
             raise _wrong(text, "has a fragment, which RFC 6749 §3.1.2 rules out")
-        if "@" in parts.netloc or not _URL.fullmatch(text) or _DOTS.intersection(parts.path.lower().split("/")):
+        if not _URL.fullmatch(text) or _DOTS.intersection(parts.path.lower().split("/")):
             raise _wrong(text, "is not one that a browser would open as it stands")
         if port == 0:
             raise _wrong(text, "has port 0; Webex compares the port, so it must be a fixed one")

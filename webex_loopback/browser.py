@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 # They would take the terminal over, or end at once without one.
@@ -95,11 +95,12 @@ def find(environ: Mapping[str, str], *, command: str = "", platform: str = sys.p
     return refused or Choice(None, "", "no graphical browser was found on PATH")
 
 
-def open_url(choice: Choice, url: str) -> bool:
+def open_url(choice: Choice, url: str, *, started: Callable[[], object] = lambda: None) -> bool:
     """Open an http or https URL; False where that visibly failed, or where `choice` says not to.
 
     Blocks for up to 1.5 seconds, to see whether the command fails at once; call it in a daemon thread. The
-    browser outlives this process, has no part of its terminal, and gets none of its secrets.
+    browser outlives this process, has no part of its terminal, and gets none of its secrets. `started` is called
+    as soon as the command runs.
     """
     if choice.argv is None or not _is_safe(url):
         return False
@@ -122,6 +123,7 @@ def open_url(choice: Choice, url: str) -> bool:
         )
     except OSError:
         return False
+    started()
     try:
         code = process.wait(_FAILS_WITHIN)
     except subprocess.TimeoutExpired:

@@ -6,7 +6,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import SecretStr
 
@@ -27,6 +28,7 @@ from .loopback import LoopbackServer, Refusal, bind
 from .paths import state_folder
 
 if TYPE_CHECKING:
+    from .headstart import HeadStart
     from .oauth import Webex
     from .terminal import Display
     from .token import StoredToken
@@ -36,8 +38,8 @@ _T = TypeVar("_T")
 MOST_IGNORED_LINES = 3
 
 
-async def log_in_by_browser(plan: Plan, display: "Display") -> LoginResult:
-    listener, refusals = bind(plan.redirect_uris)
+async def log_in_by_browser(plan: Plan, display: "Display", ahead: "HeadStart | None" = None) -> LoginResult:
+    listener, refusals = (ahead.listener, ahead.refusals) if ahead else bind(plan.redirect_uris)
     redirect_uri = listener.redirect_uri if listener else _without_listener(refusals)
     request = AuthorizationRequest(
         authorize_url=plan.settings.authorize_url,
@@ -61,8 +63,14 @@ async def log_in_by_browser(plan: Plan, display: "Display") -> LoginResult:
                     key=plan.settings.tls_key,
                     hosts=(redirect_uri.host,) if plan.settings.tls_cert else ("localhost", "127.0.0.1", "::1"),
                 )
-            server = LoopbackServer(listener, request, context=context, on_event=login.happened)
-        opened = login.open_browser(server)
+            server = LoopbackServer(
+                listener,
+                request,
+                context=context,
+                start_path=ahead.start_path if ahead else "",
+                on_event=login.happened,
+            )
+        opened = login.has_opened(ahead) if ahead else login.open_browser(server)
         # From here on the person is busy, and there is time to import aiohttp, httpx and rich.
         with display:
             for refusal in refusals:
@@ -103,6 +111,7 @@ class _BrowserLogin:
         self.display = display
         self.request = request
         self.redirect_uri = redirect_uri
+        self.address = request.url
         self.came = False
         self.ignored = 0
         self.choice = Choice(None, "", "it was told not to")
@@ -123,6 +132,11 @@ class _BrowserLogin:
             return None
         return _in_thread(lambda: open_url(self.choice, url))
 
+    def has_opened(self, ahead: "HeadStart") -> "asyncio.Future[object]":
+        """Take over the browser that has been opened already."""
+        self.choice = ahead.choice
+        return asyncio.wrap_future(cast("Future[object]", ahead.opened))
+
     def happened(self, kind: str, text: str) -> None:
         """Show what the loopback server tells."""
         display = self.display
@@ -136,7 +150,7 @@ class _BrowserLogin:
             self.ignored += 1
             if self.ignored <= MOST_IGNORED_LINES:
                 display.note(text)
-        elif kind == "https":
+        else:  # https
             display.note(
                 "A browser came with https:// to the http:// port. If the page does not load, use 127.0.0.1 in place "
                 "of localhost in the address bar, or clear the browser's HSTS entry for localhost."
@@ -170,13 +184,11 @@ class _BrowserLogin:
         display, plan = self.display, self.plan
         hints = []
         if server is not None and opened is not None:
-            url = server.start_url
-        else:
-            # It works on any machine: the way back is the tunnel, or what is pasted.
-            url = self.request.url
-            if server is not None:
-                hints.append("If the browser is on another machine, run this there first:")
-                hints.append("  " + ssh_hint(plan.environ, self.redirect_uri.port, host=self.redirect_uri.host))
+            self.address = server.start_url
+        elif server is not None:
+            # The address of Webex works on any machine: the way back is the tunnel, or what is pasted.
+            hints.append("If the browser is on another machine, run this there first:")
+            hints.append("  " + ssh_hint(plan.environ, self.redirect_uri.port, host=self.redirect_uri.host))
         if server is not None and self.redirect_uri.secure and not plan.settings.tls_cert:
             hints.append("The browser will warn of this machine's own certificate: choose to go on.")
         if _can_paste():
@@ -189,7 +201,7 @@ class _BrowserLogin:
             display.step("listening", f"Not listening on {self.redirect_uri.origin}; paste the address", "failed")
         if opened is None and plan.open_browser:
             display.note(f"No browser is opened: {self.choice.reason}.")
-        display.address(url, hints=hints)
+        display.address(self.address, hints=hints)
         waiting = "Waiting for you to open the address" if opened is None else f"Opening {self.choice.name}"
         display.step("browser", waiting, "doing")
         display.step("redirect", "Waiting for Webex to send it back", "todo")
@@ -286,7 +298,7 @@ class _BrowserLogin:
 
     def _timeout(self) -> LoginTimeout:
         seconds = f"{self.plan.settings.login_timeout:g} seconds"
-        if self.came:
+        if self.came or self.address == self.request.url:
             what = f"Webex did not send the browser back within {seconds}."
         else:
             what = f"No browser came within {seconds}."

@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from .sandbox import Sandbox
-    from .source import TokenSource
+    from .token import StoredToken
 
 PROFILE = "demo"
 
@@ -84,7 +84,7 @@ def _show(sandbox: "Sandbox", no_browser: bool) -> None:
     changed = "a new access token" if after != before else "the same access token"
     click.echo(f"   {changed}; the sandbox counted {sandbox.count('refresh_token')} refresh")
     _head("5. webex-loopback status")
-    _status(source, result.path)
+    _status(source.stored() or result.token, result.path)
     _head("Go on, in Python")
     click.echo("   from webex_loopback import get_token")
     click.echo('   headers = {"Authorization": f"Bearer {get_token()}"}')
@@ -93,16 +93,14 @@ def _show(sandbox: "Sandbox", no_browser: bool) -> None:
     click.echo("   This demo's tokens were kept in a temporary folder, which is gone now.")
 
 
-def _status(source: "TokenSource", path: str) -> None:
+def _status(token: "StoredToken", path: str) -> None:
     from rich.console import Console
     from rich.padding import Padding
 
     from .report import table
 
-    stored = source.stored()
-    if stored is not None:
-        shown = Padding(table(PROFILE, stored, path, time.time()), (0, 0, 0, 3), expand=False)
-        Console(highlight=False, width=None if os.isatty(1) else 120).print(shown)
+    shown = Padding(table(PROFILE, token, path, time.time()), (0, 0, 0, 3), expand=False)
+    Console(highlight=False, width=None if os.isatty(1) else 120).print(shown)
 
 
 def _head(text: str) -> None:

@@ -32,7 +32,14 @@ class WebexLoopbackError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         # BaseException's own way calls the class with `args` alone: a keyword that is missing then would hang
         # the pool of processes (`multiprocessing.Pool`) that the error was to come back from.
-        return type(self).__new__, (type(self), *self.args), self.__dict__
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[WebexLoopbackError], args: tuple[object, ...], attributes: dict[str, object]) -> object:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigurationError(WebexLoopbackError):

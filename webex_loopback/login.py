@@ -6,20 +6,19 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import SecretStr
-
 from .authorization import RedirectURI
 from .errors import TokenEndpointError, TokenStoreError, WebexLoopbackError
-from .grant import LoginResult, Plan, webex_of
 from .paths import profile_name, token_file
-from .settings import load, require
 from .store import FileTokenStore, file_lock, make_private_folder
 
 if TYPE_CHECKING:
+    from .grant import LoginResult, Plan
+    from .headstart import HeadStart
+    from .settings import Settings
     from .terminal import Display
     from .token import StoredToken
 
@@ -41,7 +40,7 @@ def log_in(
     login_hint: str = "",
     prompt: str = "",
     display: "Display | None" = None,
-) -> LoginResult:
+) -> "LoginResult":
     """Log in and save the tokens; blocks until the person has approved, declined, or the time is up.
 
     What happens is shown on stderr. Where the profile is logged in already with the same Integration and
@@ -66,40 +65,53 @@ def log_in(
         TokenEndpointError, ServerUnreachable: The code was not exchanged.
         TokenStoreError: The token file is in the way, or could not be written.
     """
-    settings = load(scopes=scopes, redirect_uri=redirect_uri, login_timeout=timeout_seconds)
-    require(settings)
-    plan = Plan(
-        profile=profile_name(profile),
-        settings=settings,
-        redirect_uris=[RedirectURI.parse(text) for text in settings.redirect_uris],
-        store=FileTokenStore(token_file(profile)),
-        open_browser=open_browser,
-        browser=browser,
-        force=force,
-        login_hint=login_hint,
-        prompt=prompt,
-    )
-    if display is None:
-        from .terminal import Display
+    store = FileTokenStore(token_file(profile))
+    overrides = {"scopes": scopes, "redirect_uri": redirect_uri, "login_timeout": timeout_seconds}
+    with contextlib.ExitStack() as stack:
+        ahead = None
+        if open_browser is True and not device:
+            ahead = stack.enter_context(_head_start(store, overrides, browser, force))
+        from .grant import LoginResult, Plan
+        from .settings import load, require
 
-        display = Display()
-    before = _take_stock(plan, display)
-    if before is not None and not (force or login_hint or prompt) and _still_good(plan, before):
-        return LoginResult(before, plan.store.path, "already")
-    before = _take_stock(plan, display)  # looking whether it is good may have refreshed it
-    with _alone(plan, display):
-        # Another login of this profile may have ended while this one waited.
-        now_stored = _take_stock(plan, display)
-        if now_stored is not None and now_stored != before and _is_for(plan, now_stored):
-            return LoginResult(now_stored, plan.store.path, "other")
-        _check_writable(plan.store)
+        settings = load(**overrides)
+        require(settings)
+        _check_certificates(settings)
+        plan = Plan(
+            profile=profile_name(profile),
+            settings=settings,
+            redirect_uris=[RedirectURI.parse(text) for text in settings.redirect_uris],
+            store=store,
+            open_browser=open_browser,
+            browser=browser,
+            force=force,
+            login_hint=login_hint,
+            prompt=prompt,
+        )
+        if display is None:
+            from .terminal import Display
+
+            display = Display()
+        if ahead is None:
+            before = _take_stock(plan, display)
+            if before is not None and not (force or login_hint or prompt) and _still_good(plan, before):
+                return LoginResult(before, plan.store.path, "already")
+            before = _take_stock(plan, display)  # looking whether it is good may have refreshed it
+            stack.enter_context(_alone(plan, display))
+            # Another login of this profile may have ended while this one waited.
+            now_stored = _take_stock(plan, display)
+            if now_stored is not None and now_stored != before and _is_for(plan, now_stored):
+                return LoginResult(now_stored, plan.store.path, "other")
+            _check_writable(plan.store)
+        elif force:
+            _take_stock(plan, display)
         if device:
             from .device import log_in_by_device
 
             return LoginResult(log_in_by_device(plan, display), plan.store.path, "device")
         from .browser_login import log_in_by_browser
 
-        return _run(log_in_by_browser(plan, display))
+        return _run(log_in_by_browser(plan, display, ahead))
 
 
 def log_out(profile: str | None = None) -> tuple["StoredToken | None", str]:
@@ -122,7 +134,7 @@ def log_out(profile: str | None = None) -> tuple["StoredToken | None", str]:
         return held, ""
 
 
-def _take_stock(plan: Plan, display: "Display") -> "StoredToken | None":
+def _take_stock(plan: "Plan", display: "Display") -> "StoredToken | None":
     """Read the token file; set a corrupt one aside, with `force` also one that is not ours to judge."""
     try:
         return plan.store.load()
@@ -132,6 +144,14 @@ def _take_stock(plan: Plan, display: "Display") -> "StoredToken | None":
         aside = plan.store.set_aside(error.problem)
         display.note(f"{error} It is kept as {aside}.")
         return None
+
+
+def _check_certificates(settings: "Settings") -> None:
+    """Find out before anything is opened whether the certificates that were named can be used."""
+    if settings.ca_bundle or os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
+        from .network import ssl_context
+
+        ssl_context(settings.ca_bundle)
 
 
 def _check_writable(store: FileTokenStore) -> None:
@@ -150,7 +170,7 @@ def _check_writable(store: FileTokenStore) -> None:
         ) from error
 
 
-def _is_for(plan: Plan, token: "StoredToken") -> bool:
+def _is_for(plan: "Plan", token: "StoredToken") -> bool:
     """Whether a token is what this login would give: of the same Integration, scopes, and person if one is named."""
     settings = plan.settings
     return (
@@ -160,10 +180,13 @@ def _is_for(plan: Plan, token: "StoredToken") -> bool:
     )
 
 
-def _still_good(plan: Plan, token: "StoredToken") -> bool:
+def _still_good(plan: "Plan", token: "StoredToken") -> bool:
     """Whether this very login has been made before, and Webex still takes its token."""
     if not _is_for(plan, token):
         return False
+    from pydantic import SecretStr
+
+    from .grant import webex_of
     from .renewal import Renewal
 
     try:
@@ -178,18 +201,53 @@ def _still_good(plan: Plan, token: "StoredToken") -> bool:
 
 
 @contextlib.contextmanager
-def _alone(plan: Plan, display: "Display") -> Iterator[None]:
+def _head_start(
+    store: FileTokenStore, overrides: Mapping[str, object], browser: str, force: bool
+) -> Iterator["HeadStart | None"]:
+    """Open the browser at once, where nothing can be against it; the lock and the port are then held."""
+    from .headstart import plain_case, take
+
+    with contextlib.ExitStack() as held:
+        ahead = None
+        case = plain_case(overrides, browser) if _nothing_to_keep(store, force) else None
+        if case is not None:
+            with contextlib.suppress(TokenStoreError), contextlib.ExitStack() as stack:
+                stack.enter_context(_claim(store, 0))
+                _check_writable(store)
+                ahead = take(*case) if _nothing_to_keep(store, force) else None
+                if ahead is not None:
+                    stack.callback(ahead.listener.close)
+                    held.enter_context(stack.pop_all())
+        yield ahead
+
+
+def _nothing_to_keep(store: FileTokenStore, force: bool) -> bool:
+    """Whether a login may begin without a look into the token file; with `force`, whatever is in it gives way."""
+    if not os.path.lexists(store.path):
+        return True
+    return force and os.path.isfile(store.path) and os.access(store.path, os.R_OK)
+
+
+@contextlib.contextmanager
+def _alone(plan: "Plan", display: "Display") -> Iterator[None]:
     """Be the only login of this profile: two would fight for the port, and open two browsers."""
-    path = f"{plan.store.path}.login"
-    lock_path = FileTokenStore(path).lock_path
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(file_lock(lock_path, 0))
+            stack.enter_context(_claim(plan.store, 0))
         except TokenStoreError as error:
             if error.problem != "locked":
                 raise
-            display.note(f"Another login of profile {plan.profile} is under way{_holder(path)}; waiting for it.")
-            stack.enter_context(file_lock(lock_path, plan.settings.login_timeout + GRACE_SECONDS))
+            holder = _holder(f"{plan.store.path}.login")
+            display.note(f"Another login of profile {plan.profile} is under way{holder}; waiting for it.")
+            stack.enter_context(_claim(plan.store, plan.settings.login_timeout + GRACE_SECONDS))
+        yield
+
+
+@contextlib.contextmanager
+def _claim(store: FileTokenStore, timeout_seconds: float) -> Iterator[None]:
+    """Hold the lock of this profile's logins, and say who does."""
+    path = f"{store.path}.login"
+    with file_lock(FileTokenStore(path).lock_path, timeout_seconds):
         with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as file:
             file.write(str(os.getpid()))
         try:

@@ -12,7 +12,7 @@ import secrets
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -139,10 +139,16 @@ def port_owner(port: int) -> str:
     return ""
 
 
+def new_start_path() -> str:
+    """Return a path to send the browser to, which nobody can guess."""
+    return f"/start/{secrets.token_urlsafe(32)}"
+
+
 class LoopbackServer:
     """Serves one login on bound sockets.
 
     Args:
+        start_path: Where a browser has been sent already (`new_start_path`); default: a new one.
         on_event: Called on the event loop with what happened: `came` (a browser opened the start address),
             `received` (the authorization response), `ignored` (text: why), `https` (a browser spoke TLS to the
             http port).
@@ -154,6 +160,7 @@ class LoopbackServer:
         request: AuthorizationRequest,
         *,
         context: ssl.SSLContext | None = None,
+        start_path: str = "",
         on_event: Callable[[str, str], None] = lambda kind, text: None,
     ) -> None:
         self.listener = listener
@@ -167,10 +174,12 @@ class LoopbackServer:
         self._all_told = asyncio.Event()
         self._untold = 0
         # Two: the first stands in the command line of the browser, which all users of the machine can read.
-        self._start_path = f"/start/{secrets.token_urlsafe(32)}"
+        self._start_path = start_path or new_start_path()
         self._end_path = f"/done/{secrets.token_urlsafe(32)}"
         self._connections: dict[socket.socket, bool] = {}  # in order of arrival; True: the callback is held
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting: list[asyncio.Task[None]] = []
+        self._greeting: set[asyncio.Task[None]] = set()
+        self._closing = False
         self._manager: web.Server | None = None
         self._spoke_tls = False
 
@@ -185,8 +194,7 @@ class LoopbackServer:
 
         self._manager = web.Server(self._handle)
         new_handler = _handler_class(self, self._manager)
-        for bound in self.listener.sockets:
-            self._run(self._accept(bound, new_handler))
+        self._accepting = [asyncio.create_task(self._accept(bound, new_handler)) for bound in self.listener.sockets]
 
     async def response(self) -> AuthorizationResponse:
         """Wait for the authorization response of this login."""
@@ -209,10 +217,15 @@ class LoopbackServer:
 
     async def close(self) -> None:
         """Stop; no connection is waited for longer than a second."""
-        tasks = [*self._tasks]
-        for task in tasks:
+        self._closing = True
+        for bound in self.listener.sockets:
+            # sock_accept stumbles, with a traceback, where a connection comes in the moment of its cancellation.
+            with contextlib.suppress(NotImplementedError):  # Windows' event loop has no readers, and no such fault
+                asyncio.get_running_loop().remove_reader(bound)
+        await asyncio.sleep(0)  # what has been accepted is admitted
+        for task in self._accepting:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._accepting, return_exceptions=True)
         self.listener.close()
         self._page.cancel()  # where nobody has concluded, aiohttp would wait for those that are held
         if self._manager is not None:
@@ -220,21 +233,18 @@ class LoopbackServer:
             await self._manager.shutdown(1)
         for connection in self._connections:
             _cut(connection)
+        if self._greeting:
+            await asyncio.wait(self._greeting, timeout=1)
         # A transport closes its socket some rounds of the loop later.
         for _ in range(100):
             if all(connection.fileno() == -1 for connection in self._connections):
                 break
             await asyncio.sleep(0.01)
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def _accept(self, bound: socket.socket, new_handler: _NewHandler) -> None:
         """Accept connections; asyncio's own server counts none that is still at its TLS handshake."""
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._closing:
             try:
                 connection, _ = await loop.sock_accept(bound)
             except OSError:  # reset while it waited, or no descriptor is left
@@ -245,7 +255,9 @@ class LoopbackServer:
             if len(self._connections) >= MOST_CONNECTIONS:
                 self._make_room()
             self._connections[connection] = False
-            self._run(self._greet(connection, new_handler))
+            task = asyncio.create_task(self._greet(connection, new_handler))
+            self._greeting.add(task)
+            task.add_done_callback(self._greeting.discard)
             await asyncio.sleep(0)  # sock_accept lets nobody else run as long as connections are waiting
 
     def _make_room(self) -> None:
@@ -258,7 +270,7 @@ class LoopbackServer:
                 return
 
     async def _greet(self, connection: socket.socket, new_handler: _NewHandler) -> None:
-        with contextlib.suppress(OSError):  # gone already, or no TLS handshake; ssl.SSLError is one
+        try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: new_handler(connection),
                 connection,
@@ -266,6 +278,8 @@ class LoopbackServer:
                 ssl_handshake_timeout=5 if self._context else None,
                 ssl_shutdown_timeout=1 if self._context else None,
             )
+        except OSError:  # gone already, or no TLS handshake: ssl.SSLError is one
+            connection.close()
 
     def _met_tls(self) -> None:
         if not self._spoke_tls:  # a browser tries several times
@@ -371,6 +385,13 @@ def _handler_class(server: LoopbackServer, manager: "web.Server") -> _NewHandler
         def __init__(self, connection: socket.socket) -> None:
             super().__init__(manager, loop=asyncio.get_running_loop(), **options)
             self.connection = connection
+
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except Exception:
+                # aiohttp 3.14.5 fails at CONNECT without a target, and would leave a traceback and the connection.
+                self.force_close()
 
         def data_received(self, data: bytes) -> None:
             if not self.received and data[:2] == b"\x16\x03" and server._context is None:

@@ -233,12 +233,12 @@ class Webex:
         form: Mapping[str, str | SecretStr] | None = None,
         auth: tuple[str, SecretStr] | None = None,
         bearer: SecretStr | None = None,
-        pauses: Iterable[float] = _PAUSES,
+        pauses: Iterable[float] | None = None,
     ) -> "_Answer":
         import httpx
 
         host = urlsplit(url).hostname or url
-        left = iter(pauses)
+        left = iter(_PAUSES if pauses is None else pauses)
         while True:
             try:
                 # UnicodeError is what the socket module makes of a host name such as `a..b`.

@@ -67,11 +67,11 @@ class Renewal:
         Raises:
             LoginRequired, TokenEndpointError, ServerUnreachable, TokenStoreError
         """
-        if self._holder == threading.get_ident():
+        if self._holder == threading.get_ident() and self._lock.locked():
             return self._from_within()
         with self._lock:
-            self._holder = threading.get_ident()
             try:
+                self._holder = threading.get_ident()
                 found = self._kept_or_renewed(forced, rejected)
             finally:
                 self._holder = 0

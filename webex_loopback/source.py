@@ -168,8 +168,9 @@ class TokenSource:
                 "WEBEX_ACCESS_TOKEN is set, and the token given there cannot be refreshed.",
                 remedy="Put a new one there (personal tokens last 12 hours), or unset it to use the logged-in profile.",
             )
+        token, _ = self._renewal().token(forced=True, rejected=given)
         self._hot = _NOTHING
-        return self._renewal().token(forced=True, rejected=given)[0]
+        return token
 
     def stored(self) -> "StoredToken | None":
         """Return the stored record as it is; no refresh.

@@ -16,10 +16,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from .errors import TokenStoreError
-from .token import FutureVersion, MalformedToken, StoredToken
+
+if TYPE_CHECKING:
+    from .token import StoredToken
 
 _T = TypeVar("_T")
 
@@ -34,11 +36,11 @@ _LARGEST = 1 << 20
 class TokenStore(Protocol):
     """What `TokenSource` needs of a store; each method may raise `TokenStoreError`."""
 
-    def load(self) -> StoredToken | None:
+    def load(self) -> "StoredToken | None":
         """Return what is stored, or None."""
         ...
 
-    def save(self, token: StoredToken) -> None:
+    def save(self, token: "StoredToken") -> None:
         """Store the token; once this returns, it survives the process."""
         ...
 
@@ -62,7 +64,7 @@ class FileTokenStore:
         self.path = os.path.abspath(path)
         self.lock_timeout_seconds = lock_timeout_seconds
 
-    def load(self) -> StoredToken | None:
+    def load(self) -> "StoredToken | None":
         """Return the stored token, or None where there is no file.
 
         A file that others can read is mended, with a warning.
@@ -73,6 +75,9 @@ class FileTokenStore:
         data = self._read()
         if data is None:
             return None
+        # Not at the top: a login takes its locks before pydantic is loaded.
+        from .token import FutureVersion, MalformedToken, StoredToken
+
         try:
             return StoredToken.from_json(data)
         except FutureVersion as error:
@@ -133,7 +138,7 @@ class FileTokenStore:
             remedy="See to its owner and mode; `webex-loopback doctor` shows them.",
         )
 
-    def save(self, token: StoredToken) -> None:
+    def save(self, token: "StoredToken") -> None:
         """Put the token on disk: the file is the old one or the new one, whole, whatever happens meanwhile.
 
         Raises:
@@ -197,15 +202,15 @@ class FileTokenStore:
 class MemoryTokenStore:
     """Keeps one token in this process only."""
 
-    def __init__(self, token: StoredToken | None = None) -> None:
+    def __init__(self, token: "StoredToken | None" = None) -> None:
         self._token = token
         self._locks: dict[int, threading.RLock] = {}  # a process its own: one held during a fork stays locked
 
-    def load(self) -> StoredToken | None:
+    def load(self) -> "StoredToken | None":
         """Return what was saved last, or None."""
         return self._token
 
-    def save(self, token: StoredToken) -> None:
+    def save(self, token: "StoredToken") -> None:
         """Keep the token for as long as the process lives."""
         self._token = token
 
@@ -239,7 +244,7 @@ class KeyringTokenStore:
         self.limit_seconds = limit_seconds
         self._broken = False
 
-    def load(self) -> StoredToken | None:
+    def load(self) -> "StoredToken | None":
         """Return the stored token; what the fallback holds, if anything, is the newer one."""
         kept = self.fallback.load()
         if kept is not None:
@@ -247,6 +252,8 @@ class KeyringTokenStore:
         text = self._ask(self._read)
         if text is None:
             return None
+        from .token import MalformedToken, StoredToken
+
         try:
             return StoredToken.from_json(text.encode())
         except MalformedToken as error:
@@ -256,7 +263,7 @@ class KeyringTokenStore:
                 remedy="Run `webex-loopback login`.",
             ) from None
 
-    def save(self, token: StoredToken) -> None:
+    def save(self, token: "StoredToken") -> None:
         """Store the token in the keyring, or in the fallback file where the keyring fails."""
         text = token.to_json().decode()
         if self._ask(lambda: self._write(text)):
@@ -361,12 +368,26 @@ def replace_file(target: str, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(descriptor)
-        os.replace(temporary, target)
+        _put_in_place(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
     _sync_folder(folder)
+
+
+def _put_in_place(temporary: str, target: str) -> None:
+    """Rename; on Windows again and again for half a second, since it fails there while somebody reads the file."""
+    tries = 50 if sys.platform == "win32" else 1
+    while True:
+        tries -= 1
+        try:
+            os.replace(temporary, target)
+            return
+        except PermissionError:
+            if not tries:
+                raise
+            time.sleep(0.01)
 
 
 def _sync_folder(folder: str) -> None:
@@ -403,7 +424,7 @@ def process_lives(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:
+    except (OSError, OverflowError):
         return True
     return True
 
@@ -471,7 +492,10 @@ def _within(seconds: float, action: Callable[[], _T], undo: Callable[[], object]
             undo()
 
     thread = threading.Thread(target=run, daemon=True, name="webex-loopback")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # none can be started any more: the interpreter is shutting down
+        return action()
     try:
         thread.join(seconds)
     finally:

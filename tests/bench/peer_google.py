@@ -18,7 +18,11 @@ from work import SETTINGS, TOKEN_FILE, read_response
 def prepare() -> None:
     response = read_response()
     end = datetime.datetime.fromtimestamp(response["expires_at"], datetime.UTC).replace(tzinfo=None)
-    user = {"token": response["access_token"], "refresh_token": response["refresh_token"], "expiry": f"{end}Z"}
+    user = {
+        "token": response["access_token"],
+        "refresh_token": response["refresh_token"],
+        "expiry": f"{end.isoformat()}Z",
+    }
     user |= {"client_id": SETTINGS["client_id"], "client_secret": SETTINGS["client_secret"]}
     user |= {"token_uri": SETTINGS["token_url"], "scopes": SETTINGS["scopes"]}
     with open(TOKEN_FILE, "w") as file:
@@ -26,7 +30,17 @@ def prepare() -> None:
 
 
 def ready() -> Callable[[], str]:
-    credentials = Credentials.from_authorized_user_file(TOKEN_FILE)
+    read = Credentials.from_authorized_user_file(TOKEN_FILE)
+    # Of the file's token_uri it takes no notice: it would refresh at Google.
+    credentials = Credentials(
+        read.token,
+        refresh_token=read.refresh_token,
+        token_uri=SETTINGS["token_url"],
+        client_id=read.client_id,
+        client_secret=read.client_secret,
+        scopes=read.scopes,
+        expiry=read.expiry,
+    )
 
     def ask() -> str:
         if not credentials.valid:

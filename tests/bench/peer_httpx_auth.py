@@ -28,8 +28,9 @@ def _auth() -> OAuth2AuthorizationCodePKCE:
 def prepare() -> None:
     response = read_response()
     entry = [response["access_token"], response["expires_at"], response["refresh_token"]]
+    state = _auth().state
     with open(TOKEN_FILE, "w") as file:
-        json.dump({_auth().state: entry}, file)
+        json.dump({state: entry}, file)
 
 
 def ready() -> Callable[[], str]:

@@ -6,6 +6,7 @@ No lock, in threads or between processes. It looks up no account.
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import yaml
 from work import SETTINGS, TOKEN_FILE, read_response
@@ -15,7 +16,7 @@ from wxc_sdk.tokens import Tokens
 PORT = 6001  # is fixed
 
 
-def _integration(opener: Callable[[str], object] | None) -> Integration:
+def _integration(opener: Any) -> Any:
     return Integration(
         client_id=SETTINGS["client_id"],
         client_secret=SETTINGS["client_secret"],
@@ -45,7 +46,7 @@ def ready() -> Callable[[], str]:
 def held() -> Callable[[], str]:
     integration = _integration(_no_login)
     with open(TOKEN_FILE) as file:
-        tokens = Tokens.model_validate(yaml.safe_load(file))
+        tokens: Any = Tokens.model_validate(yaml.safe_load(file))
 
     def ask() -> str:
         integration.validate_tokens(tokens)

@@ -124,7 +124,7 @@ class Bench:
             "scopes": ["spark:people_read", "spark:kms"],
             "authorize_url": f"{base}/authorize",
             "token_url": f"{base}/access_token",
-            "port": more.pop("port", ""),
+            "port": more.pop("port", "0"),
         }
         return (
             self.environ
@@ -219,10 +219,11 @@ class Bench:
             _there(token_file)
             saved_at = time.time()
             thread.join(20)
-            process.wait(20)
+            if process.wait(20):
+                raise TimeoutError
         except TimeoutError:
             with open(errors) as file:
-                raise RuntimeError(f"{library}: the login did not come to its end:\n{file.read()[-2000:]}") from None
+                raise RuntimeError(f"{library}: the login did not come to a good end:\n{file.read()[-2000:]}") from None
         finally:
             if process.poll() is None:
                 process.kill()

@@ -1,0 +1,599 @@
+"""What happens once a token is due: the pauses, the doubts, the dead, and what is said of each."""
+
+import io
+import json
+import logging
+import os
+import pickle
+import re
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from webex_loopback import TokenSource, errors, oauth
+from webex_loopback.errors import (
+    AuthorizationDenied,
+    ConfigurationError,
+    LoginRequired,
+    LoginTimeout,
+    ServerUnreachable,
+    TokenEndpointError,
+    TokenStoreError,
+    WebexLoopbackError,
+)
+from webex_loopback.login import log_in
+from webex_loopback.renewal import Renewal
+from webex_loopback.sandbox import Person, Sandbox
+from webex_loopback.store import FileTokenStore, MemoryTokenStore
+from webex_loopback.token import StoredToken
+
+MakeToken = Callable[..., StoredToken]
+DAY = 86_400
+
+
+class Server:
+    """A token endpoint in memory: what it is to answer, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.answer: Callable[[httpx.Request], httpx.Response] = lambda request: httpx.Response(503)
+        self.client = httpx.Client(transport=httpx.MockTransport(self._handle))
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        return self.answer(request)
+
+    def answers(self, status: int, body: object = None, **headers: str) -> None:
+        self.answer = lambda request: httpx.Response(status, json=body, headers=headers)
+
+
+class World:
+    """A token in memory, a server, and a clock: everything that a renewal depends on."""
+
+    def __init__(self, token: StoredToken) -> None:
+        self.now = float(token.refresh_at)
+        self.token = token
+        self.server = Server()
+        self.server.answers(429, **{"Retry-After": "10"})
+        self.store = MemoryTokenStore(token)
+        self.source = TokenSource(store=self.store, clock=lambda: self.now, http_client=self.server.client)
+
+    def pause(self) -> float:
+        """Call every second until the server is asked again; return how long that took."""
+        asked, since = self.server.asked, self.now
+        while self.server.asked == asked:
+            self.now += 1
+            self.source.get_token()
+        return self.now - since
+
+
+@pytest.fixture
+def world(make_token: MakeToken) -> Iterator[World]:
+    one = World(make_token(age=0))
+    yield one
+    one.server.client.close()
+
+
+@pytest.fixture(autouse=True)
+def no_pause_between_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oauth, "_PAUSES", (0.0, 0.0))
+
+
+# Pauses
+
+
+def test_a_thousand_calls_inside_the_margin_make_one_request_a_pause(world: World) -> None:
+    for _ in range(1_000):
+        assert world.source.get_token() == "access-token-one"
+        world.source._hot = (0.0, 0.0, "")
+    assert world.server.asked == 1
+
+
+def test_the_pauses_grow_with_jitter_up_to_a_quarter_of_an_hour(world: World) -> None:
+    world.source.get_token()
+    pauses = [world.pause() for _ in range(9)]
+    for pause, expected in zip(pauses, [15, 30, 60, 120, 240, 480, 900, 900, 900], strict=True):
+        assert 0.8 * expected <= pause <= 1.2 * expected + 1
+    assert len({pause / expected for pause, expected in zip(pauses, [15, 30, 60, 120], strict=False)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "least", "most"),
+    [
+        ("120", 120, 122),
+        ("3600", 3_600, 3_602),
+        ("99999999", 3_600, 3_602),
+        ("rand(30),add(30)", 12, 19),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 3_600, 3_602),
+        ("5", 12, 19),
+        ("", 12, 19),
+    ],
+)
+def test_retry_after_is_honoured(
+    world: World, monkeypatch: pytest.MonkeyPatch, retry_after: str, least: float, most: float
+) -> None:
+    monkeypatch.setattr(oauth, "_PATIENCE", -1)
+    world.server.answers(429, **({"Retry-After": retry_after} if retry_after else {}))
+    world.source.get_token()
+    assert least <= world.pause() <= most
+
+
+def test_at_the_expiry_the_error_is_immediate_and_names_the_cause(world: World) -> None:
+    world.source.get_token()
+    for _ in range(6):
+        world.pause()
+    assert world.token.expires_at is not None
+    world.now = world.token.expires_at
+    asked = world.server.asked
+    started = time.monotonic()
+    for _ in range(200):
+        with pytest.raises(TokenEndpointError, match="slow down"):
+            world.source.get_token()
+    assert time.monotonic() - started < 2
+    assert world.server.asked == asked + 1, "the pause of the days before does not count any more"
+    world.now += 9
+    with pytest.raises(TokenEndpointError):
+        world.source.get_token()
+    assert world.server.asked == asked + 1, "the server has asked for ten seconds"
+    world.now += 2
+    with pytest.raises(TokenEndpointError):
+        world.source.get_token()
+    assert world.server.asked == asked + 2
+
+
+def test_once_it_has_ended_a_try_is_made_every_five_seconds(world: World) -> None:
+    def unreachable(request: httpx.Request) -> httpx.Response:
+        raise httpx.ProxyError("504 Gateway Timeout")
+
+    world.server.answer = unreachable
+    assert world.token.expires_at is not None
+    world.now = world.token.expires_at + 1
+    for _ in range(300):
+        with pytest.raises(ServerUnreachable, match="504 Gateway Timeout"):
+            world.source.get_token()
+        world.now += 0.1
+    assert world.server.asked in (6, 7)
+    world.server.answers(200, {"access_token": "fresh", "expires_in": 3_600})
+    world.now += 5
+    assert world.source.get_token() == "fresh", "the server is back"
+
+
+def test_after_a_success_the_pauses_begin_anew(world: World) -> None:
+    world.source.get_token()
+    for _ in range(4):
+        world.pause()
+    world.server.answers(200, {"access_token": "fresh", "expires_in": 3_600})
+    world.now += 1_000
+    assert world.source.get_token() == "fresh"
+    world.server.answers(503)
+    world.now += 3_300
+    world.source.get_token()
+    assert world.pause() <= 19
+
+
+def test_after_the_success_of_another_process_as_well(world: World, make_token: MakeToken) -> None:
+    world.source.get_token()
+    for _ in range(4):
+        world.pause()
+    now = int(world.now)
+    of_another = world.token.model_copy(update={"issued_at": now, "refresh_at": now + 100, "expires_at": now + 7_200})
+    world.store.save(of_another)
+    world.now += 50
+    world.source.get_token()
+    world.now += 51
+    world.source.get_token()
+    assert world.pause() <= 19
+
+
+def test_the_clock_may_be_set_back_during_a_pause(world: World) -> None:
+    world.server.answers(429, **{"Retry-After": "3600"})
+    world.source.get_token()
+    world.now -= 30
+    world.store.save(world.token.model_copy(update={"refresh_at": int(world.now) - 10}))
+    world.source.get_token()
+    assert world.server.asked == 2, "a pause that lies in the future is none"
+
+
+def test_errors_that_are_raised_again_do_not_pile_up(world: World) -> None:
+    assert world.token.expires_at is not None
+    world.now = world.token.expires_at
+    for _ in range(100):
+        with pytest.raises(TokenEndpointError) as caught:
+            world.source.get_token()
+    assert world.server.asked == 1
+    length, link = 0, caught.value.__traceback__
+    while link is not None:
+        length, link = length + 1, link.tb_next
+    assert length < 20
+
+
+# What cannot pass by itself
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (401, {"error": "invalid_client"}, "client secret"),
+        (400, {"message": "m", "errors": [{"description": "The provided clientSecret is invalid"}]}, "client secret"),
+        (400, {"error": "tokenlimit_reached"}, "limit"),
+        (403, {"message": "Forbidden"}, "403"),
+    ],
+)
+def test_what_only_a_person_can_mend_is_told_at_once_and_not_asked_for_again(
+    world: World, status: int, body: object, words: str
+) -> None:
+    world.server.answers(status, body)
+    for _ in range(100):
+        with pytest.raises(TokenEndpointError, match=words) as caught:
+            world.source.get_token()
+        assert not isinstance(caught.value, LoginRequired)
+        assert caught.value.remedy
+    assert world.server.asked == 1
+    world.now += 20
+    with pytest.raises(TokenEndpointError):
+        world.source.get_token()
+    assert world.server.asked == 2
+
+
+@pytest.mark.parametrize("answer", [(403, None), (404, None), (407, None), (408, None)])
+def test_what_a_proxy_says_in_webexs_place_may_pass(world: World, answer: tuple[int, None]) -> None:
+    world.server.answer = lambda request: httpx.Response(answer[0], html="<h1>Blocked by policy</h1>")
+    assert world.source.get_token() == "access-token-one"
+    assert world.server.asked == 1
+
+
+@pytest.mark.parametrize("shape", [1, 2])
+@pytest.mark.parametrize("way", ["invalid_request", "invalid_grant", "401", "empty"])
+def test_a_dead_refresh_token_needs_a_login_and_costs_no_byte(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore, shape: int, way: str
+) -> None:
+    make_due(left=3_600)
+    if way == "empty":
+        sandbox.switches.fault = "empty400"
+    else:
+        sandbox.switches.update({"error_shape": shape, "dead_refresh_token": way})
+    before = Path(store.path).read_bytes()
+    one = TokenSource("default")
+    for _ in range(5):
+        with pytest.raises(LoginRequired, match="refused") as caught:
+            one.get_token()
+        assert "`webex-loopback login`" in caught.value.remedy
+    assert Path(store.path).read_bytes() == before
+    assert sandbox.count("refresh_token") == 1
+    assert not os.path.exists(f"{store.path}.refreshing")
+
+
+def test_a_new_login_may_be_given_the_same_refresh_token(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore
+) -> None:
+    due = make_due()
+    sandbox.switches.dead_refresh_token = "invalid_request"
+    one = TokenSource()
+    with pytest.raises(LoginRequired):
+        one.get_token()
+    sandbox.switches.dead_refresh_token = ""
+    store.save(due.model_copy(update={"issued_at": int(time.time())}))
+    assert one.get_token()
+
+
+def test_a_rejection_while_another_has_saved_a_newer_token_is_none(
+    store: FileTokenStore, make_token: MakeToken
+) -> None:
+    """By whoever does not use our lock: another release, another program, another machine."""
+    server = Server()
+
+    def rejected(request: httpx.Request) -> httpx.Response:
+        store.save(make_token("newer", refresh_token="refresh-token-two"))
+        return httpx.Response(400, json={"error": "invalid_grant"})
+
+    server.answer = rejected
+    store.save(make_token(age=2_000_000))
+    assert TokenSource(http_client=server.client).get_token() == "newer"
+    assert server.asked == 1
+    server.client.close()
+
+
+def test_a_newer_token_that_is_due_too_is_refreshed_once(store: FileTokenStore, make_token: MakeToken) -> None:
+    server = Server()
+
+    def rejected(request: httpx.Request) -> httpx.Response:
+        if b"refresh-token-two" in request.content:
+            return httpx.Response(200, json={"access_token": "fresh", "expires_in": 3_600})
+        store.save(make_token("newer", refresh_token="refresh-token-two", age=2_000_000))
+        return httpx.Response(400, json={"error": "invalid_grant"})
+
+    server.answer = rejected
+    store.save(make_token(age=2_000_000))
+    assert TokenSource(http_client=server.client).get_token() == "fresh"
+    assert server.asked == 2
+    server.client.close()
+
+
+# In doubt
+
+
+@pytest.mark.parametrize("fault", ["reset", "lost_answer", "reset_body", "truncated", "html", "huge"])
+def test_a_refresh_in_doubt_deletes_nothing(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore, fault: str
+) -> None:
+    make_due()
+    before = Path(store.path).read_bytes()
+    sandbox.switches.faults = [fault]
+    one = TokenSource()
+    with pytest.raises(ServerUnreachable):
+        one.get_token()
+    assert Path(store.path).read_bytes() == before
+    assert sandbox.count("refresh_token") == 1, "it is sent once"
+    assert one.refresh(), "without rotation, the old refresh token is good still"
+    assert not os.path.exists(f"{store.path}.refreshing")
+
+
+def test_a_rotated_token_that_was_lost_is_told(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore
+) -> None:
+    make_due()
+    sandbox.switches.rotation = True
+    sandbox.switches.faults = ["lost_answer"]
+    with pytest.raises(ServerUnreachable):
+        TokenSource().get_token()
+    if sys.platform != "win32":
+        assert stat.S_IMODE(os.stat(f"{store.path}.refreshing").st_mode) == 0o600
+    for process in ("this", "the next", "the one after"):
+        with pytest.raises(LoginRequired) as caught:
+            TokenSource().get_token()
+        told = str(caught.value)
+        assert "was cut off" in told, process
+        assert "lost with the answer" in told
+        assert re.search(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d, process {os.getpid()}", told)
+    # After a new login, that is history.
+    log_in(force=True, open_browser=Person().visit)
+    make_due()
+    sandbox.switches.dead_refresh_token = "invalid_grant"
+    with pytest.raises(LoginRequired) as caught:
+        TokenSource().get_token()
+    assert "cut off" not in str(caught.value)
+
+
+def test_being_offline_is_no_doubt(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore
+) -> None:
+    make_due()
+    sandbox.stop()
+    with pytest.raises(ServerUnreachable, match="cannot be reached"):
+        TokenSource().get_token()
+    assert not os.path.exists(f"{store.path}.refreshing")
+    sandbox.start()
+    sandbox.switches.fault = "503"
+    with pytest.raises(TokenEndpointError):
+        TokenSource().get_token()
+    assert not os.path.exists(f"{store.path}.refreshing")
+
+
+def test_a_doubt_outlives_being_offline(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore
+) -> None:
+    make_due()
+    sandbox.switches.rotation = True
+    sandbox.switches.faults = ["lost_answer", "503", "503"]
+    with pytest.raises(ServerUnreachable):
+        TokenSource().get_token()
+    first = Path(f"{store.path}.refreshing").read_text()
+    with pytest.raises(TokenEndpointError):
+        TokenSource().get_token()
+    sandbox.stop()
+    with pytest.raises(ServerUnreachable):
+        TokenSource().get_token()
+    sandbox.start()
+    assert Path(f"{store.path}.refreshing").read_text() == first
+    with pytest.raises(LoginRequired, match="cut off"):
+        TokenSource().get_token()
+
+
+def test_the_journal_holds_no_secret(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore
+) -> None:
+    make_due()
+    sandbox.switches.faults = ["reset"]
+    with pytest.raises(ServerUnreachable):
+        TokenSource().get_token()
+    journal = Path(f"{store.path}.refreshing").read_text()
+    assert journal
+    assert not [secret for secret in sandbox.secrets if secret in journal or journal.split()[0] in secret]
+
+
+# What a response leaves out
+
+
+@pytest.mark.parametrize(
+    "omit",
+    [
+        ["refresh_token"],
+        ["scope"],
+        ["token_type"],
+        ["expires_in"],
+        ["refresh_token_expires_in"],
+        ["refresh_token", "refresh_token_expires_in", "expires_in", "scope", "token_type"],
+    ],
+    ids=",".join,
+)
+def test_a_response_may_lack_anything_but_the_token(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore, omit: list[str]
+) -> None:
+    make_due()
+    sandbox.switches.omit = omit
+    one = TokenSource()
+    token = one.get_token()
+    assert token != logged_in.access_token.get_secret_value()
+    for _ in range(20):
+        one._hot = (0.0, 0.0, "")
+        assert one.get_token() == token
+    assert sandbox.count("refresh_token") == 1, "it loops"
+    saved = store.load()
+    assert saved is not None
+    assert saved.refresh_token is not None
+    assert saved.granted == logged_in.granted
+    assert one.refresh() != token
+
+
+@pytest.mark.parametrize("lifetime", [0, -1, "soon", None, True, 1e308, 10**30, [], {}, "", 0.001])
+def test_lifetimes_of_nonsense_do_not_loop(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, lifetime: object
+) -> None:
+    make_due()
+    sandbox.switches.extra = {"expires_in": lifetime, "refresh_token_expires_in": lifetime}
+    one = TokenSource()
+    token = one.get_token()
+    for _ in range(20):
+        one._hot = (0.0, 0.0, "")
+        assert one.get_token() == token
+    assert sandbox.count("refresh_token") == 1
+
+
+def test_the_same_token_again_does_not_loop(sandbox: Sandbox, logged_in: StoredToken, store: FileTokenStore) -> None:
+    """Webex's answer to a refresh within the day; from the margin to the end, that is a handful of requests."""
+    sandbox.switches.same_token = True
+    assert logged_in.expires_at is not None
+    offset = float(logged_in.refresh_at) - time.time()
+    sandbox._authority.clock = lambda: time.time() + offset
+    one = TokenSource(clock=lambda: time.time() + offset)
+    end = logged_in.expires_at
+    while time.time() + offset < end - 2:
+        assert one.get_token() == logged_in.access_token.get_secret_value()
+        offset += 97
+    assert 1 <= sandbox.count("refresh_token") <= 6
+    offset = end - time.time() + 1
+    assert one.get_token() != logged_in.access_token.get_secret_value()
+
+
+def test_a_refresh_that_does_not_renew_the_refresh_token_warns_of_its_end(
+    sandbox: Sandbox,
+    logged_in: StoredToken,
+    make_due: MakeToken,
+    store: FileTokenStore,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    due = make_due()
+    store.save(due.model_copy(update={"refresh_token_expires_at": int(time.time()) + 10 * DAY}))
+    sandbox.switches.extra = {"refresh_token_expires_in": 10 * DAY - 5}
+    TokenSource("default").get_token()
+    assert "ends in 10 days" in caplog.text
+    assert "login --force" in caplog.text
+
+
+# Called from within
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("left", [3_600, 0])
+def test_a_logging_handler_may_ask_for_a_token(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, left: float
+) -> None:
+    """One that posts what is logged to Webex, for instance; httpx logs in the middle of the refresh."""
+    due = make_due(left=left)
+    one = TokenSource()
+    got: list[str] = []
+
+    class Poster(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                got.append(one.get_token())
+            except TokenStoreError as error:
+                got.append(error.problem)
+
+    handler = Poster()
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        token = one.get_token()
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+    assert got
+    assert set(got) <= {due.access_token.get_secret_value() if left else "locked", token}
+    assert sandbox.count("refresh_token") == 1
+
+
+@pytest.mark.skipif(not hasattr(__import__("signal"), "setitimer"), reason="needs a timer signal")
+@pytest.mark.timeout(20)
+def test_a_signal_handler_may_ask_for_a_token(sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken) -> None:
+    import signal
+
+    make_due(left=3_600)
+    sandbox.switches.latency = 0.4
+    one = TokenSource()
+    got: list[str] = []
+    before = signal.signal(signal.SIGALRM, lambda *_: got.append(one.get_token()))
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        one.get_token()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert len(got) == 1
+    assert sandbox.count("refresh_token") == 1
+
+
+# Errors
+
+
+def every_error() -> list[WebexLoopbackError]:
+    return [
+        ConfigurationError("m", setting="WEBEX_CLIENT_ID"),
+        LoginRequired("m", remedy="r"),
+        AuthorizationDenied("m", error="access_denied", error_description="d"),
+        LoginTimeout("m", ignored=3),
+        TokenEndpointError("m", status_code=400, error="e", tracking_id="t", retry_after=3.0),
+        oauth.Rejected("m", status_code=400),
+        oauth.NotSent("m"),
+        ServerUnreachable("m"),
+        TokenStoreError("m", problem="corrupt"),
+    ]
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)
+def test_errors_come_back_from_another_process(error: WebexLoopbackError) -> None:
+    """One that cannot be unpickled hangs `multiprocessing.Pool`."""
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        back = pickle.loads(pickle.dumps(error, protocol))
+        assert type(back) is type(error)
+        assert (str(back), back.__dict__, back.exit_code) == (str(error), error.__dict__, error.exit_code)
+
+
+def test_every_error_is_tried() -> None:
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, WebexLoopbackError)}
+    assert kinds - {type(error) for error in every_error()} == {WebexLoopbackError, errors.LoginFailed}
+
+
+# A store of one's own
+
+
+def test_a_store_needs_four_methods_only(sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken) -> None:
+    class InText:
+        """Keeps the file's bytes in a text stream, as a database might."""
+
+        def __init__(self, token: StoredToken) -> None:
+            self.text = io.StringIO(token.to_json().decode())
+            self.mutex = threading.Lock()
+
+        def load(self) -> StoredToken | None:
+            return StoredToken.from_json(self.text.getvalue().encode())
+
+        def save(self, token: StoredToken) -> None:
+            self.text = io.StringIO(token.to_json().decode())
+
+        def delete(self) -> bool:
+            return False
+
+        def lock(self) -> threading.Lock:
+            return self.mutex
+
+    mine = InText(make_due())
+    token = Renewal(mine).token()[0]  # type: ignore[arg-type]  # a lock is a context manager, of another return
+    assert json.loads(mine.text.getvalue())["access_token"] == token
