@@ -90,7 +90,7 @@ def test_the_announcement(sandbox: Sandbox) -> None:
     alike = segno.make_qr(complete, error="l")
     assert size == alike.symbol_size(border=2)[0]
     assert [line for line in lines if "userCode" in line] == []  # it stands in the picture only
-    assert f"Then enter this code at {uri} :" in lines
+    assert f"At {uri} enter this code:" in lines
 
 
 def test_a_qr_code_is_read_as_what_it_was_made_of() -> None:

@@ -607,6 +607,8 @@ def test_a_terminal_that_goes_away_leaves_the_browser(monkeypatch: pytest.Monkey
     person = Person()
 
     def open_browser(url: str) -> None:
+        redirected(url)
+        time.sleep(0.3)
         os.close(master)
         time.sleep(0.3)
         person.visit(url)

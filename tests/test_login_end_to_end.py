@@ -375,6 +375,17 @@ def test_a_privileged_port_without_a_terminal(
     assert not seen.exists()
 
 
+def test_a_port_that_is_taken(start: Callable[..., Running], browser: Callable[..., Path], redirect_uri: str) -> None:
+    seen = browser()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", urlsplit(redirect_uri).port or 0))
+        taken.listen()
+        told = start("login").end(4)
+    assert re.search(rf"Port \d+ is in use by \S+ \(process {os.getpid()}\)", told)
+    assert "add it to WEBEX_REDIRECT_URI" in told
+    assert not seen.exists()
+
+
 # Two at a time
 
 

@@ -6,6 +6,7 @@ or a secret.
 """
 
 import contextlib
+import gc
 import http.client
 import logging
 import os
@@ -25,6 +26,8 @@ import pytest
 from attack import ANY_CERTIFICATE, Answer, connect, in_thread, read, request, running
 
 from webex_loopback import loopback, pages
+from webex_loopback.authorization import RedirectURI
+from webex_loopback.certificate import server_context
 from webex_loopback.errors import AuthorizationDenied
 from webex_loopback.grant import LoginResult
 from webex_loopback.login import log_in
@@ -131,10 +134,15 @@ def pend(
             assert not [secret for secret in secrets if secret in answer.raw.decode() and secret != pending.state]
         shown = capfd.readouterr()
         assert shown.out == ""
-        for text in (shown.err, caplog.text):
-            assert not [secret for secret in secrets if secret in text]
-            assert "Traceback" not in text
-        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+        # When a fixture ends, caplog.records are those of the ending alone.
+        records = [*caplog.get_records("setup"), *caplog.get_records("call"), *caplog.records]
+        told = shown.err + "\n".join(f"{one.getMessage()} {one.exc_info}" for one in records)
+        assert "token" in told
+        assert not [secret for secret in secrets if secret in told]
+        assert "Traceback" not in shown.err
+        # In its debug mode (-X dev) asyncio also tells what took long, and of ends of connections with tracebacks.
+        ours = [one for one in records if one.name != "asyncio" or one.levelno > logging.WARNING]
+        assert not [one for one in ours if one.exc_info or one.levelno >= logging.WARNING]
         assert MARK not in shown.err
         assert shown.err.count("Ignored") <= 3
         assert "\x1b" not in shown.err
@@ -225,7 +233,7 @@ def test_a_thousand_idle_connections(pend: Callable[..., Pending], sandbox: Sand
     pending.lasting.enter_context(idlers(pending.port))
     for _ in range(5):
         time.sleep(0.1)
-        assert len(os.listdir("/proc/self/fd")) < open_before + MOST_CONNECTIONS + 20
+        assert len(os.listdir("/proc/self/fd")) < open_before + 100
     # A TLS connection of asyncio's has a buffer of 256 kB; a thousand of them would be 256 MB.
     assert resident() - before < 120_000_000
     succeeds(pending, sandbox)
@@ -287,6 +295,29 @@ def test_connections_that_are_reset_at_once(pending: Pending) -> None:
     for _ in range(200):
         with connect(pending.port) as one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_end_while_connections_come_in(free_port: Callable[[], int], tmp_path: Path, scheme: str) -> None:
+    uri = f"{scheme}://localhost:{free_port()}/callback"
+    context = server_context(folder=str(tmp_path)) if scheme == "https" else None
+    stopped = threading.Event()
+
+    def flood() -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(OSError), connect(RedirectURI.parse(uri).port) as one:
+                one.sendall(b"GET /callback HTTP/1.1\r\n")
+
+    floods = [in_thread(flood) for _ in range(2)]
+    try:
+        for _ in range(30):
+            with running(uri, context):  # tells what asyncio complains of
+                time.sleep(0.005)
+    finally:
+        stopped.set()
+        for one in floods:
+            one.result(10)
+    gc.collect()  # what was left open is told now
 
 
 def test_readers_that_do_not_read(pending: Pending) -> None:
@@ -585,6 +616,7 @@ class ManyTabs(Person):
 def test_the_genuine_callback_in_several_tabs(
     pend: Callable[..., Pending], sandbox: Sandbox, redirect_uri: str, scheme: str, others: int
 ) -> None:
+    sandbox.switches.latency = 0.5  # so that all have come before the end
     person = ManyTabs(redirect_uri.replace("http", scheme, 1), others)
     pending = pend(person.visit, scheme=scheme)
     succeeds(pending, sandbox)

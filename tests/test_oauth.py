@@ -152,6 +152,15 @@ def test_a_server_that_fails(
     assert is_in_doubt(error) == (kind is ServerUnreachable)
 
 
+@pytest.mark.usefixtures("impatient")
+def test_a_body_that_drips_is_not_waited_for(sandbox: Sandbox, client: Client) -> None:
+    """No single read is late, only the whole."""
+    sandbox.switches.fault = "slow:2.5"
+    started = time.monotonic()
+    assert "did not answer in time" in str(failure(client.exchange))
+    assert time.monotonic() - started < 2
+
+
 @pytest.mark.parametrize("fault", ["500", "503", "429:1"])
 def test_a_fault_that_is_over_at_once_is_not_noticed(
     sandbox: Sandbox, logged_in: StoredToken, client: Client, fault: str

@@ -178,6 +178,7 @@ class _BrowserLogin:
             finally:
                 if server is not None:
                     await server.conclude(page)
+                await asyncio.wait([warm], timeout=0.5)  # or its connection would be left open
         return LoginResult(token, self.plan.store.path, how)
 
     def _announce(self, server: LoopbackServer | None, opened: object) -> None:
@@ -282,17 +283,19 @@ class _BrowserLogin:
         self.display.step("exchange", "Exchanging the code for tokens", "doing")
         await warm
         settings = self.plan.settings
-        grant = await _in_thread(
-            lambda: webex.exchange_code(
+
+        def exchange() -> "StoredToken":
+            grant = webex.exchange_code(
                 client_id=settings.client_id,
                 client_secret=settings.client_secret,
                 code=SecretStr(response.code),
                 code_verifier=SecretStr(self.request.code_verifier),
                 redirect_uri=self.redirect_uri.text,
             )
-        )
-        self.display.step("exchange", "Exchanged the code for tokens", "done")
-        token = self.saved = await _in_thread(lambda: save_grant(self.plan, grant))
+            self.display.step("exchange", "Exchanged the code for tokens", "done")
+            return save_grant(self.plan, grant)
+
+        token = self.saved = await _in_thread(exchange)
         self.display.step("saved", f"Saved in {self.plan.store.path}", "done")
         return await _in_thread(lambda: add_account(self.plan.store, token, webex))
 

@@ -100,7 +100,7 @@ def _announce(device: dict[str, Any], display: "Display") -> None:
     if not isinstance(complete, str) or urlsplit(complete).scheme not in ("http", "https"):
         complete = uri
     # The code comes last: on 24 lines the rest of it scrolls away.
-    hints = ["Or scan this:", *qr_code(complete), "", f"Then enter this code at {uri} :", "", *large(code)]
+    hints = ["Or scan this:", *qr_code(complete), "", f"At {uri} enter this code:", "", *large(code)]
     display.address(uri, hints=hints, heading="On any device, open this address and log in to Webex:")
     display.step("approved", "Waiting for the approval", "doing")
     display.step("saved", "Save the tokens", "todo")

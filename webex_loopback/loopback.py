@@ -270,7 +270,7 @@ class LoopbackServer:
                 return
 
     async def _greet(self, connection: socket.socket, new_handler: _NewHandler) -> None:
-        try:
+        with contextlib.suppress(OSError):  # gone already, or no TLS handshake: ssl.SSLError is one
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: new_handler(connection),
                 connection,
@@ -278,8 +278,6 @@ class LoopbackServer:
                 ssl_handshake_timeout=5 if self._context else None,
                 ssl_shutdown_timeout=1 if self._context else None,
             )
-        except OSError:  # gone already, or no TLS handshake: ssl.SSLError is one
-            connection.close()
 
     def _met_tls(self) -> None:
         if not self._spoke_tls:  # a browser tries several times

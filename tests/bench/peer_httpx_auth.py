@@ -1,7 +1,8 @@
 """httpx-auth: an `httpx.Auth` with a JSON token cache, and a login of its own.
 
-A thread lock of its cache, but no second look after it; nothing between processes. What the token request needs
-it puts into the authorization URL too, the client secret included.
+Of several threads that find the token expired one refreshes, and the others find none: their requests would begin
+a login. There is no lock between processes. What the token request needs it puts into the authorization URL too, the
+client secret included.
 """
 # mypy: disable-error-code="import-not-found, import-untyped, no-any-return"
 

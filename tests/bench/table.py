@@ -56,7 +56,7 @@ class Section:
         ours = next((row for row in self.rows if row.values), None)
         for row in self.rows:
             if not row.values:
-                yield f"  {row.name:<50}{row.note}"
+                yield f"  {row.name:<50}{'-':>12}{'':>17}{row.note}"
                 continue
             shown = f"{row.median / self.scale:.1f} {self.unit}"
             ratio = "" if row is ours or ours is None else f"{ours.median / row.median:.2f} x"

@@ -125,9 +125,9 @@ def _leaves_the_loop(calls: int) -> int:
     return left
 
 
-def _looks(seconds: float, source: Any) -> dict[str, float]:
-    """Count, a second of nothing but calls, the `os.stat` of whatever file and the looks at the environment."""
-    counts = {"stats": 0.0, "environment": 0.0}
+def _looks(seconds: float, source: Any) -> dict[str, int]:
+    """Count, in some seconds of nothing but calls, the `os.stat` of whatever file and the looks at the environment."""
+    counts = {"stats": 0, "environment": 0}
     stat, look = os.stat, source.TokenSource._environment_token
 
     def counting_stat(*arguments: Any, **others: Any) -> os.stat_result:
@@ -144,7 +144,7 @@ def _looks(seconds: float, source: Any) -> dict[str, float]:
     while time.time() < begin + seconds:
         source.get_token()
     os.stat, source.TokenSource._environment_token = stat, look
-    return {name: count / seconds for name, count in counts.items()}
+    return counts
 
 
 def threads(library: str, count: int) -> None:

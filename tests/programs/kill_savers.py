@@ -1,6 +1,6 @@
 """Kill savers of one token file, at random moments or at each step of the saving code, and look at the file.
 
-Arguments: the token file, `random` or `steps`, and for `random` the seconds to go on.
+Arguments: the token file, `random` or `steps`, and for `random` the number of kills.
 Prints a JSON object: how many were killed, how often the file was the old and the new one.
 """
 
@@ -58,7 +58,7 @@ def child(work: Any) -> int:
     return pid
 
 
-def at_random(seconds: float) -> dict[str, int]:
+def at_random(number: int) -> dict[str, int]:
     """Let two processes save by turns, under the lock, and kill each at any moment."""
     store = FileTokenStore(PATH)
 
@@ -71,9 +71,8 @@ def at_random(seconds: float) -> dict[str, int]:
 
     kills = advanced = 0
     last = serial_on_disk()
-    until = time.monotonic() + seconds
     chance = random.Random(8)
-    while time.monotonic() < until:
+    while kills < number:
         pids = [child(save_for_ever) for _ in range(2)]
         for pid in pids:
             time.sleep(chance.uniform(0, 0.012))
@@ -132,7 +131,7 @@ def main() -> None:
     store.save(token(1))
     with store.lock():
         pass  # what it imports is imported before the forks
-    counts = at_random(float(sys.argv[3])) if sys.argv[2] == "random" else at_each_step()
+    counts = at_random(int(sys.argv[3])) if sys.argv[2] == "random" else at_each_step()
     # A living saver sweeps up after the dead.
     store.save(token(serial_on_disk() + 1))
     with contextlib.suppress(FileNotFoundError):
