@@ -176,9 +176,8 @@ def test_a_traceback_with_locals_shows_no_secret(sandbox: Sandbox, failures: lis
             seen.add(type(error).__name__)
             out = io.StringIO()
             here = Path(__file__).name
-            frames = Traceback.from_exception(
-                type(error), error, error.__traceback__, show_locals=True, locals_max_length=500, locals_max_string=100_000
-            )
+            whole = {"show_locals": True, "locals_max_length": 500, "locals_max_string": 100_000}
+            frames = Traceback.from_exception(type(error), error, error.__traceback__, **whole)  # type: ignore[arg-type]
             for stack in frames.trace.stacks:  # this file's own frames may hold what they like
                 stack.frames = [frame for frame in stack.frames if here not in frame.filename]
             Console(file=out, width=4000).print(frames)

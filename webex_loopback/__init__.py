@@ -4,7 +4,7 @@
 >>> headers = {"Authorization": f"Bearer {get_token()}"}
 """
 
-__version__ = "0.9.0"
+__version__ = "1.0.0"
 
 _HOMES = {
     "get_token": "source",

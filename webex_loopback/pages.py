@@ -145,9 +145,9 @@ FAILURES: Mapping[str, tuple[Failure, Failure]] = MappingProxyType(
             ),
             Failure(
                 "アクセスが許可されませんでした",
-                "Webex の確認画面で許可されなかったため、トークンは発行されていません。何も保存されていません。",
+                "Webex の同意画面で許可されませんでした。トークンは発行されず、何も保存されていません。",
                 (
-                    f"もう一度 {_LOGIN} を実行し、確認画面で許可してください。",
+                    f"もう一度 {_LOGIN} を実行し、同意画面で許可を選んでください。",
                     "許可できない場合は、組織の設定でこのインテグレーションが制限されている可能性があります。"
                     "Webex の管理者にお問い合わせください。",
                 ),
@@ -164,11 +164,11 @@ FAILURES: Mapping[str, tuple[Failure, Failure]] = MappingProxyType(
                 ),
             ),
             Failure(
-                "要求したスコープがインテグレーションに登録されていません",
+                "要求したスコープがインテグレーションで選択されていません",
                 "Webex が許可するのは、インテグレーションで選択済みのスコープだけです。何も保存されていません。",
                 (
                     f"{_MY_APPS} でインテグレーションを開き、<code>WEBEX_SCOPES</code> に書かれたスコープを"
-                    "すべて選択するか、登録されていないスコープを <code>WEBEX_SCOPES</code> から削除してください。",
+                    "すべて選択するか、選択されていないスコープを <code>WEBEX_SCOPES</code> から削除してください。",
                     f"もう一度 {_LOGIN} を実行してください。",
                 ),
             ),
@@ -201,7 +201,7 @@ FAILURES: Mapping[str, tuple[Failure, Failure]] = MappingProxyType(
                 ),
             ),
             Failure(
-                "待機中のログインとは別のアドレスです",
+                "待機中のログインのアドレスではありません",
                 "このアドレスは、現在待機しているログインのものではありません。何も変更されていません。",
                 (
                     "webex-loopback が最後に開いたタブで操作を続けてください。ログインはまだ待機しています。",
@@ -221,12 +221,11 @@ FAILURES: Mapping[str, tuple[Failure, Failure]] = MappingProxyType(
             ),
             Failure(
                 "認可コードをトークンに交換できませんでした",
-                "アクセスは許可されましたが、続くトークンの要求を Webex が受け付けませんでした。"
-                "何も保存されていません。",
+                "アクセスは許可されましたが、その後のトークン要求が Webex に拒否されました。何も保存されていません。",
                 (
                     "<code>WEBEX_CLIENT_ID</code>、<code>WEBEX_CLIENT_SECRET</code>、"
                     f"<code>WEBEX_REDIRECT_URI</code> が {_MY_APPS} の登録内容と一致しているか確認してください。",
-                    f"もう一度 {_LOGIN} を実行してください。認可コードは短時間に一度しか使えません。",
+                    f"もう一度 {_LOGIN} を実行してください。認可コードは一度しか使えず、有効期間も短いためです。",
                 ),
             ),
         ),
@@ -310,7 +309,7 @@ FAILURES: Mapping[str, tuple[Failure, Failure]] = MappingProxyType(
                 "webex-loopback が想定していないエラーにより、ログインが終了しました。",
                 (
                     "詳しい内容はターミナルに表示されています。",
-                    f"<code>--debug</code> を付けてもう一度 {_LOGIN} を実行し、表示された内容をご報告ください。",
+                    f"<code>--debug</code> を付けてもう一度 {_LOGIN} を実行し、表示された内容を報告してください。",
                 ),
             ),
         ),
@@ -348,32 +347,35 @@ TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "refresh_token": ("Refresh token expires", "リフレッシュトークンの有効期限"),
         "refresh_token_note": (
             "Then you log in again; regular use usually moves the date.",
-            "期限後は再ログインが必要です。通常は、使い続けると延長されます。",
+            "期限を過ぎると再ログインが必要です。通常、使い続けていれば期限は延長されます。",
         ),
         "unknown": ("unknown", "不明"),
-        "until_unknown": ("Webex named no date.", "Webex から期限が通知されていません。"),
+        "until_unknown": ("Webex named no date.", "Webex の応答に期限が含まれていません。"),
         "passed": ("already passed", "期限切れ"),
         "minute": ("in 1 minute", "あと 1 分"),
         "minutes": ("in {count} minutes", "あと {count} 分"),
         "hours": ("in {count} hours", "あと {count} 時間"),
         "days": ("in {count} days", "あと {count} 日"),
-        "missing": ("Asked for, but not granted", "許可されなかったスコープ"),
+        "missing": ("Asked for, but not granted", "要求したが許可されなかったスコープ"),
         "missing_do": (
             "Calls that need them will be refused. Tick them on the integration, or ask your Webex administrator; "
             "then log in again.",
-            "要求したものの許可されませんでした。これらが必要な API 呼び出しは拒否されます。"
+            "これらのスコープが必要な API 呼び出しは拒否されます。"
             "インテグレーションでスコープを選択するか、"
-            "Webex の管理者に確認してから、もう一度ログインしてください。",
+            "Webex の管理者に問い合わせてから、もう一度ログインしてください。",
         ),
         "granted": ("Granted scopes", "許可されたスコープ"),
-        "granted_none": ("Webex did not say which.", "Webex からスコープの一覧が通知されていません。"),
+        "granted_none": ("Webex did not say which.", "Webex の応答にスコープの一覧が含まれていません。"),
         "more": ("Show {count} more", "残りの {count} 件を表示"),
         "rest": ("and {count} more", "ほか {count} 件"),
         "next": ("What to do next", "次のステップ"),
-        "next_python": ("In Python, wherever a token is needed:", "Python でトークンが必要な箇所に："),
+        "next_python": (
+            "In Python, wherever a token is needed:",
+            "Python では、トークンが必要な箇所で次のように書きます。",
+        ),
         "next_shell": (
             "In a terminal, to see what is stored and until when:",
-            "保存された内容と有効期限をターミナルで確認するには：",
+            "保存された内容と有効期限は、ターミナルで次のように確認できます。",
         ),
         "failure_next": ("What to do now", "対処方法"),
         "said_webex": ("What Webex answered", "Webex からの応答（原文）"),
@@ -386,7 +388,7 @@ TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "date": (
             '{weekday} {day} {month} {year}, {clock} <span class="zone">(UTC{offset})</span>',
-            '{year}年{month}{day}日({weekday}) {clock} <span class="zone">(UTC{offset})</span>',
+            '{year}年{month}{day}日（{weekday}） {clock} <span class="zone">(UTC{offset})</span>',
         ),
         # Not the locale's names: that is the terminal's language, this page's is the browser's.
         "weekdays": ("Mon Tue Wed Thu Fri Sat Sun", "月 火 水 木 金 土 日"),

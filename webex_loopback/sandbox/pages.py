@@ -145,7 +145,7 @@ TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "Go back to the device or the terminal; it goes on by itself. You can close this tab.",
             "デバイスまたはターミナルに戻ってください。処理は自動的に続きます。このタブは閉じてかまいません。",
         ),
-        "device_declined_title": ("Access declined", "アクセスを許可しませんでした"),
+        "device_declined_title": ("Access declined", "アクセスは許可されませんでした"),
         "device_declined": (
             "The device received no access. You can close this tab.",
             "デバイスにアクセス権は付与されていません。このタブは閉じてかまいません。",
@@ -157,16 +157,16 @@ TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "ログイン、同意の確認、トークンの発行を Webex と同じように行います。登場するのは架空のユーザーだけで、"
             "アカウントは必要ありません。",
         ),
-        "home_settings": ("Point webex-loopback at it", "webex-loopback の接続先をここにする"),
+        "home_settings": ("Point webex-loopback at it", "webex-loopback をこのサンドボックスに接続する"),
         "home_secret": (
             "The client secret is shown in the terminal that runs the sandbox.",
             "クライアントシークレットは、サンドボックスを起動したターミナルに表示されています。",
         ),
-        "home_login": ("Then log in", "次に、ログインする"),
+        "home_login": ("Then log in", "続けてログインする"),
         "home_redirect_uris": ("Registered redirect URIs ({count})", "登録済みのリダイレクト URI（{count} 件）"),
         "home_exact": (
             "Compared character for character, as Webex does.",
-            "Webex と同じく、一字一句一致する必要があります。",
+            "Webex と同じく、一字一句照合されます。",
         ),
         "home_scopes": ("Registered scopes ({count})", "登録済みのスコープ（{count} 件）"),
         "more": ("and {count} more", "ほか {count} 件"),
@@ -176,7 +176,7 @@ TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
 # What a scope allows, in the words of a consent page; (English, Japanese).
 SCOPE_WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "openid": ("Know who you are", "本人であることの確認"),
+        "openid": ("Know who you are", "ユーザーの識別"),
         "email": ("See your e-mail address", "メールアドレスの閲覧"),
         "profile": ("See your name and profile", "名前とプロフィールの閲覧"),
         "phone": ("See your phone number", "電話番号の閲覧"),
@@ -185,7 +185,10 @@ SCOPE_WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "Everything you can do in the Webex app, in your name",
             "Webex アプリでのすべての操作（本人として）",
         ),
-        "spark:kms": ("Read encrypted content, with the keys for it", "暗号化されたコンテンツの読み取り（鍵の利用）"),
+        "spark:kms": (
+            "Read encrypted content, with the keys for it",
+            "暗号化されたコンテンツの読み取り（暗号鍵を使用）",
+        ),
         "spark:people_read": ("See people in your organization", "組織内のユーザー情報の閲覧"),
         "spark:people_write": ("Change your own profile", "自分のプロフィールの変更"),
         "spark:rooms_read": ("See your spaces", "参加しているスペースの閲覧"),
@@ -209,9 +212,9 @@ SCOPE_WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "spark:applications_token": ("Manage tokens of service apps", "サービスアプリのトークンの管理"),
         "spark:mcp": ("Use Webex’s MCP servers", "Webex の MCP サーバーの利用"),
         "meeting:schedules_read": ("See your meetings", "ミーティングの予定の閲覧"),
-        "meeting:schedules_write": ("Schedule, change and cancel meetings", "ミーティングの予約・変更・取り消し"),
+        "meeting:schedules_write": ("Schedule, change and cancel meetings", "ミーティングの予約・変更・キャンセル"),
         "meeting:participants_read": ("See who took part in your meetings", "ミーティングの参加者の閲覧"),
-        "meeting:participants_write": ("Admit and manage meeting participants", "ミーティング参加者の許可と管理"),
+        "meeting:participants_write": ("Admit and manage meeting participants", "ミーティング参加者の入室許可と管理"),
         "meeting:recordings_read": ("See and download your recordings", "録画の閲覧とダウンロード"),
         "meeting:recordings_write": ("Change and delete your recordings", "録画の変更と削除"),
         "meeting:transcripts_read": ("Read the transcripts of your meetings", "ミーティングの文字起こしの閲覧"),
@@ -227,7 +230,7 @@ SCOPE_WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "spark-admin:people_write": ("Add, change and delete users", "ユーザーの追加・変更・削除（管理者）"),
         "spark-admin:organizations_read": ("See your organization’s details", "組織情報の閲覧（管理者）"),
         "spark-admin:licenses_read": ("See licenses and their use", "ライセンスと使用状況の閲覧（管理者）"),
-        "spark-admin:roles_read": ("See the roles that users can have", "ユーザーの役割の閲覧（管理者）"),
+        "spark-admin:roles_read": ("See the roles that users can have", "ユーザーロールの閲覧（管理者）"),
         "spark-admin:locations_read": ("See your organization’s locations", "拠点の閲覧（管理者）"),
         "spark-admin:locations_write": ("Add and change locations", "拠点の追加と変更（管理者）"),
         "spark-admin:workspaces_read": ("See workspaces", "ワークスペースの閲覧（管理者）"),
@@ -242,7 +245,7 @@ SCOPE_WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "spark-admin:calling_cdr_read": ("Read detailed call records", "通話詳細記録の閲覧（管理者）"),
         "spark-admin:call_qualities_read": (
             "See the quality of meetings and calls",
-            "会議と通話の品質の閲覧（管理者）",
+            "ミーティングと通話の品質の閲覧（管理者）",
         ),
         "spark-compliance:messages_read": (
             "Read everyone’s messages, for compliance",
@@ -254,7 +257,7 @@ SCOPE_WORDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "identity:tokens_read": ("See which tokens users have", "ユーザーのトークンの閲覧（管理者）"),
         "identity:tokens_write": ("Revoke tokens of users", "ユーザーのトークンの取り消し（管理者）"),
-        "identity:people_rw": ("Manage identities of users", "ユーザー ID の管理（管理者）"),
+        "identity:people_rw": ("Manage identities of users", "ユーザーのアイデンティティ情報の管理（管理者）"),
         "cjp:config_read": ("See the Contact Center configuration", "Contact Center の設定の閲覧"),
         "cjp:config_write": ("Change the Contact Center configuration", "Contact Center の設定の変更"),
         "cjp:user": ("Work as a Contact Center agent", "Contact Center のエージェントとしての操作"),
