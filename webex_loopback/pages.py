@@ -388,7 +388,7 @@ TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "date": (
             '{weekday} {day} {month} {year}, {clock} <span class="zone">(UTC{offset})</span>',
-            '{year}年{month}{day}日（{weekday}） {clock} <span class="zone">(UTC{offset})</span>',
+            '{year}年{month}{day}日（{weekday}）{clock} <span class="zone">(UTC{offset})</span>',
         ),
         # Not the locale's names: that is the terminal's language, this page's is the browser's.
         "weekdays": ("Mon Tue Wed Thu Fri Sat Sun", "月 火 水 木 金 土 日"),
