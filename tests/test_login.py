@@ -47,6 +47,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="modes, owners and si
 def can_bind(port: int, host: str = "127.0.0.1") -> bool:
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT do not count
             probe.bind((host, port))
     except OSError:
         return False
@@ -569,6 +570,17 @@ def test_a_browser_that_fails_leaves_the_address_to_the_person(capsys: pytest.Ca
     assert "The browser could not be opened: RuntimeError." in told
     assert "Open the address yourself" in told
     assert address in told
+
+
+@pytest.mark.usefixtures("redirect_uri")
+def test_a_browser_that_came_is_believed_whatever_its_command_says(capsys: pytest.CaptureFixture[str]) -> None:
+    def open_browser(url: str) -> bool:
+        redirected(url)
+        threading.Timer(0.4, Person().visit, (url,)).start()
+        return False
+
+    assert log_in(open_browser=open_browser).how == "browser"
+    assert "could not be opened" not in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("redirect_uri")

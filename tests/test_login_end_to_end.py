@@ -660,6 +660,14 @@ def test_a_privileged_port_in_a_terminal(terminal: Callable[..., Terminal]) -> N
     assert "Logged in as" in shown
 
 
+def test_a_port_that_is_taken_is_not_for_pasting(terminal: Callable[..., Terminal], redirect_uri: str) -> None:
+    """Whoever listens there would get the code."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", urlsplit(redirect_uri).port or 0))
+        taken.listen()
+        assert "is in use by" in terminal("login", "--no-browser").end(4)
+
+
 def test_a_device_login_in_a_terminal(terminal: Callable[..., Terminal], sandbox: Sandbox) -> None:
     sandbox.switches.device_interval = 0.2
     login = terminal("login", "--device")

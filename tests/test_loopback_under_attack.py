@@ -11,6 +11,7 @@ import http.client
 import logging
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -705,9 +706,60 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
         timeout=50,
         check=False,
         cwd=Path(__file__).parent,
-        env=os.environ | {"PYTHONPATH": str(Path(pages.__file__).parents[1])},
+        env={name: value for name, value in os.environ.items() if not name.startswith("COV")}  # it would warn, too
+        | {"PYTHONPATH": str(Path(pages.__file__).parents[1])},
     )
     # Development mode also reports each step of an event loop that took long; imports do.
     trouble = [line for line in done.stderr.splitlines() if re.search(r"Warning|Error|Traceback|never|unclosed", line)]
     assert not trouble
     assert done.returncode == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_ctrl_c_while_a_callback_is_held_and_others_idle(
+    sandbox: Sandbox, redirect_uri: str, tmp_path: Path, scheme: str
+) -> None:
+    program = textwrap.dedent("""
+        import sys
+        from webex_loopback.login import log_in
+        try:
+            log_in(open_browser=lambda url: print(url, flush=True))
+        except KeyboardInterrupt:
+            sys.exit(130)
+    """)
+    uri = redirect_uri.replace("http", scheme, 1)
+    sandbox.redirect_uris.append(uri)
+    sandbox.switches.latency = 1.5
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    with (
+        contextlib.ExitStack() as clients,
+        subprocess.Popen(
+            [sys.executable, "-X", "dev", "-W", "error", "-c", program],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environ | {"PYTHONPATH": str(Path(pages.__file__).parents[1]), "WEBEX_REDIRECT_URI": uri},
+        ) as child,
+    ):
+        assert child.stdout is not None
+        start = child.stdout.readline().strip()
+        seen = in_thread(lambda: Person().visit(start))
+        port, tls = urlsplit(uri).port or 0, ANY_CERTIFICATE if scheme == "https" else None
+        for raw in (
+            b"",
+            b"GET /callback HTTP/1.1\r\n",
+            request("/", port, method="POST", headers=("Content-Length: 9",)),
+        ):
+            clients.enter_context(connect(port)).sendall(raw)
+            clients.enter_context(connect(port, tls=tls)).sendall(raw)
+        deadline = time.monotonic() + 10
+        while not sandbox.count("authorization_code") and time.monotonic() < deadline:
+            time.sleep(0.01)  # the exchange is under way, and the callback held
+        began = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        _, shown = child.communicate(timeout=15)
+        assert time.monotonic() - began < 2.5
+        assert child.returncode == 130
+        assert "cancelled" in seen.result(10).body.lower()
+    assert not re.search(r"Traceback|Error|Warning|never|unclosed", shown)

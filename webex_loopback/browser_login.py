@@ -26,6 +26,7 @@ from .errors import (
 from .grant import LoginResult, Plan, add_account, save_grant, webex_of
 from .loopback import LoopbackServer, Refusal, bind
 from .paths import state_folder
+from .terminal import can_paste, paste_hints, pasted_lines
 
 if TYPE_CHECKING:
     from .headstart import HeadStart
@@ -70,11 +71,15 @@ async def log_in_by_browser(plan: Plan, display: "Display", ahead: "HeadStart | 
                 start_path=ahead.start_path if ahead else "",
                 on_event=login.happened,
             )
-        opened = login.has_opened(ahead) if ahead else login.open_browser(server)
-        # From here on the person is busy, and there is time to import aiohttp, httpx and rich.
         with display:
             for refusal in refusals:
                 display.note(refusal.text)
+            if ahead is None:
+                login.show_address(server)
+                opened = login.open_browser(server)
+            else:
+                opened = login.has_opened(ahead)
+            # From here on the person is busy, and there is time to import aiohttp, httpx and rich.
             return await login.run(server, opened)
     finally:
         if server is not None:
@@ -118,16 +123,34 @@ class _BrowserLogin:
         self.saved: StoredToken | None = None
         self._watches: set[asyncio.Task[None]] = set()
 
+    def show_address(self, server: LoopbackServer | None) -> None:
+        """Print the address, before a browser is opened, and always: it may open nothing, or the wrong one."""
+        display, plan = self.display, self.plan
+        if callable(plan.open_browser):
+            self.choice = Choice([], "the browser", "given by the caller")
+        elif plan.open_browser:
+            self.choice = find(plan.environ, command=plan.browser)
+        opens = self.choice.argv is not None
+        hints = []
+        if server is not None and opens:
+            self.address = server.start_url
+        elif server is not None:
+            # The address of Webex works on any machine: the way back is the tunnel, or what is pasted.
+            hints.append("If the browser is on another machine, run this there first:")
+            hints.append("  " + ssh_hint(plan.environ, self.redirect_uri.port, host=self.redirect_uri.host))
+        if server is not None and self.redirect_uri.secure and not plan.settings.tls_cert:
+            hints.append("The browser will warn of this machine's own certificate: choose to go on.")
+        if plan.open_browser and not opens:
+            display.note(f"No browser is opened: {self.choice.reason}.")
+        display.address(self.address, hints=[*hints, *paste_hints(reopen=opens)])
+
     def open_browser(self, server: LoopbackServer | None) -> "asyncio.Future[object] | None":
-        """Open the browser in a thread; None where there is none to open."""
+        """Open the chosen browser in a thread; None where there is none to open."""
         url = server.start_url if server else self.request.url
         opener = self.plan.open_browser
         if callable(opener):
             call = opener
-            self.choice = Choice([], "the browser", "given by the caller")
             return _in_thread(lambda: call(url))
-        if opener:
-            self.choice = find(self.plan.environ, command=self.plan.browser)
         if self.choice.argv is None:
             return None
         return _in_thread(lambda: open_url(self.choice, url))
@@ -135,6 +158,7 @@ class _BrowserLogin:
     def has_opened(self, ahead: "HeadStart") -> "asyncio.Future[object]":
         """Take over the browser that has been opened already."""
         self.choice = ahead.choice
+        self.address = ahead.listener.redirect_uri.origin + ahead.start_path
         return asyncio.wrap_future(cast("Future[object]", ahead.opened))
 
     def happened(self, kind: str, text: str) -> None:
@@ -158,7 +182,7 @@ class _BrowserLogin:
 
     async def run(self, server: LoopbackServer | None, opened: "asyncio.Future[object] | None") -> LoginResult:
         """Wait for the response, exchange the code, save, and tell the browser how it ended."""
-        self._announce(server, opened)
+        self._show_steps(server, opened)
         with webex_of(self.plan.settings) as webex:
             if server is not None:
                 await server.start()
@@ -181,34 +205,18 @@ class _BrowserLogin:
                 await asyncio.wait([warm], timeout=0.5)  # or its connection would be left open
         return LoginResult(token, self.plan.store.path, how)
 
-    def _announce(self, server: LoopbackServer | None, opened: object) -> None:
-        display, plan = self.display, self.plan
-        hints = []
-        if server is not None and opened is not None:
-            self.address = server.start_url
-        elif server is not None:
-            # The address of Webex works on any machine: the way back is the tunnel, or what is pasted.
-            hints.append("If the browser is on another machine, run this there first:")
-            hints.append("  " + ssh_hint(plan.environ, self.redirect_uri.port, host=self.redirect_uri.host))
-        if server is not None and self.redirect_uri.secure and not plan.settings.tls_cert:
-            hints.append("The browser will warn of this machine's own certificate: choose to go on.")
-        if _can_paste():
-            hints.append("If the browser ends on a page that does not load, paste its address here.")
-            if opened is not None:
-                hints.append("Press o to open the browser again.")
+    def _show_steps(self, server: LoopbackServer | None, opened: object) -> None:
+        display = self.display
         if server is not None:
             display.step("listening", f"Listening on {self.redirect_uri.origin}", "done")
         else:
             display.step("listening", f"Not listening on {self.redirect_uri.origin}; paste the address", "failed")
-        if opened is None and plan.open_browser:
-            display.note(f"No browser is opened: {self.choice.reason}.")
-        display.address(self.address, hints=hints)
         waiting = "Waiting for you to open the address" if opened is None else f"Opening {self.choice.name}"
         display.step("browser", waiting, "doing")
         display.step("redirect", "Waiting for Webex to send it back", "todo")
         display.step("exchange", "Exchange the code for tokens", "todo")
         display.step("saved", "Save the tokens", "todo")
-        display.start(time.time() + plan.settings.login_timeout)
+        display.start(time.time() + self.plan.settings.login_timeout)
 
     async def _wait(
         self, server: LoopbackServer | None, opened: "asyncio.Future[object] | None"
@@ -253,9 +261,7 @@ class _BrowserLogin:
         self.display.step("redirect", "Waiting for Webex to send it back", "doing")
 
     async def _pasted(self, server: LoopbackServer | None) -> AuthorizationResponse | None:
-        from .terminal import pasted_lines
-
-        if not _can_paste():
+        if not can_paste():
             return None
         async with contextlib.aclosing(pasted_lines(on_progress=self.display.pasted)) as lines:
             async for line in lines:
@@ -314,10 +320,6 @@ class _BrowserLogin:
             f"Integration: {self.redirect_uri.text}. Then run `webex-loopback login` again; --timeout gives more time, "
             "--no-browser and --device are for machines without a browser.",
         )
-
-
-def _can_paste() -> bool:
-    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
 
 
 def denial(response: AuthorizationResponse, scopes: list[str]) -> AuthorizationDenied:

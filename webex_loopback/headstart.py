@@ -8,7 +8,7 @@ import os
 import re
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -24,8 +24,8 @@ _URL = re.compile(
     r"(https://[\w.-]+|http://(127\.0\.0\.1|localhost))(:[1-5]?\d{1,4})?(/[\w./~-]*)?", re.ASCII
 )  # of those that settings.load() takes
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
-_DEFAULTS = {
-    "WEBEX_SCOPES": "spark:people_read",
+_DEFAULTS = {  # as in `settings.Settings`; a test compares them
+    "WEBEX_SCOPES": "spark:people_read spark:kms",
     "WEBEX_REDIRECT_URI": "http://127.0.0.1:8765/callback",
     "WEBEX_LOGIN_TIMEOUT": "300",
     "WEBEX_API_BASE_URL": "https://webexapis.com/v1",
@@ -63,12 +63,13 @@ def plain_case(overrides: Mapping[str, object], browser: str = "") -> tuple[list
     return None if choice.argv is None else (redirect_uris, choice)
 
 
-def take(redirect_uris: list[RedirectURI], choice: Choice) -> HeadStart | None:
-    """Bind a port and open the browser; None where no redirect URI can be bound."""
+def take(redirect_uris: list[RedirectURI], choice: Choice, announce: Callable[[str], object]) -> HeadStart | None:
+    """Bind a port, announce the address, and open the browser; None where no redirect URI can be bound."""
     listener, refusals = bind(redirect_uris)
     if listener is None:
         return None
     start_path = new_start_path()
+    announce(listener.redirect_uri.origin + start_path)
     opened: Future[bool] = Future()
     opened.set_running_or_notify_cancel()
     begun = threading.Event()
@@ -102,26 +103,23 @@ def _redirect_uris(overrides: Mapping[str, object]) -> list[RedirectURI] | None:
 
 def _plain_settings(overrides: Mapping[str, object]) -> dict[str, str] | None:
     """Return the settings in force, by their environment names; None where they are not plain to read."""
-    found = dict(_DEFAULTS)
+    in_file: dict[str, str] = {}
     if path := config_file():
         with open(path, encoding="utf-8-sig", newline="") as file:
             lines = re.split(r"\r\n|\n|\r", file.read())
         for line in lines:
             match = _LINE.fullmatch(line)
-            if match is None:
+            if match is None or match["name"] in in_file:
                 return None
-            if name := match["name"]:
-                _put(found, name, match["bare"] if match["quoted"] is None else match["quoted"])
-    given = {f"WEBEX_{name.upper()}": str(value) for name, value in overrides.items() if value not in (None, "")}
-    for name, value in (os.environ | given).items():
-        _put(found, name, value)
+            if match["name"]:
+                in_file[match["name"]] = match["bare"] if match["quoted"] is None else match["quoted"]
+    given = {f"WEBEX_{name.upper()}": str(value) for name, value in overrides.items() if value is not None}
+    found = dict(_DEFAULTS)
+    for name, value in [*in_file.items(), *os.environ.items(), *given.items()]:
+        if value and name.upper().startswith("WEBEX_"):
+            found[name] = value.strip()
     # Settings are read without regard to case, and which one of several counts is not plain.
     return found if all(name == name.upper() for name in found) else None
-
-
-def _put(found: dict[str, str], name: str, value: str) -> None:
-    if name.upper().startswith("WEBEX_") and value:
-        found[name] = value.strip()
 
 
 def _are_right(settings: Mapping[str, str]) -> bool:

@@ -14,12 +14,12 @@ from .authorization import RedirectURI
 from .errors import TokenEndpointError, TokenStoreError, WebexLoopbackError
 from .paths import profile_name, token_file
 from .store import FileTokenStore, file_lock, make_private_folder
+from .terminal import Display, paste_hints
 
 if TYPE_CHECKING:
     from .grant import LoginResult, Plan
     from .headstart import HeadStart
     from .settings import Settings
-    from .terminal import Display
     from .token import StoredToken
 
 _T = TypeVar("_T")
@@ -39,7 +39,7 @@ def log_in(
     force: bool = False,
     login_hint: str = "",
     prompt: str = "",
-    display: "Display | None" = None,
+    display: Display | None = None,
 ) -> "LoginResult":
     """Log in and save the tokens; blocks until the person has approved, declined, or the time is up.
 
@@ -65,12 +65,14 @@ def log_in(
         TokenEndpointError, ServerUnreachable: The code was not exchanged.
         TokenStoreError: The token file is in the way, or could not be written.
     """
+    if display is None:
+        display = Display()
     store = FileTokenStore(token_file(profile))
     overrides = {"scopes": scopes, "redirect_uri": redirect_uri, "login_timeout": timeout_seconds}
     with contextlib.ExitStack() as stack:
         ahead = None
         if open_browser is True and not device:
-            ahead = stack.enter_context(_head_start(store, overrides, browser, force))
+            ahead = stack.enter_context(_head_start(store, overrides, browser, force, display))
         from .grant import LoginResult, Plan
         from .settings import load, require
 
@@ -88,10 +90,6 @@ def log_in(
             login_hint=login_hint,
             prompt=prompt,
         )
-        if display is None:
-            from .terminal import Display
-
-            display = Display()
         if ahead is None:
             before = _take_stock(plan, display)
             if before is not None and not (force or login_hint or prompt) and _still_good(plan, before):
@@ -134,7 +132,7 @@ def log_out(profile: str | None = None) -> tuple["StoredToken | None", str]:
         return held, ""
 
 
-def _take_stock(plan: "Plan", display: "Display") -> "StoredToken | None":
+def _take_stock(plan: "Plan", display: Display) -> "StoredToken | None":
     """Read the token file; set a corrupt one aside, with `force` also one that is not ours to judge."""
     try:
         return plan.store.load()
@@ -202,10 +200,13 @@ def _still_good(plan: "Plan", token: "StoredToken") -> bool:
 
 @contextlib.contextmanager
 def _head_start(
-    store: FileTokenStore, overrides: Mapping[str, object], browser: str, force: bool
+    store: FileTokenStore, overrides: Mapping[str, object], browser: str, force: bool, display: Display
 ) -> Iterator["HeadStart | None"]:
     """Open the browser at once, where nothing can be against it; the lock and the port are then held."""
     from .headstart import plain_case, take
+
+    def announce(url: str) -> None:
+        display.address(url, hints=paste_hints(reopen=True))
 
     with contextlib.ExitStack() as held:
         ahead = None
@@ -214,7 +215,7 @@ def _head_start(
             with contextlib.suppress(TokenStoreError), contextlib.ExitStack() as stack:
                 stack.enter_context(_claim(store, 0))
                 _check_writable(store)
-                ahead = take(*case) if _nothing_to_keep(store, force) else None
+                ahead = take(*case, announce) if _nothing_to_keep(store, force) else None
                 if ahead is not None:
                     stack.callback(ahead.listener.close)
                     held.enter_context(stack.pop_all())
@@ -229,7 +230,7 @@ def _nothing_to_keep(store: FileTokenStore, force: bool) -> bool:
 
 
 @contextlib.contextmanager
-def _alone(plan: "Plan", display: "Display") -> Iterator[None]:
+def _alone(plan: "Plan", display: Display) -> Iterator[None]:
     """Be the only login of this profile: two would fight for the port, and open two browsers."""
     with contextlib.ExitStack() as stack:
         try:

@@ -73,9 +73,9 @@ def _bind(redirect_uri: RedirectURI) -> Listener:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             try:
                 bound = socket.socket(family, socket.SOCK_STREAM)
-            except OSError:
-                if sockets:
-                    continue  # a kernel without IPv6; RFC 8252 §7.3: use what there is
+            except OSError as error:  # pragma: no cover - needs a kernel without IPv6
+                if sockets and error.errno == errno.EAFNOSUPPORT:
+                    continue  # RFC 8252 §7.3: use what there is
                 raise
             sockets.append(bound)
             _make_exclusive(bound)

@@ -1,6 +1,7 @@
 """The terminal while a login waits: what has happened, how much time is left, and what a person pastes."""
 
 import contextlib
+import io
 import os
 import sys
 import threading
@@ -189,6 +190,9 @@ class Display:
             self._refresh()
 
 
+_PIPE_BYTES = 4096  # POSIX: a blocking pipe takes so many at once, whole
+
+
 class _Stream:
     """A text stream that outlives its reader, and takes characters that its encoding lacks."""
 
@@ -206,6 +210,15 @@ class _Stream:
 
     def _write(self, text: str) -> None:
         stream = cast("TextIO", self._stream)
+        if not stream.isatty():
+            with contextlib.suppress(io.UnsupportedOperation):
+                descriptor = stream.fileno()
+                stream.flush()
+                # What a stream could not write stays in its buffer, and the interpreter, failing to write it at its
+                # end, would exit with 120.
+                for start in range(0, len(data := text.encode(self.encoding, "replace")), _PIPE_BYTES):
+                    os.write(descriptor, data[start : start + _PIPE_BYTES])
+                return
         stream.write(text)
         stream.flush()
 
@@ -254,6 +267,20 @@ def _pasted_text(count: int) -> str:
 
 
 # What is pasted
+
+
+def can_paste(stream: TextIO | None = None) -> bool:
+    """Whether there is somebody who could paste something."""
+    stream = sys.stdin if stream is None else stream
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def paste_hints(*, reopen: bool) -> list[str]:
+    """Return what to tell of pasting; `reopen`: and of opening the browser again."""
+    if not can_paste():
+        return []
+    hints = ["If the browser ends on a page that does not load, paste its address here."]
+    return [*hints, "Press o to open the browser again."] if reopen else hints
 
 
 async def pasted_lines(

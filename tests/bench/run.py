@@ -189,7 +189,7 @@ class Bench:
                 try:
                     self.run([self.python, "-c", code], environ)
                 except RuntimeError as error:
-                    print(f"{name} is left out, it does not do what it did: {error}", file=sys.stderr)
+                    _say(f"{name} is left out, it does not do what it did: {error}")
                     del self.libraries[name], self.peers[name]
                     continue
             with open(self.file_of(library), "rb") as file:
@@ -342,7 +342,7 @@ def login(bench: Bench, rounds: int, thinking_seconds: float) -> list[Section]:
             except RuntimeError as error:
                 if library == "ours":
                     raise
-                print(error, file=sys.stderr)
+                _say(str(error))
                 del able[name]
                 continue
             if number >= 0:
@@ -400,7 +400,7 @@ def stampede(bench: Bench, rounds: int, *, threads: int, tasks: int, processes: 
             most = max(refreshes[name])
             note = f"{most} refresh{'es' if most != 1 else ''}"
             if failures[name]:
-                note += f", {failures[name] / rounds:.0f} of {title} failed"
+                note += f", {failures[name]} calls failed in {rounds} rounds"
             section.rows.append(Row(name, seconds[name], note))
         section.targets.append(Target("refreshes made by ours", max(refreshes[OURS]), 1))
         section.targets.append(Target("calls of ours that failed", failures[OURS], 0))
@@ -454,7 +454,7 @@ def with_peers() -> tuple[str, dict[str, str], list[str]]:
     pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     wanted = [OURS, *PEERS]
     if not os.path.exists(python):
-        print(f"Installing the peers into {folder} ...", file=sys.stderr, flush=True)
+        _say(f"Installing the peers into {folder} ...")
         venv.create(folder, with_pip=True)
         # An old pip writes launchers that import `re`, which would slow the command down.
         subprocess.run([*pip, "install", "--upgrade", "pip"], check=False)
@@ -496,6 +496,10 @@ def prepared(python: str, peers: dict[str, str]) -> Iterator[Bench]:
             yield Bench(folder, sandbox, ca_file, python, peers)
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure our speed beside that of the peers.")
     parser.add_argument("--quick", action="store_true", help="one short round: whether it runs, not how fast")
@@ -504,15 +508,17 @@ def main() -> int:
     quick = options.quick
     python, peers, told = (sys.executable, {}, []) if options.no_peers else with_peers()
     begin = time.monotonic()
-    sections: list[Section] = []
     with prepared(python, peers) as bench:
-        sections += login(bench, 1 if quick else 9, 0.3 if quick else 0.8)
+        _say("logins ...")
+        logins = login(bench, 1 if quick else 9, 0.3 if quick else 0.8)
         bench.prepare(expired=False)
-        sections[:0] = [
-            cached_token(bench, 2 if quick else 13),
-            hot_call(bench, 1 if quick else 3, 2_000 if quick else 20_000, 0.2 if quick else 2),
-        ]
-        sections += stampede(bench, 1 if quick else 3, threads=50, tasks=200, processes=2 if quick else 8)
+        _say("cached tokens ...")
+        sections = [cached_token(bench, 2 if quick else 11)]
+        _say("hot calls ...")
+        sections.append(hot_call(bench, 1 if quick else 3, 2_000 if quick else 20_000, 0.2 if quick else 2))
+        _say("stampedes ...")
+        stampedes = stampede(bench, 1 if quick else 3, threads=50, tasks=200, processes=2 if quick else 8)
+        sections += [*logins, *stampedes]
     version = ".".join(map(str, sys.version_info[:3]))
     print(f"CPython {version}, {os.cpu_count()} processors, {time.monotonic() - begin:.0f} s")
     print("\n".join(told))
