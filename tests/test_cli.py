@@ -412,3 +412,10 @@ def test_doctor_reads_the_whole_machine(logged_in: StoredToken, capsys: Capture)
     assert found["exit_code"] == 0
     assert len(found["checks"]) > 10
     assert secret(logged_in) not in out + json.dumps(found)
+
+
+def test_an_empty_option_is_an_empty_setting_not_the_default(sandbox: Sandbox, capsys: Capture) -> None:
+    assert run(["login", "--scopes", ""]) == 2
+    assert "WEBEX_SCOPES is empty" in capsys.readouterr().err
+    assert run(["login", "--redirect-uri", ""]) == 2
+    assert "WEBEX_REDIRECT_URI is empty" in capsys.readouterr().err

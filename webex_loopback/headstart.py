@@ -114,6 +114,8 @@ def _plain_settings(overrides: Mapping[str, object]) -> dict[str, str] | None:
             if match["name"]:
                 in_file[match["name"]] = match["bare"] if match["quoted"] is None else match["quoted"]
     given = {f"WEBEX_{name.upper()}": str(value) for name, value in overrides.items() if value is not None}
+    if "" in given.values():
+        return None
     found = dict(_DEFAULTS)
     for name, value in [*in_file.items(), *os.environ.items(), *given.items()]:
         if value and name.upper().startswith("WEBEX_"):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LIMITS = {"connect": 10.0, "read": 20.0, "write": 10.0, "pool": 10.0}  # seconds
+PEOPLE_SECONDS = 6.0  # for `people/me`: at a login a person waits before a page, and the tokens are saved already
 WHOLE_SECONDS = 30.0  # for one answer, since a server that drips resets the read limit with every byte
 _LARGEST_BODY = 1 << 20
 _PAUSES = (0.2, 1.0)  # seconds before the second and the third try to connect
@@ -195,7 +196,8 @@ class Webex:
             TokenEndpointError: For instance 403, where the token has no `spark:people_read`.
             ServerUnreachable
         """
-        answer = self._send("GET", f"{self.api_base_url}/people/me", bearer=access_token)
+        url = f"{self.api_base_url}/people/me"
+        answer = self._send("GET", url, bearer=access_token, read_seconds=PEOPLE_SECONDS)
         if answer.status_code != 200:
             raise answer.error()
         try:
@@ -234,15 +236,17 @@ class Webex:
         auth: tuple[str, SecretStr] | None = None,
         bearer: SecretStr | None = None,
         pauses: Iterable[float] | None = None,
+        read_seconds: float | None = None,
     ) -> "_Answer":
         import httpx
 
+        limits = LIMITS | ({} if read_seconds is None else {"read": read_seconds})
         host = urlsplit(url).hostname or url
         left = iter(_PAUSES if pauses is None else pauses)
         while True:
             try:
                 # UnicodeError is what the socket module makes of a host name such as `a..b`.
-                answer = self._answer(self._http(), _request(method, url, form, auth, bearer))
+                answer = self._answer(self._http(), _request(method, url, form, auth, bearer), limits)
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
                 if (pause := next(left, None)) is None or _unverified(error):
                     raise self._unreachable(host, error) from without_frames(error)
@@ -272,9 +276,9 @@ class Webex:
             return ServerUnreachable(f"{host} did not answer in time.")
         return ServerUnreachable(f"{host} gave no usable answer: {_reason(error)}.")
 
-    def _answer(self, client: "httpx.Client", request: "httpx.Request") -> "_Answer":
+    def _answer(self, client: "httpx.Client", request: "httpx.Request", limits: Mapping[str, float]) -> "_Answer":
         until = time.monotonic() + WHOLE_SECONDS
-        request.extensions.setdefault("timeout", LIMITS)
+        request.extensions["timeout"] = dict(limits)
         response = client.send(request, stream=True, follow_redirects=False, auth=None)
         body = b""
         try:

@@ -62,12 +62,12 @@ class Settings(BaseSettings):
 
 
 def load(**overrides: Any) -> Settings:
-    """Read the settings; an override that is None or "" does not count.
+    """Read the settings; an override that is None does not count.
 
     Raises:
         ConfigurationError: A value or the file is unusable. What is merely missing shows in `require`.
     """
-    given = {name: value for name, value in overrides.items() if value not in (None, "")}
+    given = {name: value for name, value in overrides.items() if value is not None}
     path = config_file()
     try:
         settings = Settings(_env_file=path or None, **given)
