@@ -655,6 +655,7 @@ def test_a_callback_whose_tab_is_closed_is_still_exchanged(pend: Callable[..., P
                 raise http.client.IncompleteRead(b"")
             return super()._fetch(url, form)  # type: ignore[arg-type]
 
+    sandbox.switches.latency = 0.3  # closed before there is an answer
     pending = pend(Closer().visit)
     began = time.monotonic()
     assert pending.genuine().how == "browser"
