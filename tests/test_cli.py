@@ -419,3 +419,25 @@ def test_an_empty_option_is_an_empty_setting_not_the_default(sandbox: Sandbox, c
     assert "WEBEX_SCOPES is empty" in capsys.readouterr().err
     assert run(["login", "--redirect-uri", ""]) == 2
     assert "WEBEX_REDIRECT_URI is empty" in capsys.readouterr().err
+
+
+def test_logout_with_revoke_sets_a_corrupt_file_aside_too(store: FileTokenStore, capsys: Capture) -> None:
+    path = Path(store.path)
+    path.parent.mkdir(parents=True)
+    path.write_text("not json")
+    path.chmod(0o600)
+    assert run(["logout", "--revoke"]) == 0
+    assert "it is kept as" in capsys.readouterr().err
+
+
+def test_init_without_a_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done = command("init", "--client-id", "C" + "0" * 64, "--client-secret-stdin", "--no-login", input="f" * 64 + "\n")
+    assert done.returncode == 0
+    assert "Next: `webex-loopback login`" in done.stderr
+    assert (tmp_path / "state" / "config.env").exists()
+
+
+def test_the_package_lists_its_public_names() -> None:
+    import webex_loopback
+
+    assert {"get_token", "TokenSource", "WebexAuth"} <= set(dir(webex_loopback))

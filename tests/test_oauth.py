@@ -759,3 +759,20 @@ def test_certificates_and_names_are_verified() -> None:
     context = ssl_context()
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
+
+
+def test_an_answer_to_the_device_authorization_that_is_no_json(sandbox: Sandbox) -> None:
+    def portal(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, html="<h1>Welcome to the hotel</h1>")
+
+    client = httpx.Client(transport=httpx.MockTransport(portal))
+    webex = Webex(api_base_url=sandbox.base_url, token_url=f"{sandbox.base_url}/access_token", http_client=client)
+    with pytest.raises(ServerUnreachable, match="is not a JSON object"):
+        webex.device_authorization(client_id="C", scope="spark:people_read")
+    client.close()
+
+
+def test_an_issuer_that_cannot_be_seen_is_empty(free_port: Callable[[], int]) -> None:
+    from webex_loopback.network import issuer_seen
+
+    assert issuer_seen(f"https://127.0.0.1:{free_port()}") == ""

@@ -355,6 +355,7 @@ def test_windows_lets_no_file_be_replaced_while_it_is_read(
 
 FULL_DISK = """
 import logging, resource, sys
+sys.dont_write_bytecode = True  # the limit would cut the .pyc files short, and every later import would fail on them
 from webex_loopback import TokenSource
 logging.basicConfig(format="%(message)s")
 resource.setrlimit(resource.RLIMIT_FSIZE, (200, resource.RLIM_INFINITY))

@@ -42,5 +42,5 @@ def _plain_token(arguments: list[str]) -> str | None:
     return None
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # pragma: no branch - the installed script imports main
     sys.exit(main())

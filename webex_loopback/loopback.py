@@ -88,7 +88,7 @@ def _bind(redirect_uri: RedirectURI) -> Listener:
                 continue
             bound.listen(128)  # who finds the queue full tries again a second later
             bound.setblocking(False)
-        if not sockets:
+        if not sockets:  # pragma: no cover - a machine without any loopback address
             raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
     except BaseException:
         for bound in sockets:
@@ -136,7 +136,7 @@ def port_owner(port: int) -> str:
                     if os.readlink(f"/proc/{pid}/fd/{descriptor}") in inodes:
                         with open(f"/proc/{pid}/comm") as file:
                             return f"{file.read().strip()} (process {pid})"
-    return ""
+    return ""  # pragma: no cover - another user's process, which root sees all the same
 
 
 def new_start_path() -> str:
@@ -208,7 +208,7 @@ class LoopbackServer:
 
     async def conclude(self, page: "SuccessPage | FailurePage") -> None:
         """Tell the browsers that wait how the login ended, and give them a moment to show it."""
-        if not self._page.done():
+        if not self._page.done():  # pragma: no branch - concluded once, unless it is being closed
             self._page.set_result(page)
         self._untold = sum(held and connection.fileno() != -1 for connection, held in self._connections.items())
         if self._untold:
@@ -247,7 +247,8 @@ class LoopbackServer:
         while not self._closing:
             try:
                 connection, _ = await loop.sock_accept(bound)
-            except OSError:  # reset while it waited, or no descriptor is left
+            except OSError:  # pragma: no cover - tested in a process with few descriptors, which is killed
+                # The connection was reset while it waited, or no descriptor is left.
                 self._make_room()
                 await asyncio.sleep(0.05)
                 continue

@@ -91,7 +91,7 @@ class Renewal:
 
     def adopt(self, parent: "Renewal") -> None:
         """Take over what the process that this one was forked from could not save."""
-        self._unsaved = parent._unsaved
+        self._unsaved = parent._unsaved  # pragma: no cover - in a forked child, where coverage does not look
 
     def _from_within(self) -> tuple[str, float]:
         """Answer what a refresh has itself called: a signal handler, or a logging handler that posts to Webex."""

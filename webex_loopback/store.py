@@ -104,7 +104,7 @@ class FileTokenStore:
             self._judge(os.fstat(descriptor), descriptor)
             with open(descriptor, "rb", closefd=False) as file:
                 return file.read(_LARGEST)
-        except OSError as error:
+        except OSError as error:  # pragma: no cover - a disk that fails in the middle
             raise self._unreadable(error) from error
         finally:
             os.close(descriptor)

@@ -280,12 +280,8 @@ def _near(one: int | None, other: int | None) -> bool:
     return one is not None and other is not None and abs(one - other) <= 5 * MINUTE
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if isinstance(value, BaseModel):
-        return value.model_dump()
-    raise TypeError(type(value).__name__)
+def _plain(value: SecretStr | BaseModel) -> object:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value.model_dump()
 
 
 def _validated(model: type[_M], values: dict[str, Any], what: str) -> _M:
