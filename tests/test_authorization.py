@@ -178,6 +178,22 @@ def test_another_redirect_uri_is_refused_with_what_to_set(text: str) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("http://[::1:8765/callback", "is not a URL"),
+        ("ftp://127.0.0.1/callback", "must begin with http"),
+        ("http://127.0.0.1:8765/callback#fragment", "has a fragment"),
+        ("http://127.0.0.1:8765/a/../callback", "is not one that a browser would open"),
+        ("http://127.0.0.1:0/callback", "has port 0"),
+        ("http://192.168.1.10:8765/callback", "is not on a loopback host"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_with_it(text: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        RedirectURI.parse(text)
+
+
 def test_a_refused_redirect_uri_is_not_quoted_at_length() -> None:
     with pytest.raises(ConfigurationError) as caught:
         RedirectURI.parse("ftp://" + "x" * 100_000)
@@ -284,6 +300,24 @@ def test_an_error_without_a_state_is_named_but_settles_nothing(query: str, error
     with pytest.raises(NotThisLogin) as caught:
         read_response(query, STATE)
     assert caught.value.error == error
+
+
+def test_the_limits_are_these_and_no_less() -> None:
+    longest = f"state={STATE}&code="
+    longest += "c" * (LONGEST_QUERY - len(longest))
+    assert read_response(longest, STATE).code.startswith("ccc")
+    with pytest.raises(NotThisLogin, match="too long"):
+        read_response(longest + "c", STATE)
+    most = f"code=abc&state={STATE}" + "&x=1" * 98
+    assert read_response(most, STATE).code == "abc"
+    with pytest.raises(NotThisLogin, match="too many fields"):
+        read_response(f"{most}&x=1", STATE)
+    told = read_response(f"error={'e' * 61}&error_description={'d' * 501}&state={STATE}", STATE)
+    assert (told.error, told.error_description) == ("e" * 59 + "…", "d" * 499 + "…")
+    whole = AuthorizationResponse(error="e" * 60, error_description="d" * 500)
+    assert (
+        read_response(f"error={whole.error}&error_description={whole.error_description}&state={STATE}", STATE) == whole
+    )
 
 
 # What is pasted
