@@ -441,3 +441,69 @@ def test_the_package_lists_its_public_names() -> None:
     import webex_loopback
 
     assert {"get_token", "TokenSource", "WebexAuth"} <= set(dir(webex_loopback))
+
+
+def test_a_failing_token_command_asks_webex_once(logged_in: StoredToken, make_due: Due, sandbox: Sandbox) -> None:
+    make_due()
+    sandbox.switches.fault = "lost_answer"
+    done = command("token")
+    assert done.returncode == 5
+    assert sandbox.count("refresh_token") == 1
+
+
+def test_ctrl_c_in_the_token_command_is_no_traceback(logged_in: StoredToken, make_due: Due, sandbox: Sandbox) -> None:
+    make_due()
+    sandbox.switches.fault = "hang"
+    child = subprocess.Popen([sys.executable, "-m", "webex_loopback", "token"], stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 20
+    while sandbox.count("refresh_token") == 0 and time.monotonic() < until:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=10)
+    assert (child.returncode, "Traceback" in err) == (130, False)
+
+
+def test_execs_command_keeps_its_own_debug(logged_in: StoredToken) -> None:
+    assert command("exec", "echo", "--debug").stdout == "--debug\n"
+
+
+def test_an_empty_name_does_not_remove_the_default(logged_in: StoredToken, store: FileTokenStore) -> None:
+    assert run(["profile", "remove", ""]) == 2
+    assert store.load() == logged_in
+
+
+def test_export_replaces_no_pipe_and_tells_of_a_folder_that_is_not_there(
+    logged_in: StoredToken, tmp_path: Path, capsys: Capture
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert run(["export", "-o", str(tmp_path / "pipe")]) == 2
+    assert (tmp_path / "pipe").is_fifo()
+    assert run(["export", "-o", str(tmp_path / "nowhere" / "file")]) == 2
+    assert "could not be written" in capsys.readouterr().err
+
+
+def test_refresh_if_needed_says_when_it_could_not(
+    logged_in: StoredToken, make_due: Due, sandbox: Sandbox, capsys: Capture
+) -> None:
+    make_due(left=3600)
+    sandbox.switches.fault = "503"
+    assert run(["refresh", "--if-needed"]) == 0
+    assert "could not be refreshed now" in capsys.readouterr().err
+
+
+def test_import_warns_of_tokens_that_cannot_be_refreshed(
+    logged_in: StoredToken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    assert run(["export", "--output", str(tmp_path / "tokens.json")]) == 0
+    monkeypatch.delenv("WEBEX_CLIENT_SECRET")
+    assert run(["import", str(tmp_path / "tokens.json"), "--profile", "other"]) == 0
+    assert "cannot be refreshed" in capsys.readouterr().err
+
+
+def test_a_fault_of_webex_or_of_a_proxy_does_not_settle_whether_one_is_logged_in(
+    logged_in: StoredToken, make_due: Due, sandbox: Sandbox, capsys: Capture
+) -> None:
+    sandbox.switches.api_faults = ["503"]
+    assert run(["login"]) == 0
+    assert "Already logged in" in capsys.readouterr().err
+    assert sandbox.count("authorization_code") == 1

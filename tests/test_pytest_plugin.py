@@ -33,6 +33,10 @@ def test_faults_of_the_sandbox(webex_profile, webex_sandbox, webex_clock, caplog
     assert "could not be refreshed" in caplog.text
 
 
+def test_no_setting_of_the_developers_gets_in(webex_profile):
+    assert get_token() == webex_profile.access_token.get_secret_value()
+
+
 def test_nothing_is_shared_between_tests(webex_sandbox):
     import pytest
     from webex_loopback import LoginRequired
@@ -42,10 +46,14 @@ def test_nothing_is_shared_between_tests(webex_sandbox):
 """
 
 
-def test_another_projects_tests_pass_with_the_fixtures(pytester: pytest.Pytester) -> None:
+def test_another_projects_tests_pass_with_the_fixtures(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytester.makepyfile(TESTS)
+    pytester.path.joinpath("config.env").write_text("WEBEX_ACCESS_TOKEN=the-developers-own\n")
+    monkeypatch.setenv("WEBEX_TOKEN_URL", "https://127.0.0.1:9/nowhere")
     result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=4)
+    result.assert_outcomes(passed=5)
 
 
 def test_the_plugin_costs_nothing_until_a_fixture_is_asked_for(pytester: pytest.Pytester) -> None:

@@ -10,6 +10,8 @@ def main() -> int:
         code = _run(sys.argv[1:])
         if sys.stdout is not None:  # closed, or pythonw.exe
             sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:
         # `... | head` has had enough. The interpreter flushes once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -26,8 +28,10 @@ def _run(arguments: list[str]) -> int:
         try:
             sys.stdout.write(f"{get_token(profile or None)}\n")
             return 0
-        except WebexLoopbackError:
-            pass  # the command line below comes to the same error, and reports it
+        except WebexLoopbackError as error:
+            from .cli import report
+
+            return report(error)
     from .cli import run
 
     return run(arguments)

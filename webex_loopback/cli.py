@@ -34,7 +34,8 @@ def run(arguments: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         # A bar or a name that the terminal's encoding lacks must not end a login.
         getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
-    end = arguments.index("--") if "--" in arguments else len(arguments)
+    # What stands behind `exec` is the other command's own.
+    end = min((arguments.index(mark) for mark in ("--", "exec") if mark in arguments), default=len(arguments))
     debug = "--debug" in arguments[:end]
     arguments = [a for a in arguments[:end] if a != "--debug"] + arguments[end:]
     if debug:
@@ -44,11 +45,7 @@ def run(arguments: list[str]) -> int:
     try:
         result = cli.main(arguments, prog_name="webex-loopback", standalone_mode=False)
     except WebexLoopbackError as error:
-        if debug:
-            logging.getLogger(__name__).error("Traceback of the error below:", exc_info=error)
-        _say(str(error), "red")
-        _say("\n".join(f"  {line}" for line in error.remedy.splitlines()))
-        return error.exit_code
+        return report(error, debug=debug)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -56,6 +53,15 @@ def run(arguments: list[str]) -> int:
         _say("Cancelled.")
         return 130
     return result if isinstance(result, int) else 0
+
+
+def report(error: WebexLoopbackError, *, debug: bool = False) -> int:
+    """Say on stderr what happened and what to do; return the exit code."""
+    if debug:
+        logging.getLogger(__name__).error("Traceback of the error below:", exc_info=error)
+    _say(str(error), "red")
+    _say("\n".join(f"  {line}" for line in error.remedy.splitlines()))
+    return error.exit_code
 
 
 def _say(text: str, colour: str | None = None) -> None:
@@ -362,7 +368,8 @@ def refresh(profile: str | None, if_needed: bool) -> None:
         source.refresh()
     stored = None if source.from_environment() else source.stored()
     if stored is None or stored == before:
-        _say("Not due.")
+        failed = stored is not None and time.time() >= stored.refresh_at
+        _say("It is due, and could not be refreshed now; the old one still works." if failed else "Not due.")
         return
     end = stored.expires_at
     _say(f"Refreshed; it works for {span(end - time.time())}." if end is not None else "Refreshed.", "green")
@@ -498,6 +505,8 @@ def import_tokens(profile: str | None, file: Any, force: bool) -> None:
         raise click.UsageError(f"{file.name} {error}.") from None
     stored = adopt(profile_name(profile), imported, force=force)
     _logged_in(profile, stored, "imported")
+    if stored.refresh_token is not None and not (stored.client_id and stored.client_secret.get_secret_value()):
+        _say("  It cannot be refreshed: set WEBEX_CLIENT_ID and WEBEX_CLIENT_SECRET, and import it again.", "yellow")
 
 
 @cli.command("export")
@@ -526,7 +535,12 @@ def export_tokens(profile: str | None, form: Any, output: str | None) -> None:
         return
     from .store import replace_file
 
-    replace_file(os.path.abspath(output), text.encode())
+    if os.path.lexists(output) and not os.path.isfile(output):
+        raise click.UsageError(f"{output} is no regular file.")
+    try:
+        replace_file(os.path.abspath(output), text.encode())
+    except OSError as error:
+        raise click.UsageError(f"{output} could not be written: {error.strerror}.") from None
     _say(f"Written to {output}, which only you can read. It holds secrets.", "yellow")
 
 
@@ -599,8 +613,10 @@ def profile_remove(names: Iterable[str]) -> None:
     """Remove the tokens of these profiles from this machine; as `logout`."""
     from .login import log_out
 
+    if not all(names):
+        raise click.UsageError("A profile's name is empty: is a variable not set?")
     for name in names:
-        held, aside = log_out(profile_name(name))
+        held, aside = log_out(name)
         _say(f"Removed {name}." if held else f"Kept the corrupt file as {aside}." if aside else f"There is no {name}.")
 
 

@@ -95,10 +95,9 @@ def log_in(
             if before is not None and not (force or login_hint or prompt) and _still_good(plan, before):
                 return LoginResult(before, plan.store.path, "already")
             before = _take_stock(plan, display)  # looking whether it is good may have refreshed it
-            stack.enter_context(_alone(plan, display))
-            # Another login of this profile may have ended while this one waited.
+            waited = stack.enter_context(_alone(plan, display))
             now_stored = _take_stock(plan, display)
-            if now_stored is not None and now_stored != before and _is_for(plan, now_stored):
+            if waited and now_stored is not None and now_stored != before and _is_for(plan, now_stored):
                 return LoginResult(now_stored, plan.store.path, "other")
             _check_writable(plan.store)
         elif force:
@@ -189,10 +188,14 @@ def _still_good(plan: "Plan", token: "StoredToken") -> bool:
 
     try:
         access_token = SecretStr(Renewal(plan.store).token()[0])
+    except WebexLoopbackError:
+        return False
+    try:
         with webex_of(plan.settings) as webex:
             webex.people_me(access_token)
     except TokenEndpointError as error:
-        return error.status_code == 403  # a good token without spark:people_read
+        # 403 is a good token without spark:people_read; a fault of Webex's says nothing against the token.
+        return error.status_code == 403 or error.status_code == 429 or error.status_code >= 500
     except WebexLoopbackError:
         return False
     return True
@@ -230,9 +233,10 @@ def _nothing_to_keep(store: FileTokenStore, force: bool) -> bool:
 
 
 @contextlib.contextmanager
-def _alone(plan: "Plan", display: Display) -> Iterator[None]:
-    """Be the only login of this profile: two would fight for the port, and open two browsers."""
+def _alone(plan: "Plan", display: Display) -> Iterator[bool]:
+    """Be the only login of this profile, since two would open two browsers; yield whether another was waited for."""
     with contextlib.ExitStack() as stack:
+        waited = False
         try:
             stack.enter_context(_claim(plan.store, 0))
         except TokenStoreError as error:
@@ -241,7 +245,8 @@ def _alone(plan: "Plan", display: Display) -> Iterator[None]:
             holder = _holder(f"{plan.store.path}.login")
             display.note(f"Another login of profile {plan.profile} is under way{holder}; waiting for it.")
             stack.enter_context(_claim(plan.store, plan.settings.login_timeout + GRACE_SECONDS))
-        yield
+            waited = True
+        yield waited
 
 
 @contextlib.contextmanager

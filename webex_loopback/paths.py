@@ -65,7 +65,7 @@ def config_file() -> str:
                 remedy="Correct or unset WEBEX_CONFIG_FILE.",
             )
         return path
-    for path in (os.path.abspath("config.env"), os.path.join(state_folder(), "config.env")):
+    for path in ("config.env", os.path.join(state_folder(), "config.env")):
         if os.path.isfile(path):
-            return path
+            return os.path.abspath(path)  # not before: the working directory may have been removed
     return ""

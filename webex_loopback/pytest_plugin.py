@@ -44,6 +44,7 @@ def webex_clock() -> Clock:
 @pytest.fixture
 def webex_sandbox(webex_clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: "Path") -> "Iterator[Sandbox]":
     """A running sandbox; the environment names its Integration, and a state folder of the test's own."""
+    import os
     import socket
 
     from .sandbox import Sandbox
@@ -52,8 +53,12 @@ def webex_sandbox(webex_clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         redirect_uri = f"http://127.0.0.1:{probe.getsockname()[1]}/callback"
-    for name in ("WEBEX_ACCESS_TOKEN", "WEBEX_PROFILE", "WEBEX_CONFIG_FILE", "WEBEX_LOCK_DIR"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.upper().startswith("WEBEX_")]:
+        monkeypatch.delenv(name)
+    # A file that exists, so that no config.env of the developer's, with a real token in it, is looked for.
+    config = tmp_path / "webex-loopback.env"
+    config.touch()
+    monkeypatch.setenv("WEBEX_CONFIG_FILE", str(config))
     monkeypatch.setenv("WEBEX_LOOPBACK_HOME", str(tmp_path / "webex-loopback"))
     with Sandbox(clock=webex_clock) as sandbox:
         sandbox.redirect_uris.append(redirect_uri)
