@@ -29,7 +29,7 @@ demo: .venv/runtime ## see a whole login without an account: sandbox, browser, t
 	@$(BIN)/webex-loopback demo
 
 sandbox: .venv/runtime ## run a small Webex on this machine (Ctrl-C ends it)
-	@$(BIN)/webex-loopback sandbox | tee .venv/sandbox.env
+	@$(BIN)/webex-loopback sandbox --settings .venv/sandbox.env
 
 login-sandbox: export WEBEX_LOOPBACK_HOME := $(CURDIR)/.venv/sandbox-state
 login-sandbox: export WEBEX_CONFIG_FILE := $(CURDIR)/.venv/sandbox.env

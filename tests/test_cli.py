@@ -507,3 +507,72 @@ def test_a_fault_of_webex_or_of_a_proxy_does_not_settle_whether_one_is_logged_in
     assert run(["login"]) == 0
     assert "Already logged in" in capsys.readouterr().err
     assert sandbox.count("authorization_code") == 1
+
+
+def test_import_of_revoked_tokens_says_so(
+    logged_in: StoredToken, tmp_path: Path, capsys: Capture, sandbox: Sandbox
+) -> None:
+    assert run(["export", "--output", str(tmp_path / "tokens.json")]) == 0
+    assert run(["logout", "--revoke"]) == 0
+    capsys.readouterr()
+    assert run(["import", str(tmp_path / "tokens.json"), "--profile", "other"]) == 3
+    assert "refused the refresh token" in capsys.readouterr().err
+
+
+def test_import_of_a_token_that_may_not_name_its_account(
+    sandbox: Sandbox, redirect_uri: str, tmp_path: Path, capsys: Capture
+) -> None:
+    from webex_loopback.login import log_in
+    from webex_loopback.sandbox import Person
+
+    log_in(scopes="spark:kms", open_browser=Person().visit)
+    assert run(["export", "--output", str(tmp_path / "tokens.json")]) == 0
+    assert run(["import", str(tmp_path / "tokens.json"), "--profile", "other"]) == 0
+    sandbox.switches.api_faults = ["503"] * 3
+    assert run(["import", str(tmp_path / "tokens.json"), "--profile", "third"]) == 5
+
+
+def test_a_remedy_names_the_profile(sandbox: Sandbox, capsys: Capture, redirect_uri: str) -> None:
+    assert run(["login", "--profile", "work", "--no-browser", "--timeout", "0.2"]) == 4
+    assert "`webex-loopback login --profile work`" in capsys.readouterr().err
+
+
+def test_an_error_that_nobody_catches_ends_with_what_to_do() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from webex_loopback import get_token; get_token('nobody')"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.rstrip().endswith("Run `webex-loopback login --profile nobody`.")
+
+
+def test_status_into_a_pipe_has_no_trailing_spaces(logged_in: StoredToken) -> None:
+    assert all(line == line.rstrip() for line in command("status").stdout.splitlines())
+
+
+def test_login_says_that_another_token_is_in_force(
+    logged_in: StoredToken, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "a-bots-token")
+    assert run(["login"]) == 0
+    assert "get_token() returns that" in capsys.readouterr().err
+    assert run(["whoami"]) == 5
+    assert "WEBEX_ACCESS_TOKEN is not accepted" in capsys.readouterr().err
+
+
+def test_a_misspelt_setting_is_named_where_the_right_one_is_missing(capsys: Capture) -> None:
+    Path("config.env").write_text("WEBEX_CLIENTID=C1\n")
+    assert run(["login"]) == 2
+    told = capsys.readouterr().err
+    assert "WEBEX_CLIENTID is no setting" in told
+    assert "config.env" in told
+
+
+@pytest.mark.parametrize("arguments", [["token"], ["token", "--json"], ["status"]])
+def test_a_full_disk_behind_standard_output_is_told(logged_in: StoredToken, arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = command(*arguments, stdout=full, capture_output=False, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -12,8 +12,14 @@ def main() -> int:
             sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # `... | head` has had enough. The interpreter flushes once more at its end, and would complain.
+    except OSError as error:
+        import errno
+
+        if error.errno == errno.ENOSPC:
+            sys.stderr.write(f"Standard output cannot be written to: {error.strerror}.\n")
+        elif error.errno != errno.EPIPE:  # `... | head` has had enough
+            raise
+        # The interpreter flushes once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
@@ -59,8 +60,13 @@ def report(error: WebexLoopbackError, *, debug: bool = False) -> int:
     """Say on stderr what happened and what to do; return the exit code."""
     if debug:
         logging.getLogger(__name__).error("Traceback of the error below:", exc_info=error)
-    _say(str(error), "red")
-    _say("\n".join(f"  {line}" for line in error.remedy.splitlines()))
+    width = min(shutil.get_terminal_size().columns, 100) if sys.stderr.isatty() else 10_000
+    for text, indent, colour in [(str(error), "", "red"), *((line, "  ", None) for line in error.remedy.splitlines())]:
+        # An address, a path, a command must stay whole, to be copied.
+        wrapper = textwrap.TextWrapper(
+            width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+        _say(wrapper.fill(text), colour)
     return error.exit_code
 
 
@@ -177,6 +183,10 @@ def login(
         if terminated:
             return 128 + signal.SIGTERM
         raise
+    except WebexLoopbackError as error:
+        if profile is not None:
+            error.remedy = error.remedy.replace("webex-loopback login", f"webex-loopback login --profile {profile}")
+        raise
     _logged_in(profile, result.token, result.how)
     return 0
 
@@ -218,6 +228,8 @@ def _logged_in(profile: str | None, token: "StoredToken", how: str) -> None:
         _say(f"  Asked for, but not granted: {' '.join(token.missing)}", "yellow")
     if how == "already":
         _say("  `webex-loopback login --force` logs in anew.")
+    if profile is None and (origin := TokenSource().from_environment()):
+        _say(f"  WEBEX_ACCESS_TOKEN is set ({origin}): get_token() returns that, until it is unset.", "yellow")
 
 
 @cli.command()
@@ -332,7 +344,10 @@ def _print_table(name: str, stored: "StoredToken", path: str, now: float) -> Non
     from .report import table
 
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    console.print(table(name, stored, path, now, plain=not _speaks_unicode()))
+    with console.capture() as capture:
+        console.print(table(name, stored, path, now, plain=not _speaks_unicode()))
+    for line in capture.get().splitlines():
+        click.echo(line.rstrip())  # rich fills its tables up with spaces
 
 
 @cli.command()
@@ -503,10 +518,27 @@ def import_tokens(profile: str | None, file: Any, force: bool) -> None:
         imported = read(file.read(), time.time())
     except ValueError as error:
         raise click.UsageError(f"{file.name} {error}.") from None
-    stored = adopt(profile_name(profile), imported, force=force)
+    name = profile_name(profile)
+    stored = adopt(name, imported, force=force)
+    if not (stored.account.name or stored.account.email):
+        _check_imported(TokenSource(name))
     _logged_in(profile, stored, "imported")
     if stored.refresh_token is not None and not (stored.client_id and stored.client_secret.get_secret_value()):
         _say("  It cannot be refreshed: set WEBEX_CLIENT_ID and WEBEX_CLIENT_SECRET, and import it again.", "yellow")
+
+
+def _check_imported(source: TokenSource) -> None:
+    """Find out whether Webex takes tokens that it named no account for; raise `LoginRequired` if it does not."""
+    from .errors import TokenEndpointError
+    from .session import who_is
+
+    try:
+        who_is(source)
+    except TokenEndpointError as error:
+        if error.status_code == 401:
+            source.refresh()
+        elif error.status_code != 403:  # a good token without spark:people_read
+            raise
 
 
 @cli.command("export")

@@ -89,7 +89,8 @@ def _show(sandbox: "Sandbox", no_browser: bool) -> None:
     click.echo("   from webex_loopback import get_token")
     click.echo('   headers = {"Authorization": f"Bearer {get_token()}"}')
     click.echo('   httpx.get("https://webexapis.com/v1/people/me", headers=headers)')
-    click.echo("\n   With your own Integration: webex-loopback init, then webex-loopback login.")
+    command = _command()
+    click.echo(f"\n   With your own Integration: {command} init, then {command} login.")
     click.echo("   This demo's tokens were kept in a temporary folder, which is gone now.")
 
 
@@ -101,6 +102,16 @@ def _status(token: "StoredToken", path: str) -> None:
 
     shown = Padding(table(PROFILE, token, path, time.time()), (0, 0, 0, 3), expand=False)
     Console(highlight=False, width=None if os.isatty(1) else 120).print(shown)
+
+
+def _command() -> str:
+    """Return how the command is to be typed here: it may be in a virtual environment that is not switched on."""
+    import shutil
+    import sys
+
+    if shutil.which("webex-loopback"):
+        return "webex-loopback"
+    return os.path.relpath(os.path.join(os.path.dirname(sys.executable), "webex-loopback"))
 
 
 def _head(text: str) -> None:

@@ -28,6 +28,8 @@ class WebexLoopbackError(Exception):
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
         self.remedy = remedy or self.default_remedy
+        # Where nobody catches it, the traceback ends with what to do.
+        self.add_note(self.remedy)
 
     def __reduce__(self) -> tuple[object, ...]:
         # BaseException's own way calls the class with `args` alone: a keyword that is missing then would hang

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from .errors import ServerUnreachable, TokenEndpointError
-from .grant import webex_of, webex_of_token
+from .grant import webex_of
+from .oauth import webex_of_token
 from .settings import is_loopback, load
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def who_is(source: "TokenSource") -> "Account":
             renewed = SecretStr(source.refresh(rejected=access_token.get_secret_value()))
             if renewed == access_token:
                 error.remedy = "The token is not accepted any more: run `webex-loopback login --force`."
+                if stored is None:
+                    error.remedy = "WEBEX_ACCESS_TOKEN is not accepted: put another token there, or unset it."
                 raise
             return webex.people_me(renewed)
 

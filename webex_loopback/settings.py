@@ -136,6 +136,9 @@ def is_loopback(host: str) -> bool:
 def require(settings: Settings) -> None:
     """Raise `ConfigurationError` for what a login cannot do without."""
     create = "https://developer.webex.com/my-apps/new/integration"
+    read = f" The settings file is {path}." if (path := config_file()) else ""
+    if misspelt := unknown_names():
+        read += f" In it, {', '.join(misspelt)} is no setting: is it misspelt?"
     for name, value in (
         ("WEBEX_CLIENT_ID", settings.client_id),
         ("WEBEX_CLIENT_SECRET", settings.client_secret.get_secret_value()),
@@ -145,7 +148,7 @@ def require(settings: Settings) -> None:
                 f"{name} is not set.",
                 setting=name,
                 remedy=f"Set it in the environment or in config.env; `webex-loopback init` asks for what is missing. "
-                f"It is shown when an Integration is created: {create}",
+                f"It is shown when an Integration is created: {create} .{read}",
             )
     if not settings.scope_list:
         raise ConfigurationError(

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import os
 import signal
 import sys
 import threading
@@ -49,10 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             if options.tls_cert:
                 sys.stdout.write("# and WEBEX_CA_BUNDLE=<PEM file of the certificate's authority>, if need be\n")
             sys.stdout.flush()
+            if options.settings:
+                with open(options.settings, "w", encoding="utf-8") as file:
+                    file.writelines(f"{name}={value}\n" for name, value in sandbox.environment().items())
             while not stop.wait(1):  # a wait without an end cannot be interrupted on Windows
                 pass  # pragma: no cover - a second has passed
         finally:
             sandbox.stop()
+            if options.settings:
+                with contextlib.suppress(OSError):
+                    os.unlink(options.settings)
     return 0
 
 
@@ -78,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="webex-loopback sandbox",
         description="A small Webex on this machine: try the login without an account.",
         epilog=f"switches, with their defaults:\n{switches}\n\nfaults:\n{faults}\n\n"
-        "While it runs: GET or PATCH /_sandbox/switches, JSON.",
+        "While it runs: GET or PATCH /_sandbox/switches, with Content-Type: application/json.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -94,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--scope", action="append", metavar="SCOPE", help="register this one only; repeatable")
     add("--tls-cert", metavar="FILE", help="PEM certificate: serve https")
     add("--tls-key", metavar="FILE", help="PEM key of the certificate")
+    add("--settings", metavar="FILE", help="write the settings to a file too, as long as it runs")
     add("--switch", action="append", default=[], metavar="NAME=VALUE", help="set a switch; repeatable")
     return parser
 
