@@ -35,7 +35,7 @@ from webex_loopback.errors import (
     TokenStoreError,
 )
 from webex_loopback.grant import LoginResult
-from webex_loopback.login import log_in, log_out
+from webex_loopback.login import _claim, log_in, log_out
 from webex_loopback.sandbox import Person, Sandbox, Visit
 from webex_loopback.session import revoke_grant
 from webex_loopback.store import FileTokenStore, file_lock
@@ -584,6 +584,24 @@ def test_a_browser_that_came_is_believed_whatever_its_command_says(capsys: pytes
 
 
 @pytest.mark.usefixtures("redirect_uri")
+def test_a_start_address_that_is_opened_again_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    def open_browser(url: str) -> None:
+        for _ in range(3):
+            assert redirected(url)["state"], "who reloads the page is served as well"
+        Person().visit(url)
+
+    assert log_in(open_browser=open_browser).how == "browser"
+    told = capsys.readouterr().err
+    assert told.count("The start address was opened again. If that was not you,") == 1
+
+
+@pytest.mark.usefixtures("redirect_uri")
+def test_a_start_address_that_is_opened_once_is_nothing_to_tell(capsys: pytest.CaptureFixture[str]) -> None:
+    assert log_in(open_browser=Visitor()).how == "browser"
+    assert "opened again" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("redirect_uri")
 def test_a_browser_that_blocks_does_not_hold_the_login_up() -> None:
     release = threading.Event()
 
@@ -713,7 +731,7 @@ def test_a_refresh_under_way_is_not_taken_for_another_login(
 ) -> None:
     """Looking whether it is logged in refreshed the token, and the token was refused all the same."""
     make_due()
-    sandbox.switches.api_faults = ["500"]
+    sandbox.switches.api_faults = ["empty400"]
     assert log_in(open_browser=Visitor()).how == "browser"
     assert sandbox.count("authorization_code") == 2
 
@@ -737,6 +755,22 @@ def waiting(login: "Future[LoginResult]", capsys: pytest.CaptureFixture[str]) ->
         told += capsys.readouterr().err
         time.sleep(0.02)
     return told
+
+
+def test_waiting_for_another_login_costs_next_to_nothing(
+    store: FileTokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    sleep = time.sleep
+
+    def counted(seconds: float) -> None:
+        slept.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", counted)
+    with another_login(store), pytest.raises(TokenStoreError), _claim(store, 0.35):
+        pytest.fail("there are two")
+    assert 1 <= len(slept) <= 4
 
 
 @pytest.mark.usefixtures("sandbox")

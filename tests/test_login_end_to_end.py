@@ -668,6 +668,19 @@ def test_a_port_that_is_taken_is_not_for_pasting(terminal: Callable[..., Termina
         assert "is in use by" in terminal("login", "--no-browser").end(4)
 
 
+@needs_privileged_ports
+def test_a_privileged_port_that_is_taken_is_not_for_pasting_either(terminal: Callable[..., Terminal]) -> None:
+    with socket.socket() as taken:
+        try:
+            taken.bind(("127.0.0.2", 443))
+        except OSError as error:
+            pytest.skip(f"port 443 cannot be opened here: {error}")
+        taken.listen()
+        options = ("--redirect-uri", "https://127.0.0.2/", "--no-browser")
+        login = terminal("login", *options, preexec=without(CAP_NET_BIND_SERVICE))
+        assert "Port 443 is in use" in login.end(4)
+
+
 def test_a_device_login_in_a_terminal(terminal: Callable[..., Terminal], sandbox: Sandbox) -> None:
     sandbox.switches.device_interval = 0.2
     login = terminal("login", "--device")

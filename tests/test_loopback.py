@@ -1,6 +1,7 @@
 """The loopback server: what it binds, what it answers, and what settles a login; all over real sockets."""
 
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -144,6 +145,24 @@ def test_the_owner_is_not_told_where_it_is_not_known(free_port: Callable[[], int
     assert port_owner(free_port()) == ""
 
 
+@linux
+def test_an_owner_whose_name_is_cut_or_hostile_is_named() -> None:
+    program = textwrap.dedent(r"""
+        import socket
+        with open("/proc/self/comm", "wb") as file:
+            file.write(b"\x1b[2J" + "プロキシ".encode()[:8])
+        other = socket.create_server(("127.0.0.1", 0))
+        print(other.getsockname()[1], flush=True)
+        input()
+    """)
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert port_owner(int(other.stdout.readline())) == f" [2Jプロ\ufffd (process {other.pid})"
+        other.stdin.close()
+
+
 def test_an_ipv6_port_in_use_counts_for_localhost_only() -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
         port = other.getsockname()[1]
@@ -174,8 +193,8 @@ def test_the_next_login_can_use_the_port_at_once(free_port: Callable[[], int]) -
             assert server.get("/").status == 404  # leaves a connection in TIME_WAIT
 
 
-@linux
-def test_a_privileged_port_is_refused_as_such_to_an_unprivileged_user() -> None:
+def refused_to_another_user(*texts: str) -> str:
+    """Bind these as a user without privileges; return what that one prints."""
     with open("/proc/sys/net/ipv4/ip_unprivileged_port_start") as file:
         if int(file.read()) <= 443:
             pytest.skip("here every user may open port 443 (net.ipv4.ip_unprivileged_port_start)")
@@ -190,25 +209,70 @@ def test_a_privileged_port_is_refused_as_such_to_an_unprivileged_user() -> None:
         listener, refusals = bind([RedirectURI.parse(text) for text in sys.argv[1:]])
         print(listener, [(one.why, re.sub(r" by .+ .process \\d+.", "", one.text)) for one in refusals])
     """)
-    other = socket.create_server(("127.0.0.1", 0))  # this process's, which the other user cannot look into
-    port = other.getsockname()[1]
-    with other:
-        done = subprocess.run(
-            [
-                *(sys.executable, "-X", "dev", "-c", program),
-                *("https://127.0.0.1/", "https://localhost/", f"http://127.0.0.1:{port}/"),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-            cwd=Path(loopback.__file__).parents[1],
-            # It could not write what it covered.
-            env={name: value for name, value in os.environ.items() if not name.startswith("COV")},
-        )
-    refusal = ("privileges", "Port 443 may be opened by privileged programs only.")
-    assert done.stdout == f"None {[refusal, refusal, ('in_use', f'Port {port} is in use.')]}\n"
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", program, *texts],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        cwd=Path(loopback.__file__).parents[1],
+        # It could not write what it covered.
+        env={name: value for name, value in os.environ.items() if not name.startswith("COV")},
+    )
     assert not done.stderr
+    return done.stdout
+
+
+@linux
+def test_a_privileged_port_is_refused_as_such_to_an_unprivileged_user() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:  # this process's, which the other user cannot look into
+        port = other.getsockname()[1]
+        told = refused_to_another_user("https://127.0.0.1/", "https://localhost/", f"http://127.0.0.1:{port}/")
+    refusal = ("privileges", "Port 443 may be opened by privileged programs only.")
+    assert told == f"None {[refusal, refusal, ('in_use', f'Port {port} is in use.')]}\n"
+
+
+@linux
+def test_a_privileged_port_that_another_program_has_is_in_use() -> None:
+    """Linux says EACCES all the same, and where an address is pasted that program would get the code."""
+    try:
+        other = socket.create_server(("127.0.0.2", 443))
+    except OSError as error:
+        pytest.skip(f"port 443 cannot be opened here: {error}")
+    with other:
+        told = refused_to_another_user("https://127.0.0.2/", "https://127.0.0.3/")
+    refusals = [
+        ("in_use", "Port 443 is in use."),
+        ("privileges", "Port 443 may be opened by privileged programs only."),
+    ]
+    assert told == f"None {refusals}\n"
+
+
+def test_a_port_that_is_denied_is_in_use_where_somebody_listens(free_port: Callable[[], int]) -> None:
+    denied = PermissionError(errno.EACCES, "Permission denied")
+    free = uris(f"http://localhost:{free_port()}/")[0]
+    assert loopback._refusal(free, denied).why == "unavailable"
+    assert loopback._refusal(uris("https://127.0.0.9/")[0], denied).why == "privileges"
+    with socket.create_server(("::1", free.port), family=socket.AF_INET6):
+        assert loopback._refusal(free, denied).why == "in_use"
+
+
+@linux
+def test_a_port_that_is_denied_is_in_use_where_somebody_is_too_busy_to_accept() -> None:
+    with contextlib.ExitStack() as stack:
+        busy = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        stack.enter_context(connect(busy.getsockname()[1]))  # fills its queue
+        one = uris(f"http://127.0.0.1:{busy.getsockname()[1]}/")[0]
+        assert loopback._refusal(one, PermissionError(errno.EACCES, "Permission denied")).why == "in_use"
+
+
+@pytest.mark.parametrize("port", [443, 8765])
+def test_a_port_that_windows_denies_is_in_use(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = uris(f"http://127.0.0.9:{port}/")[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", "win32")
+        refusal = loopback._refusal(one, PermissionError(errno.EACCES, "Permission denied"))
+    assert refusal.why == "in_use"
 
 
 @linux
@@ -342,7 +406,6 @@ def test_what_is_not_this_login_is_told_so_and_settles_nothing(server: Running, 
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert "does not belong to" in answer.body
     assert [kind for kind, _ in server.events] == ["ignored"]
-    assert server.server.ignored == 1
     assert server.request.state not in server.events[0][1]
     # and the genuine one still settles it
     answer_of_genuine = holding(server, server.callback(code="genuine"))

@@ -38,7 +38,6 @@ EVERY_PAGE: dict[str, SuccessPage | FailurePage] = {
     "success": success(),
     "forty scopes": success(granted=tuple(f"spark:scope_{n}" for n in range(40)), profile="work"),
     "missing scopes": success(missing=("spark:rooms_read",), access_token_until=None),
-    "unsaved": success(saved=False),
     "bare": success(account_name="", account_email="", granted=(), refresh_token_until=None),
     "hostile": success(
         profile=HOSTILE, account_name=HOSTILE, account_email=HOSTILE, granted=(HOSTILE,) * 500, missing=(HOSTILE,)
@@ -305,14 +304,6 @@ def test_the_default_profile_needs_no_name() -> None:
 
 def test_nothing_missing_is_not_mentioned() -> None:
     assert "not granted" not in shown(success())
-
-
-def test_tokens_that_were_not_saved_are_not_called_saved() -> None:
-    text = shown(success(saved=False))
-    assert "Logged in, but not saved" in text
-    assert "webex-loopback doctor" in text
-    assert "The tokens are saved" not in text
-    assert "get_token" not in text
 
 
 @pytest.mark.parametrize(

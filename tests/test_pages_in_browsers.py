@@ -43,15 +43,13 @@ def product_pages(language: str) -> dict[str, str]:
         missing: tuple[str, ...] = (),
         until: float | None = now + 1_209_600,
         text: str = "",
-        saved: bool = True,
     ) -> SuccessPage:
         name, email = (text, text) if text else ("山田 花子", "hanako.yamada@example.com")
-        return SuccessPage(text or "default", name, email, granted, missing, until, until, saved)
+        return SuccessPage(text or "default", name, email, granted, missing, until, until)
 
     every: dict[str, SuccessPage | FailurePage] = {
         "success": success(),
         "forty-scopes": success(granted=FORTY_SCOPES, missing=("spark-admin:telephony_config_write",)),
-        "unsaved": success(saved=False),
         "bare": success(granted=(), until=None),
         "hostile": success(text=HOSTILE, granted=(HOSTILE,) * 20, missing=(HOSTILE,)),
         "hostile-failure": FailurePage("authorization_error", HOSTILE, HOSTILE),

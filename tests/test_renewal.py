@@ -28,7 +28,7 @@ from webex_loopback.errors import (
     WebexLoopbackError,
 )
 from webex_loopback.login import log_in
-from webex_loopback.renewal import Renewal
+from webex_loopback.renewal import YOUNG_SECONDS, Renewal
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.store import FileTokenStore, MemoryTokenStore
 from webex_loopback.token import StoredToken
@@ -124,6 +124,35 @@ def test_retry_after_is_honoured(
     assert least <= world.pause() <= most
 
 
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        (2 * DAY, "good for 2 days yet"),
+        (2 * DAY - 1, "good for 48 hours yet"),
+        (7_200, "good for 2 hours yet"),
+        (7_199, "good for 120 minutes yet"),
+        (60, "good for 1 minutes yet"),
+        (None, "of unknown end"),
+    ],
+)
+def test_a_warning_says_how_long_the_old_token_works(
+    world: World, caplog: pytest.LogCaptureFixture, left: int | None, words: str
+) -> None:
+    end = None if left is None else int(world.now) + left
+    world.store.save(world.token.model_copy(update={"expires_at": end}))
+    assert world.source.get_token() == "access-token-one"
+    assert f"could not be refreshed and is {words}." in caplog.text
+
+
+def test_a_token_is_handed_out_until_the_next_try_or_its_end(world: World) -> None:
+    for left in (None, DAY, 10):
+        end = None if left is None else int(world.now) + left
+        world.store.save(world.token.model_copy(update={"expires_at": end}))
+        token, until = Renewal(world.store, clock=lambda: world.now, http_client=world.server.client).token()
+        assert token == "access-token-one"
+        assert until == end if left == 10 else 12 <= until - world.now <= 18
+
+
 def test_at_the_expiry_the_error_is_immediate_and_names_the_cause(world: World) -> None:
     world.source.get_token()
     for _ in range(6):
@@ -174,7 +203,7 @@ def test_after_a_success_the_pauses_begin_anew(world: World) -> None:
     world.server.answers(503)
     world.now += 3_300
     world.source.get_token()
-    assert world.pause() <= 19
+    assert 12 <= world.pause() <= 19
 
 
 def test_after_the_success_of_another_process_as_well(world: World, make_token: MakeToken) -> None:
@@ -188,7 +217,7 @@ def test_after_the_success_of_another_process_as_well(world: World, make_token: 
     world.source.get_token()
     world.now += 51
     world.source.get_token()
-    assert world.pause() <= 19
+    assert 12 <= world.pause() <= 19
 
 
 def test_the_clock_may_be_set_back_during_a_pause(world: World) -> None:
@@ -211,6 +240,47 @@ def test_errors_that_are_raised_again_do_not_pile_up(world: World) -> None:
     while link is not None:
         length, link = length + 1, link.tb_next
     assert length < 20
+
+
+@pytest.mark.parametrize(
+    ("age", "asked"),
+    [(-1, 1), (0, 0), (0.5, 0), (YOUNG_SECONDS - 0.1, 0), (YOUNG_SECONDS, 1), (YOUNG_SECONDS + 0.9, 1)],
+)
+def test_a_rejected_token_is_refreshed_unless_it_is_young(world: World, age: float, asked: int) -> None:
+    world.server.answers(200, {"access_token": "fresh", "expires_in": 3_600})
+    world.now = world.token.issued_at + age
+    assert world.source.refresh(rejected="an-older-one") == "access-token-one"
+    assert world.server.asked == 0
+    assert world.source.refresh(rejected="access-token-one") == ("fresh" if asked else "access-token-one")
+    assert world.server.asked == asked
+
+
+def test_a_token_that_is_rejected_again_and_again_knows_the_pause_too(world: World) -> None:
+    """Each request of a program may be answered 401, while each refresh fails."""
+    world.now -= 100  # it is not due
+    for _ in range(50):
+        assert world.source.get_token() == "access-token-one"
+        with pytest.raises(TokenEndpointError, match="slow down"):
+            world.source.refresh(rejected="access-token-one")
+        world.now += 0.2
+    assert world.server.asked == 1
+    with pytest.raises(TokenEndpointError):
+        world.source.refresh()
+    assert world.server.asked == 2, "who asks by hand need not wait"
+    world.server.answers(200, {"access_token": "fresh", "expires_in": 3_600})
+    world.now += 40
+    assert world.source.refresh(rejected="access-token-one") == "fresh"
+
+
+@pytest.mark.parametrize("lifetime", [0, 0.001, "0"])
+def test_no_time_left_is_an_end_and_no_loop(world: World, lifetime: object) -> None:
+    world.server.answers(200, {"access_token": "ended", "expires_in": lifetime})
+    for _ in range(100):
+        assert world.source.get_token() == "ended"
+    assert world.server.asked == 1
+    world.server.answers(200, {"access_token": "fresh", "expires_in": 3_600})
+    world.now += 1
+    assert world.source.get_token() == "fresh"
 
 
 # What cannot pass by itself
@@ -248,16 +318,24 @@ def test_what_a_proxy_says_in_webexs_place_may_pass(world: World, answer: tuple[
     assert world.server.asked == 1
 
 
+def test_the_ca_bundle_of_the_login_counts_unless_another_is_set(
+    store: FileTokenStore, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(make_token(age=2_000_000, ca_bundle="/nowhere/of-the-login.pem"))
+    with pytest.raises(ConfigurationError, match=r"of-the-login\.pem"):
+        TokenSource().get_token()
+    monkeypatch.setenv("WEBEX_CA_BUNDLE", "/nowhere/of-today.pem")
+    with pytest.raises(ConfigurationError, match=r"of-today\.pem"):
+        TokenSource().get_token()
+
+
 @pytest.mark.parametrize("shape", [1, 2])
-@pytest.mark.parametrize("way", ["invalid_request", "invalid_grant", "401", "empty"])
+@pytest.mark.parametrize("way", ["invalid_request", "invalid_grant", "401"])
 def test_a_dead_refresh_token_needs_a_login_and_costs_no_byte(
     sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore, shape: int, way: str
 ) -> None:
     make_due(left=3_600)
-    if way == "empty":
-        sandbox.switches.fault = "empty400"
-    else:
-        sandbox.switches.update({"error_shape": shape, "dead_refresh_token": way})
+    sandbox.switches.update({"error_shape": shape, "dead_refresh_token": way})
     before = Path(store.path).read_bytes()
     one = TokenSource("default")
     for _ in range(5):
@@ -267,6 +345,52 @@ def test_a_dead_refresh_token_needs_a_login_and_costs_no_byte(
     assert Path(store.path).read_bytes() == before
     assert sandbox.count("refresh_token") == 1
     assert not os.path.exists(f"{store.path}.refreshing")
+
+
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_refusal_without_a_word_condemns_no_refresh_token(
+    store: FileTokenStore, make_token: MakeToken, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    now = [time.time()]
+    server = Server()
+    server.answer = lambda request: httpx.Response(status)
+    token = make_token(age=1_200_000)
+    store.save(token)
+    one = TokenSource("default", clock=lambda: now[0], http_client=server.client)
+    assert one.get_token() == "access-token-one"
+    assert f"answered {status} without a word" in caplog.text
+    assert not os.path.exists(f"{store.path}.refreshing")
+    assert token.expires_at is not None
+    now[0] = token.expires_at
+    with pytest.raises(TokenEndpointError) as caught:
+        one.get_token()
+    assert "`webex-loopback login --force`" in caught.value.remedy
+    assert not os.path.exists(f"{store.path}.refreshing")
+    server.answers(200, {"access_token": "fresh", "expires_in": 3_600})
+    now[0] += 10
+    assert one.get_token() == "fresh"
+    server.client.close()
+
+
+def test_a_bundle_that_is_gone_since_the_login_costs_no_living_token(
+    sandbox: Sandbox,
+    logged_in: StoredToken,
+    make_due: MakeToken,
+    store: FileTokenStore,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    gone = str(tmp_path / "gone.pem")
+    store.save(make_due(left=3_600).model_copy(update={"ca_bundle": gone}))
+    assert TokenSource().get_token() == logged_in.access_token.get_secret_value()
+    assert f"At login WEBEX_CA_BUNDLE named {gone}" in caplog.text
+    make_due()
+    with pytest.raises(ConfigurationError) as caught:
+        TokenSource().get_token()
+    assert "unset" not in caught.value.remedy, "it is not set"
+    assert "`webex-loopback login --force`" in caught.value.remedy
+    assert not os.path.exists(f"{store.path}.refreshing")
+    assert sandbox.count("refresh_token") == 0
 
 
 def test_a_new_login_may_be_given_the_same_refresh_token(
@@ -360,6 +484,20 @@ def test_a_rotated_token_that_was_lost_is_told(
     assert "cut off" not in str(caught.value)
 
 
+@pytest.mark.parametrize("fault", ["502", "504"])
+def test_a_gateway_that_lost_the_answer_leaves_a_doubt(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore, fault: str
+) -> None:
+    make_due()
+    sandbox.switches.faults = [fault]
+    with pytest.raises(TokenEndpointError):
+        TokenSource().get_token()
+    assert sandbox.count("refresh_token") == 1
+    sandbox.switches.dead_refresh_token = "invalid_grant"
+    with pytest.raises(LoginRequired, match="was cut off"):
+        TokenSource().get_token()
+
+
 def test_being_offline_is_no_doubt(
     sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore
 ) -> None:
@@ -409,6 +547,16 @@ def test_the_journal_holds_no_secret(
     assert not [secret for secret in sandbox.secrets if secret in journal or journal.split()[0] in secret]
 
 
+def test_a_journal_of_nonsense_is_no_hindrance(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore
+) -> None:
+    make_due()
+    journal = Path(f"{store.path}.refreshing")
+    journal.write_bytes(b"\xff\xfe\x00 \r\n\xe3\x81")
+    assert TokenSource().get_token() != logged_in.access_token.get_secret_value()
+    assert not journal.exists()
+
+
 # What a response leaves out
 
 
@@ -443,7 +591,7 @@ def test_a_response_may_lack_anything_but_the_token(
     assert one.refresh() != token
 
 
-@pytest.mark.parametrize("lifetime", [0, -1, "soon", None, True, 1e308, 10**30, [], {}, "", 0.001])
+@pytest.mark.parametrize("lifetime", [-1, "soon", None, True, 1e308, 10**30, [], {}, ""])
 def test_lifetimes_of_nonsense_do_not_loop(
     sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, lifetime: object
 ) -> None:
@@ -486,6 +634,27 @@ def test_a_refresh_that_does_not_renew_the_refresh_token_warns_of_its_end(
     TokenSource("default").get_token()
     assert "ends in 10 days" in caplog.text
     assert "login --force" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("left", "left_before", "warns"),
+    [
+        (14 * DAY - 1, 14 * DAY - 1, True),
+        (14 * DAY, 14 * DAY, False),
+        (10 * DAY, 10 * DAY - 3_600, True),
+        (10 * DAY, 10 * DAY - 3_601, False),  # it was renewed, if not by much
+        (10 * DAY, None, False),
+    ],
+)
+def test_of_an_end_that_is_near_and_was_not_put_off(
+    world: World, caplog: pytest.LogCaptureFixture, left: int, left_before: int | None, warns: bool
+) -> None:
+    now = int(world.now)
+    ends_at = None if left_before is None else now + left_before
+    world.store.save(world.token.model_copy(update={"refresh_token_expires_at": ends_at}))
+    world.server.answers(200, {"access_token": "fresh", "expires_in": 3_600, "refresh_token_expires_in": left})
+    assert world.source.get_token() == "fresh"
+    assert ("did not renew it" in caplog.text) is warns
 
 
 # Called from within

@@ -124,7 +124,11 @@ def test_a_whole_life_at_the_most_verbose_level_leaks_nothing(
 
 @pytest.fixture
 def failures(
-    sandbox: Sandbox, logged_in: StoredToken, make_due: Callable[..., StoredToken], store: FileTokenStore
+    sandbox: Sandbox,
+    logged_in: StoredToken,
+    make_due: Callable[..., StoredToken],
+    store: FileTokenStore,
+    tmp_path: Path,
 ) -> list[Callable[[], object]]:
     """Everything that can fail with a token in hand, each to be called."""
 
@@ -164,7 +168,23 @@ def failures(
         make_due()
         return requests.get(f"{sandbox.base_url}/people/me", auth=RequestsAuth(), timeout=5)
 
-    return [*map(refresh_with, REFRESH_FAULTS), login, dead, rejected, by_httpx, by_requests]
+    def load_with(spoilt: bytes) -> Callable[[], object]:
+        def call() -> object:
+            other = FileTokenStore(str(tmp_path / "other.json"))
+            Path(other.path).write_bytes(spoilt)
+            os.chmod(other.path, 0o600)
+            return other.load()
+
+        return call
+
+    def save() -> object:
+        FileTokenStore(str(tmp_path / "state")).save(logged_in)  # no file can be put in a folder's place
+        return None
+
+    whole = logged_in.to_json()
+    spoilt = [whole[:-3], whole.replace(b'"version": 1', b'"version": 2'), whole.replace(b'"issued_at"', b'"issued"')]
+    calls = [*map(refresh_with, REFRESH_FAULTS), login, dead, rejected, by_httpx, by_requests]
+    return [*map(load_with, spoilt), save, *calls]
 
 
 def test_a_traceback_with_locals_shows_no_secret(sandbox: Sandbox, failures: list[Callable[[], object]]) -> None:
@@ -185,7 +205,7 @@ def test_a_traceback_with_locals_shows_no_secret(sandbox: Sandbox, failures: lis
             assert leaks(sandbox, re.sub(r"\s+", "", out.getvalue())) == [], fail
         else:
             pytest.fail(f"{fail} did not fail")
-    assert {"LoginRequired", "ServerUnreachable", "TokenEndpointError"} <= seen
+    assert {"LoginRequired", "ServerUnreachable", "TokenEndpointError", "TokenStoreError"} <= seen
 
 
 def test_reprs_dumps_and_pickles_hold_no_secret(sandbox: Sandbox, logged_in: StoredToken) -> None:

@@ -8,8 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from webex_loopback.errors import LoginRequired, ServerUnreachable, TokenEndpointError
-from webex_loopback.grant import webex_of_token
 from webex_loopback.login import log_in
+from webex_loopback.oauth import webex_of_token
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.session import REVOKE_PAGE, revoke_grant, who_is
 from webex_loopback.source import TokenSource, get_token

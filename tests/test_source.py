@@ -1,5 +1,6 @@
 """`get_token()`: its four rules, walked; what it loads; what it notices."""
 
+import asyncio
 import logging
 import os
 import pickle
@@ -15,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from webex_loopback import TokenSource, get_token, oauth, source
+from webex_loopback import TokenSource, aget_token, get_token, oauth, source
 from webex_loopback.errors import (
     ConfigurationError,
     LoginRequired,
@@ -26,6 +27,7 @@ from webex_loopback.errors import (
 )
 from webex_loopback.login import log_in, log_out
 from webex_loopback.sandbox import Person, Sandbox
+from webex_loopback.source import quick_look
 from webex_loopback.store import FileTokenStore, MemoryTokenStore
 from webex_loopback.token import StoredToken
 
@@ -200,12 +202,14 @@ def test_rule_4_a_browser_is_opened_only_when_asked_for(
     monkeypatch.setenv("BROWSER", str(visitor))
     with pytest.raises(LoginRequired):
         get_token()
+    with pytest.raises(LoginRequired):
+        asyncio.run(aget_token())
+    with pytest.raises(LoginRequired):
+        TokenSource(store=MemoryTokenStore()).get_token(interactive=True)  # a login would not reach that store
     assert not came.exists()
     token = get_token(interactive=True)
     assert came.exists()
     assert get_token() == token
-    with pytest.raises(LoginRequired):
-        TokenSource(store=MemoryTokenStore()).get_token(interactive=True)
 
 
 # WEBEX_ACCESS_TOKEN
@@ -231,6 +235,9 @@ def test_a_token_in_the_settings_file_comes_first(
     assert get_token() == "of-a-bot"
     assert TokenSource().from_environment() == str(settings)
     assert get_token("default") == "access-token-one"
+    settings.write_text("WEBEX_ACCESS_TOKEN=of-a-bot\n")
+    source.forget()
+    assert get_token() == "of-a-bot"
     settings.write_text("# WEBEX_ACCESS_TOKEN=no\n")
     source.forget()
     assert get_token() == "access-token-one"
@@ -267,8 +274,12 @@ MODULES = "import sys; print(*sorted(sys.modules))"
 TAKE = "from webex_loopback import get_token; token = get_token(); assert token == 'access-token-one'; "
 
 
-def test_a_valid_token_loads_four_modules(store: FileTokenStore, make_token: MakeToken) -> None:
+@pytest.mark.parametrize("settings", ["", "WEBEX_CLIENT_ID=x\n# WEBEX_ACCESS_TOKEN=\n  #WEBEX_ACCESS_TOKEN=x\n"])
+def test_a_valid_token_loads_four_modules(
+    store: FileTokenStore, make_token: MakeToken, tmp_path: Path, settings: str
+) -> None:
     store.save(make_token())
+    (tmp_path / "state" / "config.env").write_text(settings)
     bare = set(python(MODULES).split())
     loaded = set(python(TAKE + MODULES).split()) - bare
     assert loaded == {"webex_loopback", "webex_loopback.source", "webex_loopback.paths", "webex_loopback.errors"}
@@ -338,9 +349,87 @@ def test_within_a_second_neither_file_nor_environment_is_looked_at(
     clock.now += 0.02
     assert one.get_token() == "of-a-bot"
     monkeypatch.delenv("WEBEX_ACCESS_TOKEN")
-    clock.now += 1.01
+    clock.now += 0.99
+    assert one.get_token() == "of-a-bot"
+    clock.now += 0.02
     assert one.get_token() == "access-token-one"
     assert looks == ["stat"], "an unchanged file is not read again"
+
+
+# What the quick look takes
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"version": 1,', b'"version": 2,'),
+        (b"}\n", b""),
+        (b"}\n", b"}"),
+        (b'"refresh_at": ', b'"refresh_at": -'),
+        (b'"refresh_at": ', b'"refresh_at": 1.'),
+        (b'"refresh_at": ', b'"refresh_at": 100'),
+        (b'"access_token": "', b'"access_token": "" , "access_token": "'),
+        (b"\n}\n", b', "access_token": "another"\n}\n'),
+        (b'"issued_at"', b'"client_id": "x", "issued_at"'),
+        (b"access-token-one", b""),
+        (b"access-token-one", b"access token"),
+        (b"access-token-one", b"access\\u002dtoken"),
+        (b"access-token-one", b"access\xc3\xa9"),
+    ],
+)
+def test_a_file_that_is_not_as_it_was_written_is_not_taken_at_a_glance(
+    store: FileTokenStore, make_token: MakeToken, old: bytes, new: bytes
+) -> None:
+    store.save(make_token())
+    file = Path(store.path)
+    assert quick_look(store.path) is not None
+    assert old in file.read_bytes()
+    file.write_bytes(file.read_bytes().replace(old, new))
+    assert quick_look(store.path) is None
+
+
+def test_a_moment_of_twelve_digits_is_one(store: FileTokenStore, make_token: MakeToken) -> None:
+    store.save(make_token().model_copy(update={"refresh_at": 999_999_999_999}))
+    looked = quick_look(store.path)
+    assert looked is not None
+    assert looked[1:] == (999_999_999_999, "access-token-one")
+
+
+def test_the_quick_look_leaves_no_descriptor_behind(store: FileTokenStore, make_token: MakeToken) -> None:
+    def next_descriptor() -> int:
+        descriptor = os.open(store.path, os.O_RDONLY)
+        os.close(descriptor)
+        return descriptor
+
+    store.save(make_token())
+    before = next_descriptor()
+    assert quick_look(store.path) is not None
+    assert next_descriptor() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes")
+@pytest.mark.parametrize("mode", [0o640, 0o620, 0o610, 0o604, 0o602, 0o601])
+def test_a_file_that_others_can_read_is_mended_first(
+    store: FileTokenStore, make_token: MakeToken, mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.save(make_token())
+    os.chmod(store.path, mode)
+    assert quick_look(store.path) is None
+    assert get_token() == "access-token-one"
+    assert os.stat(store.path).st_mode & 0o777 == 0o600
+    assert "Others could read" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no user numbers")
+def test_another_users_file_is_not_taken(
+    store: FileTokenStore, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(make_token())
+    another = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: another)
+    assert quick_look(store.path) is None
+    with pytest.raises(TokenStoreError, match="another user"):
+        get_token()
 
 
 # What is noticed
@@ -362,6 +451,14 @@ def test_a_login_and_a_logout_elsewhere_are_noticed_after_a_second(
         one.get_token()
     store.save(make_token())
     assert one.get_token() == "access-token-one", "after a failure it is looked at once more"
+
+
+def test_a_task_gets_what_is_stored_by_then(store: FileTokenStore, make_token: MakeToken, clock: Clock) -> None:
+    one = TokenSource(clock=clock)
+    for token in ("access-token-one", "of-another-login"):
+        store.save(make_token(token))
+        clock.now += 1.01
+        assert asyncio.run(one.aget_token()) == token
 
 
 def test_another_profile_and_folder_are_noticed(
@@ -414,7 +511,7 @@ def test_memory_ends_with_the_token(store: FileTokenStore, make_token: MakeToken
     clock.now = token.refresh_at - 0.5
     assert one.get_token() == "access-token-one"
     store.save(make_token("of-another-process"))
-    clock.now = token.refresh_at + 0.01
+    clock.now = float(token.refresh_at)
     assert one.get_token() == "of-another-process"
 
 
@@ -433,7 +530,9 @@ def test_a_forced_refresh_and_a_rejected_token(sandbox: Sandbox, logged_in: Stor
     assert sandbox.count("refresh_token") == 1
     saved = store.load()
     assert saved is not None
-    store.save(saved.model_copy(update={"issued_at": saved.issued_at - 61}))
+    store.save(saved.model_copy(update={"issued_at": saved.issued_at - 290}))
+    assert one.refresh(rejected=second) == second, "five minutes are not over"
+    store.save(saved.model_copy(update={"issued_at": saved.issued_at - 301}))
     third = one.refresh(rejected=second)
     assert third != second
     assert sandbox.count("refresh_token") == 2
@@ -489,6 +588,26 @@ def test_an_http_client_of_ones_own(sandbox: Sandbox, logged_in: StoredToken, ma
     assert sandbox.count("refresh_token") == 1
 
 
+def test_the_http_client_stays_when_the_profile_changes(
+    store: FileTokenStore, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    token = make_token()
+    store.save(token)
+    FileTokenStore(str(tmp_path / "state" / "tokens" / "admin.json")).save(token)
+    asked: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.content)
+        return httpx.Response(200, json={"access_token": f"fresh-{len(asked)}", "expires_in": 3_600})
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        one = TokenSource(http_client=client, clock=lambda: float(token.refresh_at))
+        assert one.get_token() == "fresh-1", "it is due at this very moment"
+        monkeypatch.setenv("WEBEX_PROFILE", "admin")
+        one._hot = (0.0, 0.0, "")
+        assert one.get_token() == "fresh-2"
+
+
 def test_stored_is_the_record_as_it_is(
     sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore
 ) -> None:
@@ -541,6 +660,25 @@ def test_errors_show_no_secret_in_a_traceback_with_locals(
         shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
         # The frame of this very test holds the token as a record, whose repr does not show it.
         assert not [secret for secret in sandbox.secrets if secret in shown + caplog.text]
+
+
+def test_memory_answers_from_its_beginning_until_its_end_and_no_error_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import traceback
+
+    monkeypatch.setattr(source, "time", lambda: 100.0)
+    one, default = TokenSource(clock=lambda: 100.0), source._sources.setdefault(None, TokenSource())
+    calls: list[Callable[[], str]] = [get_token, one.get_token]
+    calls += [lambda: asyncio.run(aget_token()), lambda: asyncio.run(one.aget_token())]
+    for call in calls:
+        one._hot = default._hot = (100.0, 101.0, "in-memory")
+        assert call() == "in-memory"
+        for begin in (99.0, 101.0):
+            one._hot = default._hot = (begin, begin + 1, "in-memory")
+            with pytest.raises(LoginRequired) as caught:
+                call()
+            one._hot = default._hot = (0.0, 0.0, "")
+            shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+            assert "in-memory" not in shown
 
 
 def test_a_store_that_fails_to_lock_does_not_cost_a_token_that_works(

@@ -1,5 +1,6 @@
 """Where tokens are kept: whole or not at all, for their owner alone, and with a word on what is wrong."""
 
+import _thread
 import contextlib
 import json
 import logging
@@ -11,8 +12,11 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import keyring
 import keyring.backend
@@ -22,7 +26,15 @@ import pytest
 from webex_loopback.errors import LoginRequired, TokenStoreError
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.source import TokenSource, get_token
-from webex_loopback.store import FileTokenStore, KeyringTokenStore, MemoryTokenStore, TokenStore, _within, file_lock
+from webex_loopback.store import (
+    FileTokenStore,
+    KeyringTokenStore,
+    MemoryTokenStore,
+    TokenStore,
+    _within,
+    file_lock,
+    make_private_folder,
+)
 from webex_loopback.token import StoredToken
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="modes and owners are POSIX")
@@ -326,6 +338,42 @@ def test_a_strange_name_does_not_stop_a_save(store: FileTokenStore, make_token: 
 
 
 @pytest.mark.parametrize("readers", [3, 10**9])
+@pytest.mark.parametrize(("name", "ask"), [("open", "load"), ("unlink", "delete"), ("rename", "set_aside")])
+def test_windows_lets_no_file_be_touched_while_it_is_replaced(
+    store: FileTokenStore, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch, name: str, ask: str, readers: int
+) -> None:
+    real = getattr(os, name)
+    tries = []
+
+    def touch(path: str, *others: Any) -> Any:
+        tries.append(path)
+        if len(tries) <= readers:
+            raise PermissionError(13, "Access is denied")
+        return real(path, *others)
+
+    store.save(make_token())
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, touch)
+        patch.setattr(sys, "platform", "win32")
+        act = getattr(store, ask)
+        if readers == 3:
+            assert act(*["corrupt"] * (ask == "set_aside"))
+        else:
+            with pytest.raises(TokenStoreError, match="Access is denied"):
+                act(*["corrupt"] * (ask == "set_aside"))
+    assert len(tries) == min(readers + 1, 50)
+
+
+def test_a_drive_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "isdir", lambda folder: False)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", Mock(side_effect=FileNotFoundError))
+        with pytest.raises(FileNotFoundError):
+            make_private_folder(os.path.abspath("/no/such/place"))
+
+
+@pytest.mark.parametrize("readers", [3, 10**9])
 def test_windows_lets_no_file_be_replaced_while_it_is_read(
     store: FileTokenStore, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch, readers: int
 ) -> None:
@@ -447,6 +495,34 @@ def test_no_space_left(
     assert sandbox.count("refresh_token") == 1
 
 
+def test_two_sources_of_one_file_know_of_a_token_that_waits_to_be_saved(
+    sandbox: Sandbox,
+    logged_in: StoredToken,
+    make_due: Callable[..., StoredToken],
+    store: FileTokenStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With rotation, what the file still holds is dead: the other source must not refresh with that."""
+    sandbox.switches.rotation = True
+    make_due()
+    now = [time.time()]
+    one, other = (TokenSource(profile, clock=lambda: now[0]) for profile in (None, "default"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
+        token = one.get_token()
+        assert other.get_token() == token
+    now[0] += 2
+    assert other.get_token() == token
+    assert one.get_token() == token
+    saved = store.load()
+    assert saved is not None
+    assert saved.access_token.get_secret_value() == token
+    assert sandbox.count("refresh_token") == 1
+    newest = one.refresh()
+    now[0] += 2
+    assert other.get_token() == newest != token
+
+
 def test_a_logout_while_a_token_waits_to_be_saved_wins(
     sandbox: Sandbox, logged_in: StoredToken, make_due: Callable[..., StoredToken], store: FileTokenStore
 ) -> None:
@@ -507,6 +583,20 @@ def test_what_comes_too_late_is_undone() -> None:
     assert undone.wait(5)
 
 
+def test_what_comes_with_ctrl_c_is_undone() -> None:
+    for pause in [0.0, 0.01] * 10:
+        undone = threading.Semaphore(0)
+
+        def act(pause: float = pause) -> None:
+            time.sleep(pause)
+            _thread.interrupt_main()
+
+        with pytest.raises(KeyboardInterrupt):
+            _within(5, act, undo=undone.release)
+        assert undone.acquire(timeout=5)
+        assert not undone.acquire(timeout=0.01), "twice"
+
+
 def test_where_no_thread_can_be_started_the_lock_is_taken_in_this_one(
     store: FileTokenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -546,6 +636,15 @@ def test_a_state_folder_of_two_names_has_one_lock(
     os.symlink(tmp_path / "state", tmp_path / "other-name")
     monkeypatch.setenv("WEBEX_LOCK_DIR", str(tmp_path / "locks"))
     assert FileTokenStore(str(tmp_path / "other-name" / "tokens" / "default.json")).lock_path == store.lock_path
+
+
+@posix_only
+def test_a_token_file_of_two_names_has_one_lock(store: FileTokenStore, make_token: MakeToken) -> None:
+    store.save(make_token())
+    link = FileTokenStore(f"{store.path}.link")
+    os.symlink(store.path, link.path)
+    with link.lock(), pytest.raises(TokenStoreError), FileTokenStore(store.path, lock_timeout_seconds=0).lock():
+        pass
 
 
 @posix_only
@@ -734,9 +833,8 @@ def test_an_interrupted_write_leaves_the_old_token(ring: Ring, store: FileTokenS
     KeyringTokenStore("default", store).save(old)
     for writes in range(4):
         ring.writes_left = writes
-        text = new.to_json().decode()
         with pytest.raises(RuntimeError):
-            KeyringTokenStore("default", store)._write(text)
+            KeyringTokenStore("default", store)._write(new)
         ring.writes_left = 10**9
         assert KeyringTokenStore("default", store).load() == old
 
@@ -767,7 +865,9 @@ def test_a_keyring_that_hangs_is_asked_once(
     ring.pause = threading.Event()
     chain = KeyringTokenStore("default", store, limit_seconds=0.3)
     started = time.monotonic()
-    assert chain.load() is None
+    with pytest.raises(TokenStoreError, match="keyring cannot be used") as caught:
+        chain.load()  # who knows whether somebody is logged in
+    assert caught.value.problem == "unreadable"
     token = make_token()
     chain.save(token)
     assert chain.load() == token
@@ -777,13 +877,40 @@ def test_a_keyring_that_hangs_is_asked_once(
     assert store.path in caplog.text
 
 
-def test_a_keyring_entry_that_is_spoilt(ring: Ring, store: FileTokenStore, make_token: MakeToken) -> None:
+@pytest.mark.parametrize("left", [None, "\n"])
+def test_a_keyring_entry_that_is_spoilt(
+    ring: Ring, store: FileTokenStore, make_token: MakeToken, left: str | None
+) -> None:
     chain = KeyringTokenStore("default", store)
     chain.save(make_token("x" * 3_000))
-    del ring.entries[next(key for key in ring.entries if key[1].endswith(":1"))]
+    key = next(key for key in ring.entries if key[1].endswith(":1"))
+    del ring.entries[key]
+    if left is not None:
+        ring.entries[key] = left
     with pytest.raises(TokenStoreError) as caught:
         chain.load()
     assert caught.value.problem == "corrupt"
+    assert "x" * 50 not in locals_of(caught.value)
+
+
+def test_a_keyring_and_a_disk_that_both_fail_show_no_secret(ring: Ring, make_token: MakeToken, tmp_path: Path) -> None:
+    ring.writes_left = 1
+    with pytest.raises(TokenStoreError) as caught:
+        KeyringTokenStore("default", FileTokenStore(str(tmp_path / "work"))).save(make_token("x" * 3_000))
+    assert caught.value.problem == "unwritable"
+    assert "x" * 50 not in locals_of(caught.value)
+
+
+def locals_of(error: BaseException) -> str:
+    """Return a traceback with the locals of all frames but the test's own."""
+    kind = traceback.TracebackException
+    trace: traceback.TracebackException | None = kind.from_exception(error, capture_locals=True, compact=True)
+    text = ""
+    while trace is not None:
+        trace.stack[:] = [frame for frame in trace.stack if frame.filename != __file__]
+        text += "".join(trace.format(chain=False))
+        trace = trace.__cause__ or trace.__context__
+    return text
 
 
 def test_a_token_in_the_keyring_is_refreshed(

@@ -63,9 +63,8 @@ def test_a_token_of_another_type_is_refused() -> None:
         (1.9, 1),
         (1e300, 100 * 365 * DAY),
         (10**40, 100 * 365 * DAY),
-        (0, None),
         (-5, None),
-        (0.5, None),
+        (-0.5, None),
         ("", None),
         ("soon", None),
         ("-1", None),
@@ -81,6 +80,12 @@ def test_a_token_of_another_type_is_refused() -> None:
 def test_a_lifetime_of_nonsense_is_unknown_and_the_token_is_kept(told: object, read: int | None) -> None:
     one = response(expires_in=told, refresh_token_expires_in=told)
     assert (one.expires_in, one.refresh_token_expires_in) == (read, read)
+
+
+@pytest.mark.parametrize("told", [0, 0.5, "0"])
+def test_no_time_left_is_an_end_of_an_access_token_only(told: object) -> None:
+    one = response(expires_in=told, refresh_token_expires_in=told)
+    assert (one.expires_in, one.refresh_token_expires_in) == (1, None)
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])

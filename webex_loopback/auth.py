@@ -138,6 +138,9 @@ class RequestsAuth:
 def aiohttp_middleware(source: TokenSource | None = None, *, profile: str | None = None) -> "ClientMiddlewareType":
     """Return a middleware for `aiohttp.ClientSession(middlewares=[...])` or one request of it.
 
+    An origin that it first meets as the target of a redirect gets no token from this middleware any more, not even
+    when the program addresses it later; a new middleware knows nothing of it.
+
     Args:
         source: Whose tokens to use; default: one for `profile`.
         profile: Default: `$WEBEX_PROFILE`, else `default`.

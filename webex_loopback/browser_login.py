@@ -40,6 +40,14 @@ MOST_IGNORED_LINES = 3
 
 
 async def log_in_by_browser(plan: Plan, display: "Display", ahead: "HeadStart | None" = None) -> LoginResult:
+    """Listen, show the address, open the browser unless `ahead` has, and wait for what comes back; save the tokens.
+
+    Raises:
+        LoginFailed: `AuthorizationDenied` and `LoginTimeout` tell more.
+        ConfigurationError: The certificate of an https redirect URI is not usable.
+        TokenEndpointError, ServerUnreachable: The code was not exchanged.
+        TokenStoreError: The tokens, or the self-signed certificate, could not be written.
+    """
     listener, refusals = (ahead.listener, ahead.refusals) if ahead else bind(plan.redirect_uris)
     redirect_uri = listener.redirect_uri if listener else _without_listener(refusals)
     request = AuthorizationRequest(
@@ -56,13 +64,13 @@ async def log_in_by_browser(plan: Plan, display: "Display", ahead: "HeadStart | 
         if listener is not None:
             context = None
             if redirect_uri.secure:
-                from .certificate import server_context
+                from .certificate import HOSTS, server_context
 
                 context = server_context(
                     folder=state_folder(),
                     cert=plan.settings.tls_cert,
                     key=plan.settings.tls_key,
-                    hosts=(redirect_uri.host,) if plan.settings.tls_cert else ("localhost", "127.0.0.1", "::1"),
+                    hosts=(redirect_uri.host,) if plan.settings.tls_cert else HOSTS,
                 )
             server = LoopbackServer(
                 listener,
@@ -117,7 +125,7 @@ class _BrowserLogin:
         self.request = request
         self.redirect_uri = redirect_uri
         self.address = request.url
-        self.came = False
+        self.came = 0
         self.ignored = 0
         self.choice = Choice(None, "", "it was told not to")
         self.saved: StoredToken | None = None
@@ -165,7 +173,12 @@ class _BrowserLogin:
         """Show what the loopback server tells."""
         display = self.display
         if kind == "came":
-            self.came = True
+            self.came += 1
+            if self.came == 2:
+                display.note(
+                    "The start address was opened again. If that was not you, somebody else on this machine may have: "
+                    "compare the account below."
+                )
             display.step("browser", "The browser has come; sign in and approve there", "done")
             display.step("redirect", "Waiting for Webex to send it back", "doing")
         elif kind == "received":

@@ -539,12 +539,12 @@ def _token(patient: _Patient) -> Iterator[Check]:
         else:
             yield Check("login", "error", text, command, LoginRequired.exit_code)
         return
-    yield _login(name, token, command)
+    yield _login(name, token)
     yield from _lifetimes(token, command, time.time())
     yield from _scopes(token, patient.settings, f"Run `webex-loopback login --force{option}`.")
 
 
-def _login(name: str, token: StoredToken, command: str) -> Check:
+def _login(name: str, token: StoredToken) -> Check:
     who = " ".join(filter(None, (token.account.name, token.account.email and f"<{token.account.email}>")))
     return Check("login", "ok", f"profile {name}: {who or 'an account that the token may not name'}")
 

@@ -69,7 +69,6 @@ class Imported:
         api_base_url: str,
         client_id: str = "",
         client_secret: SecretStr | None = None,
-        margin: float | None = None,
         **others: Any,
     ) -> StoredToken:
         """Make a record of it; the settings' client is taken where none came along.
@@ -86,7 +85,6 @@ class Imported:
                 self.expires_at,
                 self.refresh_token_expires_at,
                 can_refresh=self.refresh_token is not None,
-                margin=margin,
             ),
             access_token=self.access_token,
             issued_at=issued_at,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .authorization import RedirectURI
 from .errors import ConfigurationError, ServerUnreachable, TokenEndpointError, TokenStoreError
-from .oauth import Webex
+from .oauth import Webex, webex_of_token
 from .paths import token_file
 from .settings import Settings, load
 from .store import FileTokenStore
@@ -52,11 +52,6 @@ class Plan:
 def webex_of(settings: Settings) -> Webex:
     """Return a client of the Webex that the settings name."""
     return Webex(api_base_url=settings.api_base_url, token_url=settings.token_url, ca_bundle=settings.ca_bundle)
-
-
-def webex_of_token(token: StoredToken) -> Webex:
-    """Return a client of the Webex that a token comes from."""
-    return Webex(api_base_url=token.api_base_url, token_url=token.token_url, ca_bundle=token.ca_bundle)
 
 
 def save_grant(plan: Plan, response: TokenResponse) -> StoredToken:

@@ -253,7 +253,7 @@ def _alone(plan: "Plan", display: Display) -> Iterator[bool]:
 def _claim(store: FileTokenStore, timeout_seconds: float) -> Iterator[None]:
     """Hold the lock of this profile's logins, and say who does."""
     path = f"{store.path}.login"
-    with file_lock(FileTokenStore(path).lock_path, timeout_seconds):
+    with file_lock(FileTokenStore(path).lock_path, timeout_seconds, poll_seconds=0.1):  # a person is waited for
         with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as file:
             file.write(str(os.getpid()))
         try:

@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from . import pages
-from .authorization import AuthorizationRequest, AuthorizationResponse, NotThisLogin, RedirectURI, read_response
+from .authorization import (
+    AuthorizationRequest,
+    AuthorizationResponse,
+    NotThisLogin,
+    RedirectURI,
+    printable,
+    read_response,
+)
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -70,9 +77,8 @@ def _bind(redirect_uri: RedirectURI) -> Listener:
     sockets: list[socket.socket] = []
     try:
         for host in redirect_uri.hosts:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
             try:
-                bound = socket.socket(family, socket.SOCK_STREAM)
+                bound = socket.socket(_family(host), socket.SOCK_STREAM)
             except OSError as error:  # pragma: no cover - needs a kernel without IPv6
                 if sockets and error.errno == errno.EAFNOSUPPORT:
                     continue  # RFC 8252 §7.3: use what there is
@@ -109,13 +115,30 @@ def _make_exclusive(bound: socket.socket) -> None:
 
 def _refusal(redirect_uri: RedirectURI, error: OSError) -> Refusal:
     port = redirect_uri.port
-    # Windows says EACCES of any port that another program holds for itself.
-    if error.errno in (errno.EACCES, errno.EPERM) and port < 1024:
-        return Refusal(redirect_uri, "privileges", f"Port {port} may be opened by privileged programs only.")
-    if error.errno == errno.EADDRINUSE:
+    denied = error.errno in (errno.EACCES, errno.EPERM)
+    # Windows says EACCES of any port that another program holds for itself; Linux asks for privileges first.
+    taken = error.errno == errno.EADDRINUSE or (denied and (sys.platform == "win32" or _is_listened_on(redirect_uri)))
+    if taken:
         owner = port_owner(port)
         return Refusal(redirect_uri, "in_use", f"Port {port} is in use{f' by {owner}' if owner else ''}.")
+    if denied and port < 1024:
+        return Refusal(redirect_uri, "privileges", f"Port {port} may be opened by privileged programs only.")
     return Refusal(redirect_uri, "unavailable", f"{redirect_uri.text} cannot be listened on: {error.strerror}.")
+
+
+def _is_listened_on(redirect_uri: RedirectURI) -> bool:
+    """Whether a browser would reach a program there; one that is too busy to accept counts."""
+    for host in redirect_uri.hosts:
+        with contextlib.suppress(OSError), socket.socket(_family(host), socket.SOCK_STREAM) as probe:
+            probe.settimeout(1)
+            with contextlib.suppress(TimeoutError):
+                probe.connect((host, redirect_uri.port))
+            return True
+    return False
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def port_owner(port: int) -> str:
@@ -134,8 +157,9 @@ def port_owner(port: int) -> str:
             for descriptor in os.listdir(f"/proc/{pid}/fd"):
                 with contextlib.suppress(OSError):
                     if os.readlink(f"/proc/{pid}/fd/{descriptor}") in inodes:
-                        with open(f"/proc/{pid}/comm") as file:
-                            return f"{file.read().strip()} (process {pid})"
+                        # Linux cuts it at 15 bytes, also within a character; and it is what that program likes.
+                        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+                            return f"{printable(file.read().strip(), 60)} (process {pid})"
     return ""  # pragma: no cover - another user's process, which root sees all the same
 
 
@@ -149,7 +173,7 @@ class LoopbackServer:
 
     Args:
         start_path: Where a browser has been sent already (`new_start_path`); default: a new one.
-        on_event: Called on the event loop with what happened: `came` (a browser opened the start address),
+        on_event: Called on the event loop with what happened: `came` (each time a browser opens the start address),
             `received` (the authorization response), `ignored` (text: why), `https` (a browser spoke TLS to the
             http port).
     """
@@ -165,7 +189,6 @@ class LoopbackServer:
     ) -> None:
         self.listener = listener
         self.request = request
-        self.ignored = 0
         self._context = context
         self._on_event = on_event
         loop = asyncio.get_running_loop()
@@ -311,7 +334,6 @@ class LoopbackServer:
         try:
             response = read_response(query, self.request.state)
         except NotThisLogin as reason:
-            self.ignored += 1
             self._on_event("ignored", _ignored(reason))
             return _html(400, pages.FailurePage("not_this_login"), language)
         self.settle(response)

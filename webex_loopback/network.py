@@ -1,5 +1,6 @@
 """The way to Webex: certificates to trust, the proxy to take, and what may be told of a failure on it."""
 
+import ipaddress
 import os
 import ssl
 import urllib.request
@@ -12,8 +13,12 @@ if TYPE_CHECKING:
     import httpx
 
 
-def ssl_context(ca_bundle: str = "") -> ssl.SSLContext:
+def ssl_context(ca_bundle: str = "", *, noted: bool = False) -> ssl.SSLContext:
     """Return a context that trusts the operating system's store, and `ca_bundle`, `SSL_CERT_FILE` and `_DIR` too.
+
+    Args:
+        ca_bundle: PEM file, or "".
+        noted: Whether that is what a login noted, and may not be set any more.
 
     Raises:
         ConfigurationError: A file named there cannot be read or holds no certificate.
@@ -31,11 +36,12 @@ def ssl_context(ca_bundle: str = "") -> ssl.SSLContext:
                 context.load_verify_locations(**{keyword: path})
             except (OSError, ssl.SSLError) as error:
                 why = error.strerror if not isinstance(error, ssl.SSLError) else "it holds no PEM certificate"
-                raise ConfigurationError(
-                    f"{name} names {path}, which cannot be used: {why}.",
-                    setting=name,
-                    remedy=f"Correct or unset {name}; it must be a PEM file of certificates.",
-                ) from error
+                message = f"{name} names {path}, which cannot be used: {why}."
+                remedy = f"Correct or unset {name}; it must be a PEM file of certificates."
+                if noted and name == "WEBEX_CA_BUNDLE":
+                    message = f"At login {name} named {path}, which cannot be used any more: {why}."
+                    remedy = f"Put the file back, or run `webex-loopback login --force` with {name} as it should be."
+                raise ConfigurationError(message, setting=name, remedy=remedy) from error
     return context
 
 
@@ -46,13 +52,20 @@ def proxy_for(url: str) -> str:
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if host == "localhost" or host == "::1" or host.startswith("127."):
+    if host == "localhost" or _is_loopback(host):
         return ""
     proxies = urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
     if not proxy or urllib.request.proxy_bypass(f"{host}:{parts.port}" if parts.port else host):
         return ""
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def proxy_transport(proxy: str, context: ssl.SSLContext, limits: "httpx.Limits") -> "httpx.HTTPTransport":

@@ -2,7 +2,8 @@
 
 What is sent again, and when (every request has a time limit, see `LIMITS`):
 - A request that certainly did not reach the server (no connection) is sent up to three times.
-- A refresh that was answered 429 or 5xx is sent once more, if the server asks for no longer than two seconds.
+- A refresh that was answered 429, 500 or 503 is sent once more, if the server asks for no longer than two seconds;
+  not so 502 and 504: a gateway has lost Webex's answer, and the refresh may have been carried out.
 - Anything else is sent once: a code is good for one request, and a rotating refresh token may be as well.
 
 Secrets are `SecretStr` up to the request itself, and what httpx raises is chained without its frames: a
@@ -11,6 +12,7 @@ traceback printed with locals would otherwise show the request's body.
 
 import email.utils
 import logging
+import os
 import re
 import ssl
 import time
@@ -23,7 +25,7 @@ from pydantic import SecretStr
 from . import __version__
 from .errors import ConfigurationError, ServerUnreachable, TokenEndpointError
 from .network import issuer_seen, proxy_for, proxy_transport, ssl_context, without_frames
-from .token import Account, MalformedToken, TokenResponse, read_object
+from .token import Account, MalformedToken, StoredToken, TokenResponse, read_object
 
 if TYPE_CHECKING:
     import httpx
@@ -35,6 +37,8 @@ PEOPLE_SECONDS = 6.0  # for `people/me`: at a login a person waits before a page
 WHOLE_SECONDS = 30.0  # for one answer, since a server that drips resets the read limit with every byte
 _LARGEST_BODY = 1 << 20
 _PAUSES = (0.2, 1.0)  # seconds before the second and the third try to connect
+_AGAIN = (429, 500, 503)  # what a refresh is sent once more for
+_LOST = (502, 504)  # what a gateway says that has lost the answer
 _PATIENCE = 2.0  # seconds that a Retry-After may ask for within one call
 _REUSE_SECONDS = 20.0
 _SKEW_SECONDS = 300
@@ -54,6 +58,7 @@ class Webex:
 
     Args:
         ca_bundle: PEM file to trust besides the operating system's store, or "".
+        noted: Whether that was noted at login, rather than set now; an error is worded by it.
         http_client: An `httpx.Client` to use instead of our own; it is then yours to close.
     """
 
@@ -63,12 +68,14 @@ class Webex:
         api_base_url: str,
         token_url: str,
         ca_bundle: str = "",
+        noted: bool = False,
         http_client: "httpx.Client | None" = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.api_base_url = api_base_url
         self.token_url = token_url
         self.ca_bundle = ca_bundle
+        self._noted = noted
         self.clock_skew: float | None = None
         self._sleep = sleep
         self._own = http_client is None
@@ -96,7 +103,7 @@ class Webex:
             # No secret is in it, and any answer will do: it is the connection that counts.
             self._http().head(self.token_url)
             self._used_at = time.time()
-        except (httpx.HTTPError, httpx.InvalidURL, ConfigurationError, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ConfigurationError, OSError, UnicodeError) as error:
             log.debug("Connecting ahead failed: %s", type(error).__name__)
 
     def reach(self) -> int:
@@ -140,7 +147,7 @@ class Webex:
             "refresh_token": refresh_token,
         }
         answer = self._post(self.token_url, form)
-        if answer.status_code == 429 or answer.status_code >= 500:
+        if answer.status_code in _AGAIN:
             pause = 0.5 if answer.retry_after is None else answer.retry_after
             if pause <= _PATIENCE:
                 self._sleep(pause)
@@ -160,10 +167,12 @@ class Webex:
             values = read_object(answer.body)
         except MalformedToken as error:
             raise ServerUnreachable(f"{answer.host} sent an answer to the device authorization that {error}.") from None
-        for name in ("device_code", "user_code", "verification_uri"):
-            if not isinstance(values.get(name), str) or not values[name]:
-                raise ServerUnreachable(f"{answer.host} sent a device authorization response without {name}.")
-        return values
+        names = ("device_code", "user_code", "verification_uri")
+        lacking = [name for name in names if not isinstance(values.get(name), str) or not values[name]]
+        if not lacking:
+            return values
+        del values  # an error's traceback may be printed with its locals
+        raise ServerUnreachable(f"{answer.host} sent a device authorization response without {lacking[0]}.")
 
     def device_token(
         self, *, client_id: str, client_secret: SecretStr, device_code: SecretStr
@@ -302,7 +311,7 @@ class Webex:
             self._client = None
         if self._client is None:
             if self._context is None:
-                self._context = ssl_context(self.ca_bundle)
+                self._context = ssl_context(self.ca_bundle, noted=self._noted)
             context = self._context
             limits = httpx.Limits(keepalive_expiry=_REUSE_SECONDS)
             mounts: dict[str, httpx.BaseTransport] = {}
@@ -347,11 +356,23 @@ class Webex:
         skew = there - time.time()
         if abs(skew) > _SKEW_SECONDS and self.clock_skew is None:
             log.warning(
-                "This machine's clock and that of %s differ by %s; set the clock, or sign-in may fail.",
+                "This machine's clock and that of %s differ by %s; set the clock, or a login may fail.",
                 answer.host,
                 f"{abs(skew) / 3600:.1f} hours" if abs(skew) > 7200 else f"{abs(skew) / 60:.0f} minutes",
             )
         self.clock_skew = skew
+
+
+def webex_of_token(token: StoredToken, http_client: "httpx.Client | None" = None) -> Webex:
+    """Return a client of the Webex that a token comes from; `$WEBEX_CA_BUNDLE` comes before what login noted."""
+    named = os.environ.get("WEBEX_CA_BUNDLE")
+    return Webex(
+        api_base_url=token.api_base_url,
+        token_url=token.token_url,
+        ca_bundle=os.path.abspath(os.path.expanduser(named)) if named else token.ca_bundle,
+        noted=not named,
+        http_client=http_client,
+    )
 
 
 class _Answer:
@@ -384,8 +405,12 @@ class _Answer:
                 "Compare WEBEX_CLIENT_ID and WEBEX_CLIENT_SECRET with the Integration's page (a new secret can be made "
                 "there), then run `webex-loopback login --force`."
             )
-        elif self.status_code in (400, 401) and (code or words or not self.body.strip()):
+        elif self.status_code in (400, 401) and (code or words):
             kind = Rejected
+        elif self.status_code in (400, 401) and not self.body.strip():
+            # Webex is reported to answer a bad code so; it may mean a dead refresh token, but does not say it.
+            message += " without a word"
+            remedy = "Try again in a while; if it stays so, run `webex-loopback login --force`."
         detail = ": ".join(part for part in (code, words) if part)
         if detail:
             message += f": {detail}"
@@ -424,6 +449,8 @@ def is_passing(error: Exception) -> bool:
 
 def is_in_doubt(error: Exception) -> bool:
     """Whether a request that failed so may have been carried out, the answer being lost."""
+    if isinstance(error, TokenEndpointError):
+        return error.status_code in _LOST
     return isinstance(error, ServerUnreachable) and not isinstance(error, NotSent)
 
 

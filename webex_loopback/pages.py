@@ -28,7 +28,6 @@ class SuccessPage:
     missing: tuple[str, ...]  # asked for, not granted
     access_token_until: float | None
     refresh_token_until: float | None
-    saved: bool = True  # False: the exchange worked, the disk refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,17 +327,6 @@ TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "The tokens are saved. You can close this tab and go back to the terminal.",
             "トークンを保存しました。このタブを閉じて、ターミナルに戻ってください。",
         ),
-        "unsaved_title": ("Logged in, but not saved", "ログインしましたが、保存できませんでした"),
-        "unsaved_lead": (
-            "Webex issued the tokens, but they could not be written to disk.",
-            "Webex からトークンは発行されましたが、ディスクに書き込めませんでした。",
-        ),
-        "unsaved_do": (
-            "The terminal names the file and the reason. Put that right and run {login} again; {doctor} helps to "
-            "find it.",
-            "ファイル名と原因はターミナルに表示されています。{doctor} で状況を確認し、問題を解決してから、"
-            "もう一度 {login} を実行してください。",
-        ),
         "account": ("Account", "アカウント"),
         "account_unknown": ("Unknown", "不明"),
         "profile": ("Profile", "プロファイル"),
@@ -435,14 +423,11 @@ def render(page: SuccessPage | FailurePage, language: str, *, now: float | None 
 
 def _success(page: SuccessPage, column: int, now: float) -> str:
     say = _texts(column)
-    outcome = "success" if page.saved else "unsaved"
     name, email = _text(page.account_name, 120), _text(page.account_email, 254)
     mail = f' <span class="mail"><bdi>{email}</bdi></span>' if name and email else ""
-    remedy = "" if page.saved else f"<p>{say('unsaved_do', login=_LOGIN, doctor=_DOCTOR)}</p>"
     count = f" <small>{len(page.granted)}</small>" if page.granted else ""
     granted = _scopes(say, page.granted) if page.granted else f"<p>{say('granted_none')}</p>"
-    body = f"""<p class="lead">{say(f"{outcome}_lead")}</p>
-{remedy}
+    body = f"""<p class="lead">{say("success_lead")}</p>
 <dl class="who">
 <div><dt>{say("account")}</dt><dd><b><bdi>{name or email or say("account_unknown")}</bdi></b>{mail}</dd></div>
 <div><dt>{say("profile")}</dt><dd><b>{_text(page.profile, 100)}</b></dd></div>
@@ -454,8 +439,8 @@ def _success(page: SuccessPage, column: int, now: float) -> str:
 {_missing(say, page.missing)}
 <h2>{say("granted")}{count}</h2>
 {granted}
-{_next(say, page.profile) if page.saved else ""}"""
-    return _document(column, "ok" if page.saved else "note", say(f"{outcome}_title"), body)
+{_next(say, page.profile)}"""
+    return _document(column, "ok", say("success_title"), body)
 
 
 def _until(say: Callable[..., str], token: str, moment: float | None, now: float) -> str:

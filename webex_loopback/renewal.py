@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .errors import LoginRequired, TokenEndpointError, TokenStoreError, WebexLoopbackError
-from .oauth import Rejected, Webex, is_in_doubt, is_passing
+from .errors import ConfigurationError, LoginRequired, TokenEndpointError, TokenStoreError, WebexLoopbackError
+from .oauth import Rejected, is_in_doubt, is_passing, webex_of_token
 from .store import FileTokenStore, TokenStore
-from .token import DAY, StoredToken, fingerprint
+from .token import DAY, MINUTE, StoredToken, fingerprint
 
 if TYPE_CHECKING:
     import httpx
@@ -21,7 +21,11 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 15.0, 900.0  # between tries, while the access token lives
 EXPIRED_PAUSE_SECONDS = 5.0  # and at most, once it has ended
-YOUNG_SECONDS = 60.0  # a token of this age is not refreshed because of a 401: a refresh has just not helped
+YOUNG_SECONDS = 5.0 * MINUTE  # a token of this age is not refreshed because of a 401: a refresh has just not helped
+
+# Where the disk refused a renewed token: what it still holds, and what it should hold. By the file, since a program
+# may have several sources of it (and a forked child has what its parent could not save).
+_unsaved: "dict[str | Renewal, tuple[StoredToken, StoredToken]]" = {}
 
 
 class Renewal:
@@ -54,8 +58,7 @@ class Renewal:
         self._try_again_at = 0.0
         self._failure: WebexLoopbackError | None = None
         self._dead: StoredToken | None = None
-        # Where the disk refused a renewed token: what it still holds, and what it should hold.
-        self._unsaved: tuple[StoredToken, StoredToken] | None = None
+        self._place = store.real_path if isinstance(store, FileTokenStore) else self
 
     def token(self, *, forced: bool = False, rejected: str = "") -> tuple[str, float]:
         """Return an access token and until when it may be handed out without asking here again.
@@ -87,11 +90,7 @@ class Renewal:
     @property
     def unsaved(self) -> bool:
         """Whether a renewed token waits to be written, the disk having refused it."""
-        return self._unsaved is not None
-
-    def adopt(self, parent: "Renewal") -> None:
-        """Take over what the process that this one was forked from could not save."""
-        self._unsaved = parent._unsaved  # pragma: no cover - in a forked child, where coverage does not look
+        return self._place in _unsaved
 
     def _from_within(self) -> tuple[str, float]:
         """Answer what a refresh has itself called: a signal handler, or a logging handler that posts to Webex."""
@@ -124,8 +123,8 @@ class Renewal:
         return renewed
 
     def _load(self) -> StoredToken:
-        if self._unsaved is not None:
-            return self._unsaved[1]
+        if (unsaved := _unsaved.get(self._place)) is not None:
+            return unsaved[1]
         stored = self.store.load()
         if stored is None:
             where = f": there is no {self.store.path}" if isinstance(self.store, FileTokenStore) else ""
@@ -134,14 +133,17 @@ class Renewal:
 
     def _save_again(self) -> None:
         """Try once more to write what the disk refused; a login or logout that happened meanwhile wins."""
-        if self._unsaved is None:
+        if not self.unsaved:
             return
-        on_disk, renewed = self._unsaved
         with contextlib.suppress(TokenStoreError), self.store.lock():
+            # Read under the lock: another source of this file may have saved it, or refreshed once more.
+            if (unsaved := _unsaved.get(self._place)) is None:
+                return
+            on_disk, renewed = unsaved
             if self.store.load() == on_disk:
                 self.store.save(renewed)
                 log.warning("The refreshed token is saved now.")
-            self._unsaved = None
+            del _unsaved[self._place]
 
     def _kept(self, stored: StoredToken, forced: bool, rejected: str) -> tuple[str, float] | None:
         """Return what is good as it stands, or must do for now; None where a refresh is due."""
@@ -149,24 +151,31 @@ class Renewal:
         if forced:
             same = not rejected or fingerprint(stored.access_token.get_secret_value()) == rejected
             young = bool(rejected) and 0 <= now - stored.issued_at < YOUNG_SECONDS
-            if (same and not young) or stored.expired(now):
-                return None
-            return stored.access_token.get_secret_value(), now
-        if now < stored.refresh_at:
-            self._failures, self._failure = 0, None
-            return stored.access_token.get_secret_value(), stored.refresh_at
-        if self._failure is None or not self._tried_at <= now < self._pause_end(stored.expired(now)):
+            if not (same and not young) and not stored.expired(now):
+                return stored.access_token.get_secret_value(), now
+            # A person who asks by hand is not made to wait; a program whose every request is answered 401 is.
+            if rejected and (failure := self._failure_of_late(stored, now)):
+                raise failure.with_traceback(None)
             return None
-        if stored.expired(now) or not _may_pass(self._failure):
+        if now < stored.refresh_at:
+            if stored.issued_at >= int(self._tried_at):  # another process has succeeded
+                self._failures, self._failure = 0, None
+            return stored.access_token.get_secret_value(), stored.refresh_at
+        failure = self._failure_of_late(stored, now)
+        if failure is None:
+            return None
+        if stored.expired(now) or not _may_pass(failure):
             # Each raise adds to the traceback, and a traceback keeps its callers' variables alive.
-            raise self._failure.with_traceback(None)
+            raise failure.with_traceback(None)
         return stored.access_token.get_secret_value(), self._hand_out_until(stored)
 
-    def _pause_end(self, expired: bool) -> float:
-        if not expired:
-            return self._try_again_at
-        wanted = getattr(self._failure, "retry_after", None) or 0.0
-        return min(self._try_again_at, self._tried_at + max(EXPIRED_PAUSE_SECONDS, wanted))
+    def _failure_of_late(self, stored: StoredToken, now: float) -> WebexLoopbackError | None:
+        """Return how the last try failed, while the pause after it lasts."""
+        end = self._try_again_at
+        if stored.expired(now):
+            wanted = getattr(self._failure, "retry_after", None) or 0.0
+            end = min(end, self._tried_at + max(EXPIRED_PAUSE_SECONDS, wanted))
+        return self._failure if self._tried_at <= now < end else None
 
     def _hand_out_until(self, stored: StoredToken) -> float:
         return self._try_again_at if stored.expires_at is None else min(self._try_again_at, stored.expires_at)
@@ -176,7 +185,7 @@ class Renewal:
             return self._refresh_once(stored)
         except LoginRequired:
             # Not a rejection if a newer token has been saved meanwhile, by whoever does not use our lock.
-            newer = None if self._unsaved else self.store.load()
+            newer = None if self.unsaved else self.store.load()
             if newer is None or newer.same_refresh_token(stored):
                 raise
             return newer if self._clock() < newer.refresh_at else self._refresh_once(newer)
@@ -192,12 +201,7 @@ class Renewal:
             raise self._login_required("Webex has refused this refresh token before.")
         journal = _Journal(self.store, stored.refresh_token.get_secret_value())
         lost = journal.unfinished()
-        with Webex(
-            api_base_url=stored.api_base_url,
-            token_url=stored.token_url,
-            ca_bundle=os.environ.get("WEBEX_CA_BUNDLE") or stored.ca_bundle,
-            http_client=self._http_client,
-        ) as webex:
+        with webex_of_token(stored, self._http_client) as webex:
             if not lost:
                 journal.begin()
             try:
@@ -227,14 +231,14 @@ class Renewal:
 
     def _save(self, stored: StoredToken, renewed: StoredToken) -> None:
         """Save before use; where the disk refuses, keep the token in memory and say so."""
-        on_disk = self._unsaved[0] if self._unsaved else stored
+        on_disk, _ = _unsaved.get(self._place, (stored, renewed))
         try:
             self.store.save(renewed)
         except TokenStoreError as error:
-            self._unsaved = (on_disk, renewed)
+            _unsaved[self._place] = on_disk, renewed
             log.warning("%s It works in this process; saving is tried again at the next call. %s", error, error.remedy)
         else:
-            self._unsaved = None
+            _unsaved.pop(self._place, None)
 
     def _in_spite_of(self, error: WebexLoopbackError, stored: StoredToken, forced: bool) -> tuple[str, float]:
         """After a failed refresh, return the old token where it still lives and the failure may pass; else raise."""
@@ -272,7 +276,7 @@ class _Journal:
     """A file beside the token file while a refresh is under way, so that a lost answer can be told later."""
 
     def __init__(self, store: TokenStore, refresh_token: str) -> None:
-        self._path = f"{store.path}.refreshing" if isinstance(store, FileTokenStore) else ""
+        self._path = f"{store.real_path}.refreshing" if isinstance(store, FileTokenStore) else ""
         self._of = fingerprint(refresh_token)
 
     def unfinished(self) -> str:
@@ -296,7 +300,8 @@ def _private(path: str, flags: int) -> int:
 
 
 def _may_pass(error: Exception) -> bool:
-    return is_passing(error) or isinstance(error, TokenStoreError)
+    # A configuration error too, of a certificate file that is gone for instance: the old token needs none.
+    return is_passing(error) or isinstance(error, TokenStoreError | ConfigurationError)
 
 
 def _span(seconds: float) -> str:

@@ -51,9 +51,12 @@ def get_token(profile: str | None = None, *, interactive: bool = False) -> str:
 
     Raises:
         LoginRequired: Run `webex-loopback login`.
-        TokenEndpointError: Webex's answer to the refresh was an error, and the old token has ended.
+        TokenEndpointError: Webex's answer to the refresh was an error, and the old token has ended; one that does
+            not pass by itself, such as a wrong client secret, is raised before that too.
         ServerUnreachable: No usable answer, and the old token has ended.
         TokenStoreError: The token file cannot be read, trusted or locked.
+        ConfigurationError: The profile's name is none; or a refresh could not be made because of a setting (such as
+            a certificate file that is gone), and the old token has ended.
     """
     source = _sources.get(profile) or _sources.setdefault(profile, TokenSource(profile))
     hot = source._hot
@@ -151,8 +154,8 @@ class TokenSource:
 
         Args:
             rejected: An access token that a server answered with 401. If another is stored by now, that is
-                returned without a refresh; so is the same one where it is younger than a minute, since a
-                refresh has just not helped.
+                returned without a refresh; so is the same one where it is younger than five minutes, since a
+                refresh has just not helped. Soon after a refresh that failed, its error is raised again.
 
         Raises:
             WebexLoopbackError: As `get_token()`, but also while the old token still works.
@@ -239,18 +242,16 @@ class TokenSource:
             from .renewal import Renewal
             from .store import FileTokenStore
 
-            parents = {place: parent for (pid, place), parent in list(self._renewals.items()) if pid != key[0]}
+            forked = any(pid != key[0] for pid, _ in list(self._renewals))
             profile = profile_name(self.profile)
             renewal = Renewal(
                 self._given_store or FileTokenStore(path),
                 clock=self._clock,
                 margin=self._margin,
-                http_client=None if parents else self._http_client,
+                http_client=None if forked else self._http_client,
                 on_refresh=self._on_refresh,
                 login_command="webex-loopback login" + ("" if profile == "default" else f" --profile {profile}"),
             )
-            if path in parents:  # pragma: no cover - in a forked child, where coverage does not look
-                renewal.adopt(parents[path])
             renewal = self._renewals.setdefault(key, renewal)
         return renewal
 

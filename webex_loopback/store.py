@@ -16,19 +16,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from .errors import TokenStoreError
 
 if TYPE_CHECKING:
     from .token import StoredToken
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
 LOCK_TIMEOUT_SECONDS = 60.0
 _POLL_SECONDS = 0.003
+_SLICE_SECONDS = 0.2
 _LARGEST = 1 << 20
 
 
@@ -58,11 +60,17 @@ class FileTokenStore:
 
     Attributes:
         path: Of the token file. A symbolic link there is followed, so that the link stays.
+        real_path: With links followed; what belongs to the file, such as its lock, is beside this one.
     """
 
     def __init__(self, path: str, *, lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> None:
         self.path = os.path.abspath(path)
         self.lock_timeout_seconds = lock_timeout_seconds
+
+    @property
+    def real_path(self) -> str:
+        """The token file's path, with links followed."""
+        return os.path.realpath(self.path)
 
     def load(self) -> "StoredToken | None":
         """Return the stored token, or None where there is no file.
@@ -92,10 +100,13 @@ class FileTokenStore:
                 problem="corrupt",
                 remedy="Run `webex-loopback login`: it keeps the file under another name and starts anew.",
             ) from None
+        finally:
+            del data  # an error's traceback may be printed with its locals
 
     def _read(self) -> bytes | None:
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
+            flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+            descriptor = _patiently(os.open, self.path, flags)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -145,21 +156,20 @@ class FileTokenStore:
             TokenStoreError: The disk refused; the file is as it was.
         """
         try:
-            target = os.path.realpath(self.path)
-            folder = os.path.dirname(target)
-            make_private_folder(folder)
+            target = self.real_path
+            make_private_folder(os.path.dirname(target))
             replace_file(target, token.to_json())
         except OSError as error:
             raise TokenStoreError(
                 f"The tokens could not be written to {self.path}: {error.strerror or error}.",
                 problem="unwritable",
                 remedy="Make room or see to the folder's owner and mode, or set WEBEX_LOOPBACK_HOME to another folder.",
-            ) from error
+            ) from error.with_traceback(None)  # its frames hold what was to be written
 
     def delete(self) -> bool:
         """Remove the file; return whether there was one."""
         try:
-            os.unlink(os.path.realpath(self.path))  # where it is a link, the secrets are not in that
+            _patiently(os.unlink, self.real_path)  # where it is a link, the secrets are not in that
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -177,7 +187,7 @@ class FileTokenStore:
             serial += 1
             aside = f"{self.path}.{why}-{stamp}-{serial}"
         try:
-            os.rename(self.path, aside)
+            _patiently(os.rename, self.path, aside)
         except OSError as error:
             raise TokenStoreError(
                 f"{self.path} could not be set aside: {error.strerror or error}.", problem="unwritable"
@@ -189,9 +199,9 @@ class FileTokenStore:
         """The lock file's path: beside the token file, or in `$WEBEX_LOCK_DIR` where that is set."""
         folder = os.environ.get("WEBEX_LOCK_DIR")
         if not folder:
-            return f"{self.path}.lock"
+            return f"{self.real_path}.lock"
         # The folder may be shared by several state folders; one that has two names must have one lock.
-        place = hashlib.sha256(os.fsencode(os.path.realpath(self.path))).hexdigest()[:16]
+        place = hashlib.sha256(os.fsencode(self.real_path)).hexdigest()[:16]
         return os.path.join(os.path.abspath(os.path.expanduser(folder)), f"webex-loopback-{place}.lock")
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
@@ -251,6 +261,12 @@ class KeyringTokenStore:
             return kept
         text = self._ask(self._read)
         if text is None:
+            if self._broken:
+                raise TokenStoreError(
+                    f"The keyring cannot be used, and there is no {self.fallback.path} in its place.",
+                    problem="unreadable",
+                    remedy="Unlock the keyring, then start the program again; a token saved now goes to that file.",
+                )
             return None
         from .token import MalformedToken, StoredToken
 
@@ -262,11 +278,12 @@ class KeyringTokenStore:
                 problem="corrupt",
                 remedy="Run `webex-loopback login`.",
             ) from None
+        finally:
+            del text
 
     def save(self, token: "StoredToken") -> None:
         """Store the token in the keyring, or in the fallback file where the keyring fails."""
-        text = token.to_json().decode()
-        if self._ask(lambda: self._write(text)):
+        if self._ask(lambda: self._write(token)):
             self.fallback.delete()
         else:
             self.fallback.save(token)
@@ -312,9 +329,10 @@ class KeyringTokenStore:
             # Another process has just replaced them; the next head names the new ones.
         return ""
 
-    def _write(self, text: str) -> bool:
+    def _write(self, token: "StoredToken") -> bool:
         import keyring
 
+        text = token.to_json().decode()
         old = keyring.get_password(self.service, self.profile)
         pieces = [text[n : n + self._piece] for n in range(0, len(text), self._piece)]
         head = f"{secrets.token_hex(4)}:{len(pieces)}"
@@ -345,7 +363,8 @@ def make_private_folder(folder: str) -> None:
     """Make a folder, and those above it that are missing, for this user alone, whatever the umask."""
     if os.path.isdir(folder):
         return
-    make_private_folder(os.path.dirname(folder))
+    if (above := os.path.dirname(folder)) != folder:  # else a drive that is not there
+        make_private_folder(above)
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)
         os.chmod(folder, 0o700)  # a umask of 0777 would have left nothing
@@ -368,7 +387,7 @@ def replace_file(target: str, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(descriptor)
-        _put_in_place(temporary, target)
+        _patiently(os.replace, temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
@@ -376,14 +395,13 @@ def replace_file(target: str, data: bytes) -> None:
     _sync_folder(folder)
 
 
-def _put_in_place(temporary: str, target: str) -> None:
-    """Rename; on Windows again and again for half a second, since it fails there while somebody reads the file."""
+def _patiently(action: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
+    """Do it; on Windows again and again for half a second, since it fails there while another has the file open."""
     tries = 50 if sys.platform == "win32" else 1
     while True:
         tries -= 1
         try:
-            os.replace(temporary, target)
-            return
+            return action(*arguments, **named)
         except PermissionError:
             if not tries:
                 raise
@@ -430,7 +448,7 @@ def process_lives(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def file_lock(path: str, timeout_seconds: float) -> Iterator[None]:
+def file_lock(path: str, timeout_seconds: float, *, poll_seconds: float = _POLL_SECONDS) -> Iterator[None]:
     """Hold a lock file, which is never unlinked: unlinking would split the waiters over two files.
 
     Raises:
@@ -445,7 +463,7 @@ def file_lock(path: str, timeout_seconds: float) -> Iterator[None]:
             path,
             mode=0o600,
             thread_local=False,  # it is taken in a thread of its own, see _within
-            poll_interval=_POLL_SECONDS,
+            poll_interval=poll_seconds,
             fallback_to_soft=False,
             preserve_lock_file=True,
         )
@@ -492,15 +510,22 @@ def _within(seconds: float, action: Callable[[], _T], undo: Callable[[], object]
             undo()
 
     thread = threading.Thread(target=run, daemon=True, name="webex-loopback")
+    until = time.monotonic() + seconds
     try:
         thread.start()
+        # In slices: on Windows, Ctrl-C does not wake a thread that waits.
+        while thread.is_alive() and (left := until - time.monotonic()) > 0:
+            thread.join(min(left, _SLICE_SECONDS))
     except RuntimeError:  # none can be started any more: the interpreter is shutting down
         return action()
-    try:
-        thread.join(seconds)
-    finally:
+    except BaseException:  # Ctrl-C; what was had a moment before must not be kept
         with guard:
-            abandoned = not results
+            abandoned = True
+        if results and undo is not None:
+            undo()
+        raise
+    with guard:
+        abandoned = not results
     if errors:
         raise errors[0]
     if abandoned:

@@ -30,9 +30,20 @@ def _lifetime(value: object) -> int | None:
     """Read a lifetime in seconds; what makes no sense is unknown, since a good token came with it."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 1:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         return None
     return int(min(value, _LONGEST))
+
+
+def _access_lifetime(value: object) -> int | None:
+    """Take 0 for an end: Webex may tell the time left. As a second, lest a server be asked with every call."""
+    lifetime = _lifetime(value)
+    return None if lifetime is None else max(lifetime, 1)
+
+
+def _refresh_lifetime(value: object) -> int | None:
+    """Take 0 for unknown: some servers say so of a refresh token that does not end."""
+    return _lifetime(value) or None
 
 
 def _moment(value: object) -> object:
@@ -69,7 +80,8 @@ def _bearer(value: object) -> str:
 
 
 _Token = Annotated[SecretStr, BeforeValidator(_opaque)]
-_Lifetime = Annotated[int | None, BeforeValidator(_lifetime)]
+_AccessLifetime = Annotated[int | None, BeforeValidator(_access_lifetime)]
+_RefreshLifetime = Annotated[int | None, BeforeValidator(_refresh_lifetime)]
 _Moment = Annotated[int, BeforeValidator(_moment), Field(strict=True, ge=-(10**12), le=10**12)]
 
 
@@ -91,16 +103,16 @@ class TokenResponse(_Secret):
     """What the token endpoint granted (RFC 6749 §5.1); only `access_token` must be there.
 
     Attributes:
-        expires_in: Seconds, or None where the server gave none or nonsense.
-        refresh_token_expires_in: Seconds, likewise; Webex's own key.
+        expires_in: Seconds, at least 1, or None where the server gave none or nonsense.
+        refresh_token_expires_in: Seconds, likewise, and None for 0; Webex's own key.
         scope: Granted scopes, or None where the server did not say.
     """
 
     access_token: _Token
     token_type: Annotated[Literal["Bearer"], BeforeValidator(_bearer)] = "Bearer"
-    expires_in: _Lifetime = None
+    expires_in: _AccessLifetime = None
     refresh_token: Annotated[SecretStr | None, BeforeValidator(_opaque_or_none)] = None
-    refresh_token_expires_in: _Lifetime = None
+    refresh_token_expires_in: _RefreshLifetime = None
     scope: Annotated[list[str] | None, BeforeValidator(_scopes)] = None
 
     @classmethod
