@@ -303,10 +303,10 @@ def test_completion_knows_commands_and_profiles(logged_in: StoredToken) -> None:
     assert "default" in done.stdout
 
 
-def test_the_sandbox_as_a_command(free_port: Callable[[], int]) -> None:
-    port = free_port()
+def test_the_sandbox_as_a_command(free_port: Callable[[], int], tmp_path: Path) -> None:
+    port, settings = free_port(), tmp_path / "sandbox.env"
     child = subprocess.Popen(
-        [sys.executable, "-m", "webex_loopback", "sandbox", "--port", str(port)],
+        [sys.executable, "-m", "webex_loopback", "sandbox", "--port", str(port), "--settings", str(settings)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -314,9 +314,14 @@ def test_the_sandbox_as_a_command(free_port: Callable[[], int]) -> None:
     assert child.stdout is not None
     lines = [child.stdout.readline() for _ in range(4)]
     assert any(line.startswith("WEBEX_API_BASE_URL=http://127.0.0.1:") for line in lines)
+    until = time.monotonic() + 10
+    while not (settings.exists() and settings.read_text().count("\n") == 5) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert f"WEBEX_API_BASE_URL=http://127.0.0.1:{port}/v1\n" in settings.read_text()
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=10)
     assert child.returncode == 0
+    assert not settings.exists()  # a login would only wait for what is no more
     assert "Traceback" not in err
     assert command("sandbox", "--help").stdout.startswith("usage: webex-loopback sandbox")
     assert command("sandbox", "--nonsense").returncode == 2
