@@ -72,9 +72,11 @@ def fresh_process() -> str:
 
 def test_a_saver_killed_at_each_step(store: FileTokenStore) -> None:
     counts = kill_savers(store.path, "steps")
-    assert counts["kills"] > 200
-    assert counts["old"] > 100
-    assert counts["new"] > 10, "past the renaming, it is the new one"
+    # A step is a bytecode; early releases of 3.12 tell of lines only.
+    steps = 30 if sys.version_info[:2] == (3, 12) else 200
+    assert counts["kills"] > steps
+    assert counts["old"] > steps / 2
+    assert counts["new"] > steps / 20, "past the renaming, it is the new one"
     assert counts["left over"] == 0
     assert fresh_process()
 
