@@ -557,6 +557,29 @@ def test_a_journal_of_nonsense_is_no_hindrance(
     assert not journal.exists()
 
 
+def test_what_was_refreshed_twice_on_a_full_disk_is_saved_in_the_end(world: World) -> None:
+    class Disk(MemoryTokenStore):
+        full = True
+
+        def save(self, token: StoredToken) -> None:
+            if self.full:
+                raise TokenStoreError("No space left on device.", problem="unwritable")
+            super().save(token)
+
+    disk = Disk(world.token)
+    one = TokenSource(store=disk, clock=lambda: world.now, http_client=world.server.client)
+    for token in ("fresh", "fresher"):
+        world.server.answers(200, {"access_token": token, "expires_in": 3_600})
+        assert one.refresh() == token
+    assert disk.load() == world.token
+    disk.full = False
+    assert one.get_token() == "fresher"
+    assert world.server.asked == 2
+    saved = disk.load()
+    assert saved is not None
+    assert saved.access_token.get_secret_value() == "fresher"
+
+
 # What a response leaves out
 
 

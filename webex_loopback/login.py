@@ -242,7 +242,7 @@ def _alone(plan: "Plan", display: Display) -> Iterator[bool]:
         except TokenStoreError as error:
             if error.problem != "locked":
                 raise
-            holder = _holder(f"{plan.store.path}.login")
+            holder = _holder(f"{plan.store.real_path}.login")
             display.note(f"Another login of profile {plan.profile} is under way{holder}; waiting for it.")
             stack.enter_context(_claim(plan.store, plan.settings.login_timeout + GRACE_SECONDS))
             waited = True
@@ -252,7 +252,7 @@ def _alone(plan: "Plan", display: Display) -> Iterator[bool]:
 @contextlib.contextmanager
 def _claim(store: FileTokenStore, timeout_seconds: float) -> Iterator[None]:
     """Hold the lock of this profile's logins, and say who does."""
-    path = f"{store.path}.login"
+    path = f"{store.real_path}.login"
     with file_lock(FileTokenStore(path).lock_path, timeout_seconds, poll_seconds=0.1):  # a person is waited for
         with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as file:
             file.write(str(os.getpid()))
