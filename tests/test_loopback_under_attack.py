@@ -405,6 +405,13 @@ def test_a_header_of_a_megabyte_and_many_long_ones(pending: Pending) -> None:
     assert resident() - before < 80_000_000
 
 
+def test_headers_that_are_too_much_together(pending: Pending) -> None:
+    for count, status in ((4, 400), (5, 0)):
+        assert (60_000 * count > MOST_BYTES) is (status == 0)
+        headers = tuple(f"x-{number}: {'y' * 60_000}" for number in range(count))
+        assert pending.send(request("/callback", pending.port, headers=headers)).status == status
+
+
 @linux
 def test_long_headers_on_all_connections_at_once(pending: Pending) -> None:
     before = resident()

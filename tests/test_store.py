@@ -34,6 +34,7 @@ from webex_loopback.store import (
     _within,
     file_lock,
     make_private_folder,
+    process_lives,
 )
 from webex_loopback.token import StoredToken
 
@@ -134,6 +135,14 @@ def test_a_file_that_others_can_read_is_mended_with_a_warning(
     assert mode(store.path) == 0o600
     assert "Others could read" in caplog.text
     assert store.path in caplog.text
+
+
+def test_a_file_that_is_as_it_should_be_is_read_without_a_word(
+    store: FileTokenStore, make_token: MakeToken, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.save(make_token())
+    assert store.load() == TokenSource().stored()
+    assert not caplog.records
 
 
 @posix_only
@@ -294,6 +303,53 @@ def test_what_a_killed_process_left_is_swept(store: FileTokenStore, make_token: 
     assert not reused.exists()
     assert at_work.exists()
     assert all(path.exists() for path in others)
+
+
+@posix_only
+def test_a_process_of_another_user_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(pid: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", denied)
+    assert process_lives(1)
+
+
+@posix_only
+def test_the_whole_token_is_on_the_disk_before_it_is_in_place(
+    store: FileTokenStore, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, done = make_token(), list[tuple[str, int]]()
+    real_fsync, real_replace = os.fsync, os.replace
+
+    def fsync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        done.append(("folder", 0) if stat.S_ISDIR(status.st_mode) else ("file", status.st_size))
+        real_fsync(descriptor)
+
+    def replace(old: str, new: str) -> None:
+        done.append(("replace", 0))
+        real_replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    store.save(token)
+    assert done == [("file", len(token.to_json())), ("replace", 0), ("folder", 0)]
+
+
+def test_nothing_leaves_a_descriptor_behind(store: FileTokenStore, make_token: MakeToken) -> None:
+    def next_descriptor() -> int:
+        descriptor = os.open(store.path, os.O_RDONLY)
+        os.close(descriptor)
+        return descriptor
+
+    store.save(make_token())
+    before = next_descriptor()
+    for _ in range(3):
+        with store.lock():
+            pass
+        store.save(make_token())
+        store.load()
+    assert next_descriptor() == before
 
 
 def test_set_aside_loses_nothing(store: FileTokenStore, make_token: MakeToken) -> None:
@@ -583,6 +639,11 @@ def test_a_lock_that_comes_too_late_is_given_back(store: FileTokenStore) -> None
             pass
 
 
+def test_what_goes_wrong_in_time_is_told() -> None:
+    with pytest.raises(ZeroDivisionError):
+        _within(10, lambda: 1 // 0)
+
+
 def test_what_comes_too_late_is_undone() -> None:
     undone = threading.Event()
     with pytest.raises(TimeoutError):
@@ -735,10 +796,28 @@ def test_memory_keeps_one_token(make_token: MakeToken) -> None:
     memory = MemoryTokenStore(make_token())
     with memory.lock(), memory.lock():
         memory.save(make_token("access-token-two"))
-    assert memory.load() is not None
+    kept = memory.load()
+    assert kept is not None
+    assert kept.access_token.get_secret_value() == "access-token-two"
     assert memory.delete()
     assert not memory.delete()
     assert memory.load() is None
+
+
+def test_the_lock_of_memory_excludes_the_other_threads() -> None:
+    memory = MemoryTokenStore()
+    had = threading.Event()
+
+    def take() -> None:
+        with memory.lock():
+            had.set()
+
+    thread = threading.Thread(target=take)
+    with memory.lock():
+        thread.start()
+        assert not had.wait(0.1)
+    thread.join(10)
+    assert had.is_set()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

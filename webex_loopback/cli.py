@@ -60,7 +60,7 @@ def report(error: WebexLoopbackError, *, debug: bool = False) -> int:
     """Say on stderr what happened and what to do; return the exit code."""
     if debug:
         logging.getLogger(__name__).error("Traceback of the error below:", exc_info=error)
-    width = min(shutil.get_terminal_size().columns, 100) if sys.stderr.isatty() else 10_000
+    width = min(shutil.get_terminal_size().columns, 100) if sys.stderr is not None and sys.stderr.isatty() else 10_000
     for text, indent, colour in [(str(error), "", "red"), *((line, "  ", None) for line in error.remedy.splitlines())]:
         # An address, a path, a command must stay whole, to be copied.
         wrapper = textwrap.TextWrapper(
@@ -341,13 +341,11 @@ def _speaks_unicode() -> bool:
 def _print_table(name: str, stored: "StoredToken", path: str, now: float) -> None:
     from rich.console import Console
 
-    from .report import table
+    from .report import printed, table
 
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    with console.capture() as capture:
-        console.print(table(name, stored, path, now, plain=not _speaks_unicode()))
-    for line in capture.get().splitlines():
-        click.echo(line.rstrip())  # rich fills its tables up with spaces
+    for line in printed(console, table(name, stored, path, now, plain=not _speaks_unicode())):
+        click.echo(line)
 
 
 @cli.command()

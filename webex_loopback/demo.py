@@ -94,14 +94,16 @@ def _show(sandbox: "Sandbox", no_browser: bool) -> None:
     click.echo("   This demo's tokens were kept in a temporary folder, which is gone now.")
 
 
-def _status(token: "StoredToken", path: str) -> None:
+def _status(source: "TokenSource", path: str) -> None:
     from rich.console import Console
-    from rich.padding import Padding
 
-    from .report import table
+    from .report import printed, table
 
-    shown = Padding(table(PROFILE, token, path, time.time()), (0, 0, 0, 3), expand=False)
-    Console(highlight=False, width=None if os.isatty(1) else 120).print(shown)
+    stored = source.stored()
+    if stored is not None:
+        console = Console(highlight=False, width=None if os.isatty(1) else 120)
+        for line in printed(console, table(PROFILE, stored, path, time.time())):
+            click.echo(f"   {line}")
 
 
 def _command() -> str:

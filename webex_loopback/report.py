@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .token import DAY, StoredToken
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
 _BAR = 30
@@ -59,6 +59,13 @@ def table(profile: str, token: StoredToken, path: str, now: float, *, plain: boo
     for label, value in lines(profile, token, path, now, plain=plain):
         grid.add_row(label, value)
     return grid
+
+
+def printed(console: "Console", renderable: "RenderableType") -> list[str]:
+    """Return the lines that rich would print, without the spaces that it fills its tables up with."""
+    with console.capture() as capture:
+        console.print(renderable)
+    return [line.rstrip() for line in capture.get().splitlines()]
 
 
 def lines(

@@ -125,6 +125,16 @@ def _check_url(name: str, url: str, given: Mapping[str, Any]) -> None:
         )
 
 
+def _what_was_read() -> str:
+    """Return a sentence on the settings file, for whoever misses a setting that they have written there."""
+    try:
+        path, misspelt = config_file(), unknown_names()
+    except (ConfigurationError, OSError, UnicodeDecodeError):
+        return ""
+    told = f" The settings file is {path} ." if path else ""
+    return f"{told} In it, {', '.join(misspelt)} is no setting: is it misspelt?" if misspelt else told
+
+
 def is_loopback(host: str) -> bool:
     """Whether a URL's host can only be this machine."""
     try:
@@ -136,9 +146,6 @@ def is_loopback(host: str) -> bool:
 def require(settings: Settings) -> None:
     """Raise `ConfigurationError` for what a login cannot do without."""
     create = "https://developer.webex.com/my-apps/new/integration"
-    read = f" The settings file is {path}." if (path := config_file()) else ""
-    if misspelt := unknown_names():
-        read += f" In it, {', '.join(misspelt)} is no setting: is it misspelt?"
     for name, value in (
         ("WEBEX_CLIENT_ID", settings.client_id),
         ("WEBEX_CLIENT_SECRET", settings.client_secret.get_secret_value()),
@@ -148,7 +155,7 @@ def require(settings: Settings) -> None:
                 f"{name} is not set.",
                 setting=name,
                 remedy=f"Set it in the environment or in config.env; `webex-loopback init` asks for what is missing. "
-                f"It is shown when an Integration is created: {create} .{read}",
+                f"It is shown when an Integration is created: {create}{_what_was_read()}",
             )
     if not settings.scope_list:
         raise ConfigurationError(
