@@ -94,16 +94,14 @@ def _show(sandbox: "Sandbox", no_browser: bool) -> None:
     click.echo("   This demo's tokens were kept in a temporary folder, which is gone now.")
 
 
-def _status(source: "TokenSource", path: str) -> None:
+def _status(token: "StoredToken", path: str) -> None:
     from rich.console import Console
 
     from .report import printed, table
 
-    stored = source.stored()
-    if stored is not None:
-        console = Console(highlight=False, width=None if os.isatty(1) else 120)
-        for line in printed(console, table(PROFILE, stored, path, time.time())):
-            click.echo(f"   {line}")
+    console = Console(highlight=False, width=None if os.isatty(1) else 120)
+    for line in printed(console, table(PROFILE, token, path, time.time())):
+        click.echo(f"   {line}")
 
 
 def _command() -> str:
