@@ -608,6 +608,23 @@ def test_the_http_client_stays_when_the_profile_changes(
         assert one.get_token() == "fresh-2"
 
 
+def test_what_the_disk_refused_comes_before_what_it_holds(
+    store: FileTokenStore, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    store.save(make_token())
+    answer = httpx.MockTransport(lambda request: httpx.Response(200, json={"access_token": "fresh"}))
+    with httpx.Client(transport=answer) as client, monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refused)
+        one = TokenSource(http_client=client)
+        assert one.refresh() == "fresh"
+        assert one.get_token() == "fresh"
+    one._hot = (0.0, 0.0, "")
+    assert one.get_token() == TokenSource().get_token() == "fresh", "it is saved now"
+
+
 def test_stored_is_the_record_as_it_is(
     sandbox: Sandbox, logged_in: StoredToken, make_due: MakeToken, store: FileTokenStore
 ) -> None:
