@@ -581,3 +581,42 @@ def test_a_full_disk_behind_standard_output_is_told(logged_in: StoredToken, argu
     assert done.returncode == 1
     assert "No space left" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_check_that_gets_no_answer_ends_in_a_login(
+    logged_in: StoredToken, sandbox: Sandbox, redirect_uri: str
+) -> None:
+    from webex_loopback.login import log_in
+    from webex_loopback.sandbox import Person
+
+    sandbox.switches.api_faults = ["reset"]
+    assert log_in(open_browser=Person().visit).how == "browser"
+
+
+def test_the_demo_names_the_command_as_it_is_to_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from webex_loopback.demo import _command
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _command().endswith("bin/webex-loopback")
+    (tmp_path / "webex-loopback").write_text("#!/bin/sh\n")
+    (tmp_path / "webex-loopback").chmod(0o755)
+    assert _command() == "webex-loopback"
+
+
+def test_a_settings_file_that_is_gone_does_not_hide_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from webex_loopback.errors import ConfigurationError
+    from webex_loopback.settings import Settings, require
+
+    monkeypatch.setenv("WEBEX_CONFIG_FILE", "/nowhere/config.env")
+    with pytest.raises(ConfigurationError, match="WEBEX_CLIENT_ID is not set"):
+        require(Settings())
+
+
+def test_a_proxy_without_a_host_is_no_proxy() -> None:
+    import httpx
+
+    from webex_loopback.errors import ConfigurationError
+    from webex_loopback.network import proxy_transport, ssl_context
+
+    with pytest.raises(ConfigurationError, match="proxy"):
+        proxy_transport("http://", ssl_context(), httpx.Limits())

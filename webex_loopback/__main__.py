@@ -10,7 +10,7 @@ def main() -> int:
         code = _run(sys.argv[1:])
         if sys.stdout is not None:  # closed, or pythonw.exe
             sys.stdout.flush()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # pragma: no cover - tested in a process that a signal ends
         return 130
     except OSError as error:
         import errno
