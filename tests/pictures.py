@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from chromium import chromium_running
+from playwright.sync_api import Browser, Page
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
@@ -20,11 +21,6 @@ from webex_loopback.sandbox import Sandbox
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 COMMAND = str(Path(sys.executable).with_name("webex-loopback"))
 THEME = TerminalTheme(
     (24, 26, 31), (215, 218, 224),
@@ -107,8 +103,7 @@ def address_on(terminal: Terminal) -> str:
 
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, Sandbox() as sandbox, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with tempfile.TemporaryDirectory() as folder, Sandbox() as sandbox, chromium_running() as browser:
         home = Path(folder) / "home" / "alex"
         home.mkdir(parents=True)
         opener = Path(folder) / "firefox"
@@ -127,7 +122,6 @@ def main() -> None:
             take(browser, terminal)
         finally:
             terminal.close()
-            browser.close()
     for image in sorted(IMAGES.glob("*.png")):
         print(f"{image.relative_to(ROOT)}  {image.stat().st_size // 1024} kB")
 

@@ -17,8 +17,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 from attack import connect, in_thread, request
+from chromium import chromium_running
 from test_login import Elsewhere
-from test_pages_in_browsers import ARGUMENTS, CHROMIUM, missing
 
 from webex_loopback import loopback
 from webex_loopback.errors import AuthorizationDenied
@@ -37,17 +37,8 @@ Login = tuple["Future[LoginResult]", str]
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator["Browser"]:
-    executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if executable is None:
-        missing("Chromium is not installed")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("playwright is not installed")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+    with chromium_running() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture

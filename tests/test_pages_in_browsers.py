@@ -1,8 +1,6 @@
 """Every page in a real browser, with the real headers: no complaint of the browser, no overflow, accessible."""
 
 import importlib
-import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -10,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+from chromium import chromium_running, missing
 
 from webex_loopback import pages
 from webex_loopback.pages import FailurePage, SuccessPage
@@ -21,17 +20,6 @@ if TYPE_CHECKING:
 
 HOSTILE = "<script>document.title = 'x'</script>\u202eesrever " + "W" * 5000
 FORTY_SCOPES = tuple(sandbox_pages.SCOPE_WORDS)[:40]
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def product_pages(language: str) -> dict[str, str]:
@@ -139,24 +127,8 @@ def server() -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if executable is None:
-        missing("Chromium is not installed")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("playwright is not installed")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+    with chromium_running() as running:
         yield running
-        running.close()
-
-
-def missing(what: str) -> None:
-    """Skip on a developer's machine; fail in CI, where a browser belongs to the machine."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{what}, and in CI it has to be.")
-    pytest.skip(f"{what}; these tests need it.")
 
 
 def axe_violations(page: "Page") -> list[Any]:

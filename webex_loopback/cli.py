@@ -20,7 +20,7 @@ import click
 
 from . import __version__
 from .errors import LoginRequired, TokenStoreError, WebexLoopbackError
-from .paths import profile_name, state_folder, token_file
+from .paths import login_command, profile_name, state_folder, token_file
 from .source import TokenSource
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ def status(profile: str | None, every: bool, as_json: bool, check: str | None) -
     if stored is None:
         raise LoginRequired(
             f"Profile {name} is not logged in: there is no {path}.",
-            remedy=f"Run `webex-loopback login{'' if name == 'default' else f' --profile {name}'}`.",
+            remedy=f"Run `{login_command(name)}`.",
         )
     if as_json:
         click.echo(json.dumps(facts(name, stored, path, now), indent=2, ensure_ascii=False))

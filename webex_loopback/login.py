@@ -155,7 +155,7 @@ def _check_writable(store: FileTokenStore) -> None:
     """Find out before anything is opened whether the tokens could be saved."""
     with store.lock():
         pass
-    folder = os.path.dirname(os.path.realpath(store.path))
+    folder = os.path.dirname(store.real_path)
     try:
         make_private_folder(folder)
         tempfile.TemporaryFile(dir=folder).close()

@@ -50,6 +50,11 @@ def token_file(profile: str | None = None) -> str:
     return os.path.join(state_folder(), "tokens", f"{profile_name(profile)}.json")
 
 
+def login_command(profile: str) -> str:
+    """Return the command line that logs a profile in, for remedies."""
+    return "webex-loopback login" + ("" if profile == "default" else f" --profile {profile}")
+
+
 def config_file() -> str:
     """Return the path of the settings file in force, or "" if there is none.
 

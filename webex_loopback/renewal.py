@@ -151,7 +151,7 @@ class Renewal:
         if forced:
             same = not rejected or fingerprint(stored.access_token.get_secret_value()) == rejected
             young = bool(rejected) and 0 <= now - stored.issued_at < YOUNG_SECONDS
-            if not (same and not young) and not stored.expired(now):
+            if (young or not same) and not stored.expired(now):
                 return stored.access_token.get_secret_value(), now
             # A person who asks by hand is not made to wait; a program whose every request is answered 401 is.
             if rejected and (failure := self._failure_of_late(stored, now)):

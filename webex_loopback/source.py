@@ -9,7 +9,7 @@ from _thread import allocate_lock  # documented, and all that is needed of threa
 from time import time
 
 from .errors import LoginRequired, WebexLoopbackError
-from .paths import config_file, profile_name, token_file
+from .paths import config_file, login_command, profile_name, token_file
 
 TYPE_CHECKING = False  # as typing's, without its import
 if TYPE_CHECKING:
@@ -243,14 +243,13 @@ class TokenSource:
             from .store import FileTokenStore
 
             forked = any(pid != key[0] for pid, _ in list(self._renewals))
-            profile = profile_name(self.profile)
             renewal = Renewal(
                 self._given_store or FileTokenStore(path),
                 clock=self._clock,
                 margin=self._margin,
                 http_client=None if forked else self._http_client,
                 on_refresh=self._on_refresh,
-                login_command="webex-loopback login" + ("" if profile == "default" else f" --profile {profile}"),
+                login_command=login_command(profile_name(self.profile)),
             )
             renewal = self._renewals.setdefault(key, renewal)
         return renewal
