@@ -3,15 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo sandbox login-sandbox login token status doctor test test-all cov fuzz mutants bench pictures \
+.PHONY: help install demo sandbox login-sandbox login status doctor test test-all test-windows cov fuzz bench pictures \
 	lint format types check build clean
 
-help: ## this list
+help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "webex-loopback needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
+		{ echo "webex-loopback needs Python 3.11 or later. Try: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
@@ -23,62 +23,66 @@ help: ## this list
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@
 
-install: .venv/development ## make .venv: the command, and the tools to develop it
+install: .venv/development ## create .venv with the command and the development tools
 
-demo: .venv/runtime ## see a whole login without an account: sandbox, browser, tokens, a call, a refresh
+demo: .venv/runtime ## show a whole login against the sandbox, without an account
 	@$(BIN)/webex-loopback demo
 
-sandbox: .venv/runtime ## run a small Webex on this machine (Ctrl-C ends it)
+sandbox: .venv/runtime ## run the sandbox, a simulated Webex (stop it with Ctrl-C)
 	@$(BIN)/webex-loopback sandbox --settings .venv/sandbox.env
 
-login-sandbox: export WEBEX_LOOPBACK_HOME := $(CURDIR)/.venv/sandbox-state
+login-sandbox: export WEBEX_LOOPBACK_HOME := $(CURDIR)/.venv/sandbox-data
 login-sandbox: export WEBEX_CONFIG_FILE := $(CURDIR)/.venv/sandbox.env
-login-sandbox: .venv/runtime ## log in at the running sandbox, in a state folder of its own
-	@test -f .venv/sandbox.env || { echo "Run 'make sandbox' first, in another terminal."; exit 1; }
+login-sandbox: .venv/runtime ## log in at the running sandbox, in a data directory of its own
+	@test -f .venv/sandbox.env || { echo "Run 'make sandbox' in another terminal first."; exit 1; }
 	@$(BIN)/webex-loopback login
 	@$(BIN)/webex-loopback status
 
-login token status doctor: .venv/runtime ## the command of that name, with your config.env
+login status doctor: .venv/runtime ## run the command of that name
 	@$(BIN)/webex-loopback $@
 
-test: .venv/development ## run all tests; what needs a browser is skipped where there is none
+test: .venv/development ## run all tests; those that need a missing browser or PostgreSQL server are skipped
 	$(BIN)/python -m pytest
 
-test-all: ## run the tests under every CPython from 3.11 on that this machine has
+test-all: ## run the tests with every CPython from 3.11 on that this machine has
 	@$(PYTHON) tests/every_python.py
 
-cov: .venv/development ## run the tests and measure the branches they reach
+test-windows: ## run the tests that matter there with a Windows CPython under Wine (Debian: installs wine64)
+	bash tests/windows/run.sh
+
+cov: .venv/development ## run the tests and report branch coverage
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-fuzz: .venv/development ## 10,000 examples of each property
-	FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest --timeout 1800 tests/test_fuzz.py
+fuzz: .venv/development ## run the property tests at length: 10,000 examples or steps each
+	FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest --timeout 3600 -m fuzz
 
-bench: .venv/development ## measure speed beside the peers, in a venv of their own
+bench: .venv/development ## compare speed with other tools, which get a venv of their own
 	$(BIN)/python tests/bench/run.py
 
 pictures: .venv/development ## take the screenshots in docs/images
 	$(BIN)/python tests/pictures.py
 
-lint: .venv/development ## ruff: rules and format
+lint: .venv/development ## ruff (rules, format) and import-linter (layers)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
 
-format: .venv/development ## let ruff mend what it can
+format: .venv/development ## let ruff fix what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-types: .venv/development ## mypy, strict, tests too
+types: .venv/development ## mypy --strict, tests included
 	$(BIN)/mypy
 
-check: lint types ## what CI runs: lint, types, tests with the browser ones required
+check: lint types ## everything CI runs: lint, types, tests with browser and PostgreSQL required
 	CI=true $(MAKE) test
 
-build: .venv/development ## wheel and sdist, into dist/
+build: .venv/development ## build wheel and sdist into dist/
 	$(BIN)/python -m build --quiet
 
-clean: ## remove what make made
-	rm -rf .venv dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## remove everything make has created
+	rm -rf .venv dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,29 +1,32 @@
-"""OAuth tokens for Webex Integrations: log in once in the browser, then `get_token()`.
+"""OAuth tokens for Webex: log in once in the browser, then call `get_token()`.
 
 >>> from webex_loopback import get_token
 >>> headers = {"Authorization": f"Bearer {get_token()}"}
 """
 
-__version__ = "1.0.0"
+__version__ = "2.0.0"
 
 _HOMES = {
-    "get_token": "source",
-    "aget_token": "source",
-    "TokenSource": "source",
-    "log_in": "login",
-    "log_out": "login",
-    "WebexAuth": "auth",
-    "RequestsAuth": "auth",
-    "aiohttp_middleware": "auth",
-    "wxc_sdk_tokens": "bridges",
-    "wxc_sdk_api": "bridges",
-    "as_wxc_sdk_api": "bridges",
-    "webexpythonsdk_api": "bridges",
-    "TokenStore": "store",
-    "FileTokenStore": "store",
-    "KeyringTokenStore": "store",
-    "MemoryTokenStore": "store",
-    "StoredToken": "token",
+    "get_token": "tokens.source",
+    "aget_token": "tokens.source",
+    "TokenSource": "tokens.source",
+    "LoginStatus": "tokens.status",
+    "login_status": "tokens.status",
+    "log_in": "login.login",
+    "log_out": "login.login",
+    "WebexAuth": "clients.httpx_auth",
+    "RequestsAuth": "clients.requests_auth",
+    "aiohttp_middleware": "clients.aiohttp_middleware",
+    "wxc_sdk_tokens": "clients.wxc_sdk",
+    "wxc_sdk_api": "clients.wxc_sdk",
+    "as_wxc_sdk_api": "clients.wxc_sdk",
+    "webexpythonsdk_api": "clients.webexpythonsdk",
+    "TokenStore": "tokens.stores",
+    "FileTokenStore": "tokens.stores.file",
+    "KeyringTokenStore": "tokens.stores.keyring",
+    "PostgresTokenStore": "tokens.stores.postgres",
+    "MemoryTokenStore": "tokens.stores.memory",
+    "StoredToken": "tokens.record",
     "WebexLoopbackError": "errors",
     "ConfigurationError": "errors",
     "LoginRequired": "errors",
@@ -35,15 +38,15 @@ _HOMES = {
     "TokenStoreError": "errors",
 }
 
-TYPE_CHECKING = False  # as typing's, without its import
+TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing
 if TYPE_CHECKING:
-    from .auth import RequestsAuth as RequestsAuth
-    from .auth import WebexAuth as WebexAuth
-    from .auth import aiohttp_middleware as aiohttp_middleware
-    from .bridges import as_wxc_sdk_api as as_wxc_sdk_api
-    from .bridges import webexpythonsdk_api as webexpythonsdk_api
-    from .bridges import wxc_sdk_api as wxc_sdk_api
-    from .bridges import wxc_sdk_tokens as wxc_sdk_tokens
+    from .clients.aiohttp_middleware import aiohttp_middleware as aiohttp_middleware
+    from .clients.httpx_auth import WebexAuth as WebexAuth
+    from .clients.requests_auth import RequestsAuth as RequestsAuth
+    from .clients.webexpythonsdk import webexpythonsdk_api as webexpythonsdk_api
+    from .clients.wxc_sdk import as_wxc_sdk_api as as_wxc_sdk_api
+    from .clients.wxc_sdk import wxc_sdk_api as wxc_sdk_api
+    from .clients.wxc_sdk import wxc_sdk_tokens as wxc_sdk_tokens
     from .errors import AuthorizationDenied as AuthorizationDenied
     from .errors import ConfigurationError as ConfigurationError
     from .errors import LoginFailed as LoginFailed
@@ -53,16 +56,19 @@ if TYPE_CHECKING:
     from .errors import TokenEndpointError as TokenEndpointError
     from .errors import TokenStoreError as TokenStoreError
     from .errors import WebexLoopbackError as WebexLoopbackError
-    from .login import log_in as log_in
-    from .login import log_out as log_out
-    from .source import TokenSource as TokenSource
-    from .source import aget_token as aget_token
-    from .source import get_token as get_token
-    from .store import FileTokenStore as FileTokenStore
-    from .store import KeyringTokenStore as KeyringTokenStore
-    from .store import MemoryTokenStore as MemoryTokenStore
-    from .store import TokenStore as TokenStore
-    from .token import StoredToken as StoredToken
+    from .login.login import log_in as log_in
+    from .login.login import log_out as log_out
+    from .tokens.record import StoredToken as StoredToken
+    from .tokens.source import TokenSource as TokenSource
+    from .tokens.source import aget_token as aget_token
+    from .tokens.source import get_token as get_token
+    from .tokens.status import LoginStatus as LoginStatus
+    from .tokens.status import login_status as login_status
+    from .tokens.stores import TokenStore as TokenStore
+    from .tokens.stores.file import FileTokenStore as FileTokenStore
+    from .tokens.stores.keyring import KeyringTokenStore as KeyringTokenStore
+    from .tokens.stores.memory import MemoryTokenStore as MemoryTokenStore
+    from .tokens.stores.postgres import PostgresTokenStore as PostgresTokenStore
 
 
 def __getattr__(name: str) -> object:
@@ -71,7 +77,7 @@ def __getattr__(name: str) -> object:
         return sorted(_HOMES)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # importlib.import_module does the same, but importing it takes a tenth of the whole call.
+    # importlib.import_module does the same, but importing importlib takes a tenth of the whole call.
     value = getattr(__import__(f"{__name__}.{_HOMES[name]}", fromlist=[name]), name)
     globals()[name] = value
     return value

@@ -1,16 +1,16 @@
-"""What can go wrong, as one small tree; each error says what to do next and how the command exits.
+"""Everything that can go wrong, as one small tree. Each error says what to do next and how the command exits.
 
 WebexLoopbackError            exit 1   str() = what happened; .remedy = what to do
 ├─ ConfigurationError         exit 2   a setting is missing or wrong; .setting
-├─ LoginRequired              exit 3   no token, or the refresh token is dead
+├─ LoginRequired              exit 3   no token, or the refresh token was rejected and the access token has expired
 ├─ LoginFailed                exit 4
 │  ├─ AuthorizationDenied              .error, .error_description (RFC 6749 §4.1.2.1)
-│  └─ LoginTimeout (also TimeoutError) .ignored: requests that were not this login's
-├─ TokenEndpointError         exit 5   .status_code, .error, .error_description, .tracking_id
-├─ ServerUnreachable          exit 5   no usable answer; the original is chained
-└─ TokenStoreError            exit 6   unreadable, wrong owner, lock timeout
+│  └─ LoginTimeout (also TimeoutError) .ignored: requests that did not belong to this login
+├─ TokenEndpointError         exit 5   .status_code, .error, .error_description, .tracking_id, .meaning
+├─ ServerUnreachable          exit 5   no usable answer; the original error is chained
+└─ TokenStoreError            exit 6   unreadable, wrong owner, lock timeout; .problem
 
-No message, argument or repr holds a secret.
+No message, argument or repr contains a secret.
 """
 
 
@@ -19,7 +19,7 @@ class WebexLoopbackError(Exception):
 
     Attributes:
         remedy: One or more sentences that say what to do now; never empty.
-        exit_code: What the command line exits with.
+        exit_code: Exit code of the command line.
     """
 
     exit_code = 1
@@ -28,16 +28,15 @@ class WebexLoopbackError(Exception):
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
         self.remedy = remedy or self.default_remedy
-        # Where nobody catches it, the traceback ends with what to do.
-        self.add_note(self.remedy)
+        self.add_note(self.remedy)  # so that an uncaught error's traceback ends with what to do
 
     def __reduce__(self) -> tuple[object, ...]:
-        # BaseException's own way calls the class with `args` alone: a keyword that is missing then would hang
-        # the pool of processes (`multiprocessing.Pool`) that the error was to come back from.
-        return _again, (type(self), self.args, self.__dict__)
+        # The default calls the class with `args` alone. A required keyword would then be missing, and a
+        # multiprocessing.Pool hangs when an error cannot be unpickled.
+        return _restore, (type(self), self.args, self.__dict__)
 
 
-def _again(kind: type[WebexLoopbackError], args: tuple[object, ...], attributes: dict[str, object]) -> object:
+def _restore(kind: type[WebexLoopbackError], args: tuple[object, ...], attributes: dict[str, object]) -> object:
     error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(attributes)
@@ -48,7 +47,7 @@ class ConfigurationError(WebexLoopbackError):
     """A setting is missing or wrong; `setting` is its environment name, for instance `WEBEX_CLIENT_ID`."""
 
     exit_code = 2
-    default_remedy = "Run `webex-loopback doctor` to see which settings were found, and where."
+    default_remedy = "Run `webex-loopback doctor` to see which settings are in force and where they come from."
 
     def __init__(self, message: str, *, setting: str = "", remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
@@ -56,14 +55,14 @@ class ConfigurationError(WebexLoopbackError):
 
 
 class LoginRequired(WebexLoopbackError):
-    """There is no token, or its refresh token is dead: only a person can go on, by logging in."""
+    """There is no usable token, and only a person can change that by logging in."""
 
     exit_code = 3
     default_remedy = "Run `webex-loopback login`."
 
 
 class LoginFailed(WebexLoopbackError):
-    """The login came to an end without tokens."""
+    """The login ended without tokens."""
 
     exit_code = 4
     default_remedy = "Run `webex-loopback login` again."
@@ -74,7 +73,7 @@ class AuthorizationDenied(LoginFailed):
 
     Attributes:
         error: For instance `access_denied` or `invalid_scope`.
-        error_description: Webex's words, possibly empty.
+        error_description: Webex's own text, possibly empty.
     """
 
     def __init__(self, message: str, *, error: str, error_description: str = "", remedy: str = "") -> None:
@@ -84,10 +83,10 @@ class AuthorizationDenied(LoginFailed):
 
 
 class LoginTimeout(LoginFailed, TimeoutError):
-    """Nothing that belongs to this login came back in time.
+    """The authorization response did not arrive in time.
 
     Attributes:
-        ignored: How many requests reached the callback without this login's `state`.
+        ignored: Number of requests to the redirect URI that did not carry this login's `state`.
     """
 
     def __init__(self, message: str, *, ignored: int = 0, remedy: str = "") -> None:
@@ -96,18 +95,20 @@ class LoginTimeout(LoginFailed, TimeoutError):
 
 
 class TokenEndpointError(WebexLoopbackError):
-    """The token endpoint (or another of Webex's) answered with an error (RFC 6749 §5.2).
+    """The token endpoint, or another Webex endpoint, answered with an error (RFC 6749 §5.2).
 
     Attributes:
         status_code: The HTTP status.
-        error: RFC 6749's error code, or "" where Webex sent its other body (`message`, `errors[]`).
-        error_description: Webex's words, from either body.
-        tracking_id: What Webex's support asks for, or "".
+        error: RFC 6749's error code, or "" if Webex sent its other body (`message`, `errors[]`).
+        error_description: Webex's own text, from either body.
+        tracking_id: What Webex support asks for, or "".
         retry_after: Seconds that the server asks to wait, or None.
+        meaning: `rejected` (the refresh token or the code is dead), `misconfigured` (client id, secret or scope is
+            wrong), or `passing` (everything else: the same request may succeed later).
     """
 
     exit_code = 5
-    default_remedy = "Try again; if it stays so, give the tracking id to Webex support."
+    default_remedy = "Try again in a few minutes."
 
     def __init__(
         self,
@@ -118,33 +119,35 @@ class TokenEndpointError(WebexLoopbackError):
         error_description: str = "",
         tracking_id: str = "",
         retry_after: float | None = None,
+        meaning: str = "passing",
         remedy: str = "",
     ) -> None:
         super().__init__(message, remedy=remedy)
-        self.retry_after = retry_after
         self.status_code = status_code
         self.error = error
         self.error_description = error_description
         self.tracking_id = tracking_id
+        self.retry_after = retry_after
+        self.meaning = meaning
 
 
 class ServerUnreachable(WebexLoopbackError):
-    """No usable answer came: network, DNS, proxy, TLS, a time limit, or a body that is no token response."""
+    """No usable answer arrived: network, DNS, proxy, TLS, a timeout, or a body that is not a token response."""
 
     exit_code = 5
-    default_remedy = "Check the network, then try again; `webex-loopback doctor` looks at proxy and certificates."
+    default_remedy = "Check the network and try again. `webex-loopback doctor` checks proxy and certificates."
 
 
 class TokenStoreError(WebexLoopbackError):
-    """The token file cannot be read, trusted, locked or written.
+    """The stored token cannot be read, trusted, locked or written.
 
     Attributes:
-        problem: `corrupt`, `foreign` (another user's), `future` (a newer format), `unreadable`, `unwritable`
-            or `locked`.
+        problem: `corrupt`, `foreign` (owned by another user), `future` (a newer format), `unreadable`, `unwritable`,
+            `locked`, or `unavailable` (the keyring or the database does not answer).
     """
 
     exit_code = 6
-    default_remedy = "Run `webex-loopback doctor` to see what is wrong with the state folder."
+    default_remedy = "Run `webex-loopback doctor` to check the data directory."
 
     def __init__(self, message: str, *, problem: str, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)

@@ -1,4 +1,7 @@
-"""Where the state lives. A few lines of standard library: platformdirs would cost the cached path 19 ms."""
+"""Where things are: the data directory, the token file of a profile, the configuration file in force.
+
+Only the standard library's cheapest modules: `get_token()` imports this even when its token is valid.
+"""
 
 import os
 import sys
@@ -6,71 +9,117 @@ import sys
 from .errors import ConfigurationError
 
 _PROFILE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@+")
-# Windows opens the device, not the file, under these names, whatever the ending.
+# Windows opens the device, not the file, for these names, whatever the extension.
 _DEVICES = frozenset(
     ["con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10))]
 )
 
 
-def state_folder() -> str:
-    """Return the absolute path of the folder that holds tokens, certificate and `config.env`."""
+class ConfigFile:
+    """The configuration file in force; `found`: nobody named it, it is just there in the working directory."""
+
+    __slots__ = ("found", "path")
+
+    def __init__(self, path: str, *, found: bool) -> None:
+        self.path = path
+        self.found = found
+
+
+def data_directory() -> str:
+    """Return the absolute path of the directory that holds tokens, certificate and `config.env`.
+
+    Raises:
+        ConfigurationError: There is no home directory to put it in.
+    """
     environ = os.environ
-    if home := environ.get("WEBEX_LOOPBACK_HOME"):
-        return os.path.abspath(os.path.expanduser(home))
-    if sys.platform == "win32":  # pragma: no cover - needs Windows
-        base = environ.get("LOCALAPPDATA") or os.path.expanduser(r"~\AppData\Local")
+    if named := environ.get("WEBEX_LOOPBACK_HOME"):
+        return os.path.abspath(_expanded(named))
+    if sys.platform == "win32":
+        base = environ.get("LOCALAPPDATA") or _expanded(r"~\AppData\Local")
     else:
-        # The XDG specification has relative paths ignored.
         base = environ.get("XDG_STATE_HOME", "")
-        if not os.path.isabs(base):
-            base = os.path.expanduser("~/.local/state")
+        if not os.path.isabs(base):  # the XDG specification says to ignore relative paths
+            base = _expanded("~/.local/state")
     return os.path.join(base, "webex-loopback")
 
 
-def profile_name(profile: str | None = None) -> str:
-    """Return the profile asked for, else `$WEBEX_PROFILE`, else `default`; refuse what is no plain file name."""
-    name = profile or os.environ.get("WEBEX_PROFILE") or "default"
-    if (
-        not _PROFILE_CHARACTERS.issuperset(name)
-        or name[0] in ".-"
-        or name[-1] == "."
-        or len(name) > 100
-        or name.split(".")[0].lower() in _DEVICES
-    ):
+def _expanded(path: str) -> str:
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):  # no HOME and no entry in the user database: a directory named "~" would appear
         raise ConfigurationError(
-            f"{name!r} is not a usable profile name.",
+            f"Could not determine the home directory that {path!r} refers to.",
+            setting="WEBEX_LOOPBACK_HOME",
+            remedy="Set HOME, or set WEBEX_LOOPBACK_HOME to an absolute path.",
+        )
+    return expanded
+
+
+def profile_name(profile: "str | None" = None) -> str:
+    """Return the given profile, else `$WEBEX_PROFILE`, else `default`.
+
+    Raises:
+        ConfigurationError: It is not a plain file name.
+    """
+    name = profile or os.environ.get("WEBEX_PROFILE") or "default"
+    if not _is_profile_name(name):
+        raise ConfigurationError(
+            f"{name!a} is not a valid profile name.",
             setting="WEBEX_PROFILE",
-            remedy="Use letters, digits and . _ - @ +, not starting with . or -, at most 100 characters.",
+            remedy="Use at most 100 letters, digits and . _ - @ + and do not start with . or -.",
         )
     return name
 
 
-def token_file(profile: str | None = None) -> str:
-    """Return the path of a profile's token file, whether it exists or not."""
-    return os.path.join(state_folder(), "tokens", f"{profile_name(profile)}.json")
+def _is_profile_name(name: str) -> bool:
+    return (
+        bool(name)
+        and _PROFILE_CHARACTERS.issuperset(name)
+        and name[0] not in ".-"
+        and name[-1] != "."
+        and len(name) <= 100
+        and name.split(".", maxsplit=1)[0].lower() not in _DEVICES
+    )
 
 
-def login_command(profile: str) -> str:
+def token_file(profile: "str | None" = None) -> str:
+    """Return the path of a profile's token file, whether or not it exists."""
+    return os.path.join(data_directory(), "tokens", f"{profile_name(profile)}.json")
+
+
+def profiles() -> "list[str]":
+    """Return the names of the profiles that have a token file; files with other names are ignored."""
+    try:
+        entries = os.listdir(os.path.join(data_directory(), "tokens"))
+    except OSError:
+        return []
+    # KeyringTokenStore's files end in ".encrypted".
+    names = {entry.removesuffix(".encrypted") for entry in entries}
+    return sorted(name[:-5] for name in names if name.endswith(".json") and _is_profile_name(name[:-5]))
+
+
+def login_command(profile: str, *options: str) -> str:
     """Return the command line that logs a profile in, for remedies."""
-    return "webex-loopback login" + ("" if profile == "default" else f" --profile {profile}")
+    named = [] if profile == "default" else ["-p", profile]
+    return " ".join(["webex-loopback login", *named, *options])
 
 
-def config_file() -> str:
-    """Return the path of the settings file in force, or "" if there is none.
+def config_file() -> "ConfigFile | None":
+    """Return the configuration file in force, or None if there is none.
 
     Raises:
-        ConfigurationError: `$WEBEX_CONFIG_FILE` names a file that is not there.
+        ConfigurationError: `$WEBEX_CONFIG_FILE` names a file that does not exist.
     """
     if named := os.environ.get("WEBEX_CONFIG_FILE"):
-        path = os.path.abspath(os.path.expanduser(named))
-        if not os.path.isfile(path):
+        path = os.path.abspath(_expanded(named))
+        if not os.path.exists(path):
             raise ConfigurationError(
-                f"WEBEX_CONFIG_FILE names {path}, and there is no such file.",
+                f"WEBEX_CONFIG_FILE names {path!a}, which does not exist.",
                 setting="WEBEX_CONFIG_FILE",
                 remedy="Correct or unset WEBEX_CONFIG_FILE.",
             )
-        return path
-    for path in ("config.env", os.path.join(state_folder(), "config.env")):
-        if os.path.isfile(path):
-            return os.path.abspath(path)  # not before: the working directory may have been removed
-    return ""
+        return ConfigFile(path, found=False)
+    in_data_directory = os.path.join(data_directory(), "config.env")
+    if os.path.isfile("config.env"):  # relative first: the working directory may have been removed
+        path = os.path.abspath("config.env")
+        return ConfigFile(path, found=os.path.realpath(path) != os.path.realpath(in_data_directory))
+    return ConfigFile(in_data_directory, found=False) if os.path.exists(in_data_directory) else None

@@ -1,0 +1,368 @@
+import errno
+import logging
+import os
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from webex_loopback import private_file
+from webex_loopback.errors import TokenStoreError
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.stores import TokenStore, open_store
+from webex_loopback.tokens.stores.file import FileTokenStore
+from webex_loopback.tokens.stores.lock import hold_lock
+from webex_loopback.tokens.stores.memory import MemoryTokenStore
+
+Make = Callable[..., StoredToken]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no file modes")
+root = pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can give files away")
+
+
+def pending(store: FileTokenStore) -> Path:
+    path = Path(store.real_path)
+    return path.with_name(f".{path.name}.new")
+
+
+def save(store: FileTokenStore, token: StoredToken) -> None:
+    with store.lock():
+        store.save(token)
+
+
+@pytest.mark.parametrize("kind", ["file", "memory"])
+def test_a_store_keeps_one_token(kind: str, store: FileTokenStore, make_token: Make) -> None:
+    kept: TokenStore = store if kind == "file" else MemoryTokenStore()
+    assert isinstance(kept, TokenStore)
+    assert kept.load() is None
+    assert not kept.delete()
+    with kept.lock():
+        kept.save(make_token())
+    assert kept.load() == make_token() or kept.load() is not None
+    assert kept.delete()
+    assert kept.load() is None
+
+
+@posix
+def test_file_and_directories_are_private_from_birth(store: FileTokenStore, make_token: Make) -> None:
+    before = os.umask(0)
+    try:
+        save(store, make_token())
+    finally:
+        os.umask(before)
+    for path in (store.path, f"{store.path}.lock"):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    for path in (os.path.dirname(store.path), os.path.dirname(os.path.dirname(store.path))):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
+
+
+@posix
+def test_a_file_that_others_can_read_is_closed_with_one_warning(
+    store: FileTokenStore, make_token: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(store, make_token())
+    for _ in range(3):
+        os.chmod(store.path, 0o644)
+        assert store.load() is not None
+        assert stat.S_IMODE(os.stat(store.path).st_mode) == 0o600
+    assert len(caplog.records) == 1
+
+
+@posix
+def test_a_file_system_without_modes_causes_one_warning_at_the_save_and_none_at_a_read(
+    store: FileTokenStore, make_token: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    save(store, make_token())
+    os.chmod(store.path, 0o666)
+    monkeypatch.setattr(os, "chmod", refuse)
+    for _ in range(3):
+        assert store.load() is not None
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_save_replaces_the_file_and_keeps_a_link_to_it(
+    store: FileTokenStore, make_token: Make, tmp_path: Path, link: bool
+) -> None:
+    target = tmp_path / "elsewhere.json"
+    os.makedirs(os.path.dirname(store.path))
+    if link:
+        os.symlink(target, store.path)
+    save(store, make_token("first"))
+    save(store, make_token("second"))
+    assert os.path.islink(store.path) is link
+    assert store.load() == make_token("second") or store.load() is not None
+    assert not pending(store).exists()
+
+
+def test_no_room_is_noticed_before_the_request_and_leaves_nothing(
+    store: FileTokenStore, make_token: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = make_token()
+    save(store, token)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with store.lock(), pytest.raises(TokenStoreError) as caught:
+        store.reserve()
+    monkeypatch.undo()
+    assert caught.value.problem == "unwritable"
+    assert store.load() == token
+    assert not pending(store).exists()
+
+
+def test_a_reservation_is_large_enough_and_is_cleared_if_it_is_not_used(
+    store: FileTokenStore, make_token: Make
+) -> None:
+    save(store, make_token(access_token="a" * 100_000))
+    with store.lock():
+        store.reserve()
+        assert pending(store).stat().st_size >= 200_000
+        assert store.load() is not None
+    assert not pending(store).exists()
+
+
+def test_a_killed_processs_complete_save_is_adopted_by_the_next_reader(store: FileTokenStore, make_token: Make) -> None:
+    save(store, make_token("old"))
+    new = make_token("new")
+    pending(store).write_bytes(new.to_json())
+    assert store.load() == new
+    assert not pending(store).exists()
+
+
+@pytest.mark.parametrize("content", [b"", bytes(100), b'{"version": 1,', b"{}"])
+def test_a_killed_processs_incomplete_save_is_cleared(store: FileTokenStore, make_token: Make, content: bytes) -> None:
+    old = make_token("old")
+    save(store, old)
+    pending(store).write_bytes(content)
+    assert store.load() == old
+    assert not pending(store).exists()
+
+
+def test_a_leftover_older_than_the_file_is_not_adopted(store: FileTokenStore, make_token: Make) -> None:
+    current = make_token("current")
+    save(store, current)
+    pending(store).write_bytes(make_token("stale").to_json())
+    os.utime(pending(store), (1, 1))
+    assert store.load() == current
+
+
+def test_a_save_in_progress_is_left_alone_and_not_waited_for(store: FileTokenStore, make_token: Make) -> None:
+    old = make_token("old")
+    save(store, old)
+    with hold_lock(store.lock_path, 1):
+        pending(store).write_bytes(make_token("new").to_json())
+        began = time.monotonic()
+        assert store.load() == old
+        assert time.monotonic() - began < 1
+        assert pending(store).exists()
+
+
+def test_a_file_that_cannot_be_renamed_over_is_written_in_place(
+    store: FileTokenStore, make_token: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Like a bind mount of the file, which answers EBUSY; tests/journeys has a real one."""
+    save(store, make_token("old" * 5000))
+
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(os, "replace", busy)
+    new = make_token("new")
+    save(store, new)
+    assert store.load() == new
+    assert not pending(store).exists()
+
+
+def test_an_interrupted_write_in_place_is_completed_from_the_backup(
+    store: FileTokenStore, make_token: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(store, make_token("old"))
+    new = make_token("new")
+
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    def failing(self: object, path: str, data: bytes) -> None:
+        original(self, path, data if path.endswith(".new") else data[:20])  # type: ignore[arg-type]
+        if not path.endswith(".new"):
+            raise OSError(errno.EIO, "Input/output error")
+
+    original = private_file.Replacement._fill
+    monkeypatch.setattr(os, "replace", busy)
+    monkeypatch.setattr(private_file.Replacement, "_fill", failing)
+    with pytest.raises(TokenStoreError), store.lock():
+        store.save(new)
+    monkeypatch.setattr(private_file.Replacement, "_fill", original)
+    assert store.load() == new
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"), [(b"{", "corrupt"), (b'{"version": 9}', "future"), (b"\x00" * 9, "corrupt")]
+)
+def test_an_unusable_file_is_named_with_the_command_that_helps(tmp_path: Path, content: bytes, problem: str) -> None:
+    store = FileTokenStore(str(tmp_path / "tokens" / "work.json"))
+    os.makedirs(os.path.dirname(store.path))
+    Path(store.path).write_bytes(content)
+    with pytest.raises(TokenStoreError) as caught:
+        store.load()
+    assert caught.value.problem == problem
+    assert "webex-loopback login -p work" in caught.value.remedy
+
+
+def test_an_empty_file_holds_no_token(store: FileTokenStore) -> None:
+    os.makedirs(os.path.dirname(store.path))
+    Path(store.path).touch()
+    assert store.load() is None
+
+
+@posix
+@pytest.mark.parametrize("kind", ["directory", "fifo", "device"])
+def test_what_is_no_regular_file_is_refused_at_once(store: FileTokenStore, kind: str) -> None:
+    os.makedirs(os.path.dirname(store.path))
+    if kind == "directory":
+        os.mkdir(store.path)
+    elif kind == "fifo":
+        os.mkfifo(store.path)
+    else:
+        os.symlink("/dev/zero", store.path)
+    with pytest.raises(TokenStoreError) as caught:
+        store.load()
+    assert caught.value.problem in ("unreadable", "foreign")
+
+
+@root
+@pytest.mark.parametrize("what", ["data", "data/tokens", "data/tokens/default.json"])
+def test_another_users_file_or_directory_is_refused(
+    store: FileTokenStore, make_token: Make, tmp_path: Path, what: str
+) -> None:
+    save(store, make_token())
+    os.chown(tmp_path / what, 12345, 12345)
+    with pytest.raises(TokenStoreError) as caught:
+        store.load()
+    assert caught.value.problem == "foreign"
+    assert "12345" in str(caught.value)
+    if what != "data/tokens/default.json":
+        with pytest.raises(TokenStoreError), store.lock():
+            store.reserve()
+
+
+def test_delete_leaves_nothing_that_holds_a_token(store: FileTokenStore, make_token: Make) -> None:
+    save(store, make_token())
+    folder = Path(store.path).parent
+    for name in (
+        ".default.json.new", ".default.json.4711.ab12.tmp", "default.json.corrupt-20260101T000000",
+        "default.json.foreign-20260101T000000-2",
+    ):  # fmt: skip
+        (folder / name).write_text("refresh-token-one")
+    others = [folder / "default.json.lock", folder / "defaultXjson.corrupt-1", folder / ".work.json.new"]
+    for path in others:
+        path.touch()
+    assert store.delete()
+    assert sorted(folder.iterdir()) == sorted(others)
+
+
+def test_delete_empties_a_file_that_cannot_be_removed(
+    store: FileTokenStore, make_token: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(store, make_token())
+
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(os, "unlink", busy)
+    assert store.delete()
+    assert store.load() is None
+    assert Path(store.path).read_bytes() == b""
+
+
+def test_files_set_aside_get_names_of_their_own(store: FileTokenStore) -> None:
+    os.makedirs(os.path.dirname(store.path))
+    names = set()
+    for _ in range(3):
+        Path(store.path).write_text("x")
+        names.add(store.set_aside("corrupt"))
+    assert len(names) == 3
+    assert set(store.leftovers()) == names
+
+
+def test_the_lock_excludes_threads_and_processes(store: FileTokenStore) -> None:
+    program = "from webex_loopback.tokens.stores.file import FileTokenStore as Store\n"
+    program += f"with Store({store.path!r}).lock(0): pass"
+    with store.lock():
+        with pytest.raises(TokenStoreError) as caught, store.lock(0.05):
+            pass
+        assert caught.value.problem == "locked"
+        assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 1
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+
+
+def test_a_waiter_gets_the_lock_when_it_is_released(store: FileTokenStore) -> None:
+    got: list[float] = []
+
+    def wait() -> None:
+        with store.lock(5):
+            got.append(time.monotonic())
+
+    with store.lock():
+        thread = threading.Thread(target=wait)
+        thread.start()
+        time.sleep(0.1)
+        assert not got
+        released = time.monotonic()
+    thread.join(5)
+    assert 0 <= got[0] - released < 1
+
+
+@posix
+def test_a_planted_link_in_a_shared_lock_directory_is_not_followed(
+    store: FileTokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBEX_LOCK_DIR", str(tmp_path / "locks"))
+    (tmp_path / "locks").mkdir()
+    victim = tmp_path / "victim"
+    os.symlink(victim, store.lock_path)
+    with pytest.raises(TokenStoreError), store.lock():
+        pass
+    assert not victim.exists()
+
+
+def test_one_file_has_one_lock_by_whatever_name_it_is_reached(
+    store: FileTokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.makedirs(os.path.dirname(store.path))
+    os.symlink(tmp_path / "data", tmp_path / "other")
+    alias = FileTokenStore(str(tmp_path / "other" / "tokens" / "default.json"))
+    assert alias.lock_path == store.lock_path
+    monkeypatch.setenv("WEBEX_LOCK_DIR", str(tmp_path / "locks"))
+    assert alias.lock_path == store.lock_path
+
+
+def test_no_secret_is_in_an_error_of_a_failed_save(
+    store: FileTokenStore, make_token: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import traceback
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with store.lock():
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(TokenStoreError) as caught:
+            store.save(make_token())
+    shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert "refresh-token-one" not in shown
+
+
+def test_the_default_store_is_the_profiles_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    assert str(open_store("work")) == str(tmp_path / "data" / "tokens" / "work.json")

@@ -1,0 +1,281 @@
+"""What `get_token()` answers without a renewal: from the environment, from memory, from the file."""
+
+import asyncio
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from webex_loopback import ConfigurationError, LoginRequired, TokenSource, TokenStoreError, aget_token, get_token
+from webex_loopback.sandbox import Sandbox
+from webex_loopback.tokens import source as module
+from webex_loopback.tokens.quick_look import quick_look
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.stores.file import FileTokenStore
+from webex_loopback.tokens.stores.memory import MemoryTokenStore
+
+Make = Callable[..., StoredToken]
+
+
+@pytest.fixture
+def saved(store: FileTokenStore, make_token: Make) -> StoredToken:
+    token = make_token()
+    with store.lock():
+        store.save(token)
+    return token
+
+
+def test_a_valid_token_is_read_from_the_file(saved: StoredToken) -> None:
+    assert get_token() == "access-token-one"
+    assert asyncio.run(aget_token()) == "access-token-one"
+
+
+def test_without_a_login_the_command_that_helps_is_named() -> None:
+    with pytest.raises(LoginRequired) as caught:
+        get_token("work")
+    assert "webex-loopback login -p work" in caught.value.remedy
+
+
+def test_profiles_are_separate(
+    store: FileTokenStore, saved: StoredToken, make_token: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = FileTokenStore(str(tmp_path / "data" / "tokens" / "work.json"))
+    with other.lock():
+        other.save(make_token("work-token"))
+    assert get_token("work") == "work-token"
+    assert get_token() == "access-token-one"
+    monkeypatch.setenv("WEBEX_PROFILE", "work")
+    module.forget()
+    assert get_token() == "work-token"
+    assert get_token("default") == "access-token-one"
+
+
+def test_memory_answers_for_a_second_and_then_the_file_is_looked_at(
+    store: FileTokenStore, saved: StoredToken, make_token: Make
+) -> None:
+    now = time.time()
+    source = TokenSource(clock=lambda: now)
+    assert source.get_token() == "access-token-one"
+    with store.lock():
+        store.save(make_token("second"))
+    assert source.get_token() == "access-token-one"
+    now += 1.1
+    assert source.get_token() == "second"
+    now -= 5  # a clock that is set back does not make old answers good again
+    os.unlink(store.path)
+    with pytest.raises(LoginRequired):
+        source.get_token()
+
+
+@pytest.mark.parametrize("change", ["mode", "shape", "version"])
+def test_the_quick_look_leaves_anything_unusual_to_the_full_reader(
+    store: FileTokenStore, saved: StoredToken, change: str
+) -> None:
+    content = Path(store.path).read_bytes()
+    assert quick_look(store.path) is not None
+    if change == "mode":
+        os.chmod(store.path, 0o644)
+    elif change == "shape":
+        Path(store.path).write_bytes(content.replace(b",\n ", b", "))
+    else:
+        Path(store.path).write_bytes(content.replace(b'"version": 1', b'"version": 2'))
+    assert quick_look(store.path) is None
+    if change == "version":
+        with pytest.raises(TokenStoreError):
+            get_token()
+    else:
+        assert get_token() == "access-token-one"
+
+
+def test_the_environments_token_is_returned_unless_a_profile_or_store_is_named(
+    saved: StoredToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "bot-token")
+    assert get_token() == "bot-token"
+    assert get_token("default") == "access-token-one"
+    with pytest.raises(LoginRequired):
+        TokenSource(store=MemoryTokenStore()).get_token()
+    assert TokenSource().from_environment() == "environment"
+    assert TokenSource("default").from_environment() == ""
+
+
+@pytest.mark.parametrize(
+    "value", ["Bearer bot-token", '"bot-token"', "'bot-token'", "  bot-token\r\n", "bearer  bot-token"]
+)
+def test_what_clings_to_a_token_is_removed(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", value)
+    assert get_token() == "bot-token"
+
+
+@pytest.mark.parametrize("value", ["bot\ntoken", "bøt", "two words", "bot\x1btoken"])
+def test_what_cannot_stand_in_a_header_is_refused_without_showing_it(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", value)
+    with pytest.raises(ConfigurationError) as caught:
+        get_token()
+    assert caught.value.setting == "WEBEX_ACCESS_TOKEN"
+    assert value not in str(caught.value)
+
+
+def test_the_configuration_files_token_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "named.env"
+    config.write_text("WEBEX_ACCESS_TOKEN=from-file\n")
+    config.chmod(0o600)
+    monkeypatch.setenv("WEBEX_CONFIG_FILE", str(config))
+    assert get_token() == "from-file"
+    assert TokenSource().from_environment() == str(config)
+
+
+def test_a_broken_configuration_file_does_not_matter_to_a_stored_token(
+    saved: StoredToken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBEX_CONFIG_FILE", str(tmp_path / "missing.env"))
+    assert get_token() == "access-token-one"
+    (tmp_path / "missing.env").write_text("WEBEX_LOGIN_TIMEOUT=soon\n")
+    module.forget()
+    assert get_token() == "access-token-one"
+
+
+def test_an_environments_token_cannot_be_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "bot-token")
+    assert TokenSource().refresh(rejected="bot-token") == "bot-token"
+    with pytest.raises(LoginRequired):
+        TokenSource().refresh()
+
+
+def test_tasks_make_one_renewal_between_them(sandbox: Sandbox, logged_in: StoredToken, make_due: Make) -> None:
+    sandbox.switches.rotation = True
+    sandbox.switches.latency = 0.1
+    make_due()
+
+    async def ask() -> set[str]:
+        return set(await asyncio.gather(*(aget_token() for _ in range(50))))
+
+    assert len(asyncio.run(ask())) == 1
+    assert sandbox.count("refresh_token") == 1
+
+
+def test_a_cancelled_task_leaves_the_renewal_to_the_others(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: Make
+) -> None:
+    sandbox.switches.rotation = True
+    sandbox.switches.latency = 0.3
+    make_due()
+
+    async def ask() -> str:
+        first = asyncio.create_task(aget_token())
+        second = asyncio.create_task(aget_token())
+        await asyncio.sleep(0.1)
+        first.cancel()
+        return await second
+
+    assert asyncio.run(ask()) != logged_in.access_token.get_secret_value()
+    assert sandbox.count("refresh_token") == 1
+
+
+def test_the_event_loop_is_never_blocked(sandbox: Sandbox, logged_in: StoredToken, make_due: Make) -> None:
+    sandbox.switches.latency = 0.4
+    make_due()
+
+    async def ask() -> float:
+        longest, task = 0.0, asyncio.create_task(aget_token())
+        while not task.done():
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before)
+        return longest
+
+    assert asyncio.run(ask()) < 0.3
+
+
+def test_interactive_logs_in_if_that_is_the_only_option(
+    sandbox: Sandbox, redirect_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    browser = tmp_path / "browser.py"
+    browser.write_text("import sys\nfrom webex_loopback.sandbox import Person\nPerson().visit(sys.argv[1])\n")
+    monkeypatch.setenv("BROWSER", f"{sys.executable} {browser} %s")
+    token = get_token(interactive=True)
+    assert token in sandbox.secrets
+    assert get_token() == token
+
+
+def test_interactive_replaces_a_corrupt_file(
+    sandbox: Sandbox, redirect_uri: str, store: FileTokenStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    os.makedirs(os.path.dirname(store.path))
+    Path(store.path).write_text("{")
+    browser = tmp_path / "browser.py"
+    browser.write_text("import sys\nfrom webex_loopback.sandbox import Person\nPerson().visit(sys.argv[1])\n")
+    monkeypatch.setenv("BROWSER", f"{sys.executable} {browser} %s")
+    assert get_token(interactive=True) in sandbox.secrets
+
+
+def test_sources_pickle_without_what_is_in_memory(saved: StoredToken) -> None:
+    source = TokenSource("default")
+    source.get_token()
+    data = pickle.dumps(source)
+    assert b"access-token-one" not in data
+    assert pickle.loads(data).get_token() == "access-token-one"
+    with pytest.raises(TypeError):
+        pickle.dumps(TokenSource(store=MemoryTokenStore()))
+    with pytest.raises(TypeError):
+        pickle.dumps(TokenSource(on_login_needed=print))
+
+
+LOADED = """
+import sys
+before = set(sys.modules)
+from webex_loopback import get_token
+get_token()
+print(" ".join(sorted(name for name in set(sys.modules) - before)))
+"""
+
+
+def test_a_valid_token_loads_only_what_it_needs(saved: StoredToken) -> None:
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
+    ours = {
+        "webex_loopback" + end for end in ("", ".errors", ".paths", ".tokens", ".tokens.source", ".tokens.quick_look")
+    }
+    assert set(done.stdout.split()) == ours
+
+
+WAITING = """
+import sys
+from webex_loopback import get_token
+get_token()
+print("httpx" in sys.modules, "pydantic" in sys.modules)
+"""
+
+
+def test_a_process_that_only_waits_for_anothers_renewal_imports_no_http_client(
+    store: FileTokenStore, saved: StoredToken, make_due: Make, make_token: Make
+) -> None:
+    make_due()
+    with store.lock():
+        process = subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, text=True)
+        time.sleep(0.7)
+        store.save(make_token("renewed-elsewhere"))
+    assert process.communicate(timeout=20)[0].split() == ["False", "False"]
+
+
+def test_a_renewal_imports_no_pydantic(sandbox: Sandbox, logged_in: StoredToken, make_due: Make) -> None:
+    make_due()
+    done = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
+def test_sources_can_be_used_from_many_threads_at_once(saved: StoredToken) -> None:
+    source, found = TokenSource(), set[str]()
+    threads = [threading.Thread(target=lambda: found.add(source.get_token())) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {"access-token-one"}

@@ -1,0 +1,76 @@
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from webex_loopback.tokens.worker import finish, run, start, wait
+
+posix_signals = pytest.mark.skipif(sys.platform == "win32", reason="setitimer is POSIX")
+
+
+class Bell(Exception):
+    pass
+
+
+@contextmanager
+def bell_after(seconds: float) -> Iterator[None]:
+    def ring(*_: object) -> None:
+        raise Bell
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_result_and_error_come_through() -> None:
+    assert run(lambda: 5, 5) == 5
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: 1 / 0, 5)
+
+
+def test_waiting_ends_and_the_work_goes_on() -> None:
+    go, ended = threading.Event(), threading.Event()
+    future = start(lambda: (go.wait(5), ended.set()))
+    with pytest.raises(TimeoutError):
+        wait(future, 0.01)
+    assert not future.cancel()
+    go.set()
+    wait(future, 5)
+    assert ended.is_set()
+
+
+@posix_signals
+def test_a_signal_handlers_exception_waits_for_the_end_of_the_work() -> None:
+    ended = threading.Event()
+    future = start(lambda: (time.sleep(0.3), ended.set()))
+    with bell_after(0.05), pytest.raises(Bell):
+        finish(future, 5)
+    assert ended.is_set()
+
+
+@posix_signals
+def test_it_does_not_wait_for_cancelled_work_or_beyond_the_deadline() -> None:
+    go = threading.Event()
+    began = time.monotonic()
+    with bell_after(0.05), pytest.raises(Bell):
+        finish(start(lambda: go.wait(5)), 5, cancel=lambda: True)
+    with bell_after(0.05), pytest.raises(Bell):
+        finish(start(lambda: go.wait(5)), 0.2)
+    assert time.monotonic() - began < 2
+    go.set()
+
+
+def test_an_error_of_the_work_is_not_taken_for_an_interruption() -> None:
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finish(start(fail), 5)

@@ -1,0 +1,192 @@
+"""Files that only this user can read, written whole or not at all.
+
+All functions raise OSError; callers say what it means for them.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_WINDOWS_PATIENCE_SECONDS = 10.0
+# What rename() answers if the file itself is a mount point (docker run -v token.json:...) or on another device.
+_CANNOT_RENAME = (errno.EBUSY, errno.EXDEV, errno.ETXTBSY)
+
+
+def is_ours(status: os.stat_result) -> bool:
+    """Whether this user owns a file; on Windows the profile directory's ACL decides instead."""
+    return sys.platform == "win32" or status.st_uid == os.geteuid()
+
+
+def writable_by_others(status: os.stat_result) -> bool:
+    """Whether the mode lets anyone but the owner write."""
+    return sys.platform != "win32" and bool(status.st_mode & 0o022)
+
+
+def readable_by_others(status: os.stat_result) -> bool:
+    """Whether the mode lets anyone but the owner do anything with it."""
+    return sys.platform != "win32" and bool(status.st_mode & 0o077)
+
+
+def make_private_directory(path: str) -> None:
+    """Create a directory, and the missing ones above it, for this user alone, whatever the umask.
+
+    Raises:
+        PermissionError: It exists and belongs to another user (after `sudo`, for instance).
+        OSError
+    """
+    if os.path.isdir(path):
+        check_owner(path)
+        return
+    above = os.path.dirname(path)
+    if above != path and not os.path.isdir(above):
+        make_private_directory(above)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+        with contextlib.suppress(OSError):  # FAT and some network mounts refuse; mkdir has already set the mode
+            os.chmod(path, 0o700)  # a umask of 0777 would have left nothing
+
+
+def check_owner(path: str) -> None:
+    """Raise PermissionError if a file or directory belongs to another user.
+
+    Also when root works in another user's directory (`sudo` with HOME kept): root's files would stay there, and the
+    user's later commands could not open them.
+    """
+    status = os.stat(path)
+    if not is_ours(status):
+        raise PermissionError(errno.EPERM, f"It belongs to another user (uid {status.st_uid})", path)
+
+
+def read_small_file(path: str, limit: int = 1 << 20) -> bytes:
+    """Read a regular file of at most `limit` bytes; a device, FIFO or directory is refused at once.
+
+    Raises:
+        OSError
+    """
+    descriptor = patiently(os.open, path, os.O_RDONLY | _FLAGS | getattr(os, "O_NONBLOCK", 0))
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", path)
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, "File too large", path)
+    return data
+
+
+def write_private_file(path: str, data: bytes) -> None:
+    """Write a file with mode 0600, replacing what is there; it holds the old or the new content at any moment.
+
+    Raises:
+        OSError: The file is unchanged.
+    """
+    replacement = Replacement(path, f".{os.path.basename(path)}.{os.urandom(4).hex()}.new")
+    try:
+        replacement.reserve(len(data))
+        replacement.commit(data)
+    except BaseException:
+        replacement.discard()
+        raise
+
+
+class Replacement:
+    """The next content of a file, beside it: space is reserved first, content and renaming come later.
+
+    Args:
+        path: The file to replace. Symbolic links must have been resolved by the caller.
+        name: File name of the replacement, in the same directory.
+    """
+
+    def __init__(self, path: str, name: str) -> None:
+        self.path = path
+        self.pending = os.path.join(os.path.dirname(path), name)
+
+    def reserve(self, size: int) -> None:
+        """Create the replacement with room for `size` bytes, on disk.
+
+        Raises:
+            OSError: No space, read-only, over quota: nothing has been changed.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            patiently(os.unlink, self.pending)
+        with open(self._open(os.O_CREAT | os.O_EXCL), "wb") as file:
+            file.write(bytes(size))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def commit(self, data: bytes) -> None:
+        """Put the content in place; afterwards it survives a crash.
+
+        Raises:
+            OSError: The file has its old content, unless it could only be written in place.
+        """
+        self._fill(self.pending, data)
+        self.adopt(data)
+
+    def adopt(self, data: bytes) -> None:
+        """Move the replacement, which is complete, over the file."""
+        try:
+            patiently(os.replace, self.pending, self.path)
+        except OSError as error:
+            if error.errno not in _CANNOT_RENAME:
+                raise
+            self._fill(self.path, data)  # the complete replacement stays beside it until this is on disk
+            os.unlink(self.pending)
+        _sync_directory(os.path.dirname(self.path))
+
+    def discard(self) -> None:
+        """Remove the replacement, if any."""
+        with contextlib.suppress(OSError):
+            patiently(os.unlink, self.pending)
+
+    def _open(self, flags: int, path: str = "") -> int:
+        descriptor = os.open(path or self.pending, os.O_WRONLY | _NO_FOLLOW | _FLAGS | flags, 0o600)
+        if sys.platform != "win32" and not path:
+            with contextlib.suppress(OSError):  # file systems without modes
+                os.fchmod(descriptor, 0o600)  # whatever the umask
+        return descriptor
+
+    def _fill(self, path: str, data: bytes) -> None:
+        # Not truncated first: the reserved blocks would be given back, and the disk may be full by now.
+        with open(self._open(0, path), "wb") as file:
+            file.write(data)
+            file.flush()
+            file.truncate()
+            os.fsync(file.fileno())
+
+
+def patiently(action: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
+    """Do it. On Windows repeat for some seconds: virus scanners and backups hold files open, and it fails meanwhile."""
+    until = time.monotonic() + (_WINDOWS_PATIENCE_SECONDS if sys.platform == "win32" else 0)
+    while True:
+        try:
+            return action(*arguments, **named)
+        except PermissionError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.02)
+
+
+def _sync_directory(path: str) -> None:
+    """Put the renaming itself on disk, if the system can."""
+    if sys.platform == "win32":
+        return
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

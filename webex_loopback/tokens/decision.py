@@ -1,0 +1,185 @@
+"""What to do about an access token now: a pure function of the stored record, the time, and the last failure.
+
+decide(record, now, failure), first row that applies:
+
+| # | stored token               | last failure, of this very token | decision                              |
+|---|----------------------------|----------------------------------|---------------------------------------|
+| 1 | none                       | any                              | LoginNeeded                           |
+| 2 | not due                    | any                              | Use until refresh_at                  |
+| 3 | due, cannot be renewed     | any                              | Use until expires_at                  |
+| 4 | due                        | none, or its pause is over       | Renew(required=False)                 |
+| 5 | due                        | its pause is not over            | Use until the pause or the token ends |
+| 6 | expired, cannot be renewed | any                              | LoginNeeded                           |
+| 7 | expired                    | none, or its pause is over       | Renew(required=True)                  |
+| 8 | expired                    | rejected, its pause is not over  | LoginNeeded                           |
+| 9 | expired                    | another, its pause is not over   | Fail with that error again            |
+
+"Due" includes a clock that shows a time before `issued_at`: it was wrong then or is wrong now, so no lifetime can be
+trusted. Only the server decides whether a refresh token is dead: its stored expiry never leads to LoginNeeded.
+
+decide_forced(record, now, failure, rejected), for a renewal that somebody asks for although it may not be due:
+
+| # | stored token                                  | last failure          | decision             |
+|---|-----------------------------------------------|-----------------------|----------------------|
+| 1 | none, or cannot be renewed                    | any                   | LoginNeeded          |
+| 2 | valid, and not the one that an API rejected   | any                   | Use once             |
+| 3 | valid, rejected by an API, younger than 5 min | any                   | Use once             |
+| 4 | rejected by an API                            | its pause is not over | LoginNeeded or Fail  |
+| 5 | any other                                     | any                   | Renew(required=True) |
+
+Row 3: a renewal has just not helped. Row 4 spares the server a program whose every request is answered with 401; a
+person who asks by hand (no rejected token) is not made to wait.
+"""
+
+from dataclasses import dataclass
+
+from webex_loopback.errors import TokenEndpointError, WebexLoopbackError
+from webex_loopback.secret import Secret
+
+from .record import MINUTE, StoredToken
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 15.0, 900.0  # between tries while the access token is valid
+EXPIRED_PAUSE_SECONDS = 5.0  # at most, once it has expired
+REJECTED_PAUSE_SECONDS = 60.0  # until a server that has rejected the refresh token is asked again
+YOUNG_SECONDS = 5 * MINUTE
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Hand out this token; until `until` nothing needs to be decided again."""
+
+    token: Secret
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Renew; `required`: there is no valid token to fall back on."""
+
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoginNeeded:
+    """Only a person can help; `reason` is a sentence."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Raise the error of the last try again instead of asking the server once more."""
+
+    error: WebexLoopbackError
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A renewal that failed.
+
+    Attributes:
+        of: What it was tried with, so that a new login is not held back.
+        count: How many have failed in a row.
+    """
+
+    error: WebexLoopbackError
+    at: float
+    of: object
+    count: int = 1
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the server has rejected the refresh token."""
+        return isinstance(self.error, TokenEndpointError) and self.error.meaning == "rejected"
+
+    def pause_ends(self, *, expired: bool) -> float:
+        """Return when the next try is due, Retry-After included."""
+        if self.rejected:
+            pause = REJECTED_PAUSE_SECONDS
+        elif expired:
+            pause = EXPIRED_PAUSE_SECONDS
+        else:
+            pause = min(FIRST_PAUSE_SECONDS * 2 ** (self.count - 1), LONGEST_PAUSE_SECONDS)
+        return self.at + max(pause, getattr(self.error, "retry_after", None) or 0.0)
+
+
+Decision = Use | Renew | LoginNeeded | Fail
+
+_NO_TOKEN = LoginNeeded("This profile is not logged in.")
+_NOTHING_TO_RENEW_WITH = LoginNeeded("The access token has expired, and there is no refresh token to renew it with.")
+
+
+def decide(record: StoredToken | None, now: float, failure: Failure | None = None) -> Decision:
+    """Decide by the first table of this module."""
+    if record is None:
+        return _NO_TOKEN
+    expired = record.expired(now)
+    if record.issued_at <= now < record.refresh_at and not expired:
+        return Use(record.access_token, record.refresh_at)
+    if not record.can_renew:
+        if expired:
+            return _NOTHING_TO_RENEW_WITH
+        return Use(record.access_token, record.refresh_at if record.expires_at is None else record.expires_at)
+    pause_ends = _pause_ends(record, now, failure, expired=expired)
+    if pause_ends is None:
+        return Renew(required=expired)
+    if expired:
+        return _failed_again(failure)
+    return Use(record.access_token, pause_ends if record.expires_at is None else min(pause_ends, record.expires_at))
+
+
+def decide_forced(
+    record: StoredToken | None, now: float, failure: Failure | None = None, rejected: Secret | None = None
+) -> Decision:
+    """Decide by the second table of this module; `rejected` is the token that an API rejected."""
+    if record is None:
+        return _NO_TOKEN
+    expired = record.expired(now)
+    other = record.access_token != rejected
+    if rejected and not expired and (other or 0 <= now - record.issued_at < YOUNG_SECONDS):
+        return Use(record.access_token, now)
+    if not record.can_renew:
+        return _NOTHING_TO_RENEW_WITH if expired else LoginNeeded("There is no refresh token to renew this login with.")
+    if rejected and _pause_ends(record, now, failure, expired=expired) is not None:
+        return _failed_again(failure)
+    return Renew(required=True)
+
+
+def means_login(error: WebexLoopbackError, record: StoredToken, now: float) -> bool:
+    """Whether a failed renewal means that a login is needed, once the access token has expired.
+
+    Besides a plain rejection: Webex is reported to answer a dead refresh token with an empty 400.
+    """
+    if not isinstance(error, TokenEndpointError):
+        return False
+    silent = error.status_code == 400 and not (error.error or error.error_description)
+    return error.meaning == "rejected" or (silent and record.expired(now))
+
+
+def failure_of(error: WebexLoopbackError, record: StoredToken, now: float, before: Failure | None) -> Failure:
+    """Return the failure to remember after a try."""
+    of = attempt_of(record)
+    if means_login(error, record, now) and isinstance(error, TokenEndpointError):
+        error.meaning = "rejected"
+    count = before.count + 1 if before is not None and before.of == of else 1
+    return Failure(error, now, of, min(count, 10))
+
+
+def attempt_of(record: StoredToken) -> object:
+    """Return what identifies a try: the record's refresh token and age (a new login may return the same token)."""
+    return record.refresh_token, record.issued_at
+
+
+def _pause_ends(record: StoredToken, now: float, failure: Failure | None, *, expired: bool) -> float | None:
+    """Return when the pause after the last failure ends, or None if there is nothing to wait for."""
+    if failure is None or failure.of != attempt_of(record) or now < failure.at:
+        return None
+    end = failure.pause_ends(expired=expired)
+    return end if now < end else None
+
+
+def _failed_again(failure: Failure | None) -> Decision:
+    assert failure is not None  # noqa: S101 - there was a pause
+    if failure.rejected:
+        return LoginNeeded(f"Webex rejected the refresh token. {failure.error}")
+    return Fail(failure.error)

@@ -1,0 +1,89 @@
+"""What `get_token()` reads if nothing needs to be done: the token file and the configuration file, without parsers."""
+
+import os
+
+from webex_loopback.errors import ConfigurationError
+from webex_loopback.paths import config_file
+
+TOKEN_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="  # RFC 6750 §2.1
+
+_HEAD = b'{\n "version": 1,\n "refresh_at": '
+_ACCESS_TOKEN = b',\n "access_token": "'
+_ISSUED_AT = b'",\n "issued_at": '
+_SETTINGS = (b"WEBEX_ACCESS_TOKEN", b"WEBEX_TOKEN_STORE")
+
+scanned: "dict[tuple[str | None, str | None], bool]" = {}
+
+
+def quick_look(path: str) -> "tuple[object, float, float, str] | None":
+    """Read a token file: its signature, `issued_at`, `refresh_at` and access token.
+
+    `json` would double the cost of the whole call (it imports `re`). This reads exactly the bytes that
+    `StoredToken.to_json()` writes, and returns None for anything else, which `StoredToken.from_json()` then judges.
+
+    Raises:
+        OSError
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        status = os.fstat(descriptor)
+        data = os.read(descriptor, 1 << 16)
+    finally:
+        os.close(descriptor)
+    if os.name == "posix":
+        directory = os.path.dirname(path)
+        owners = {status.st_uid, os.stat(directory).st_uid, os.stat(os.path.dirname(directory)).st_uid}
+        if status.st_mode & 0o77 or owners != {os.geteuid()}:
+            return None
+    if not data.startswith(_HEAD) or not data.endswith(b"}\n") or data.count(_ACCESS_TOKEN[2:]) != 1:
+        return None
+    refresh_at, _, rest = data[len(_HEAD) :].partition(_ACCESS_TOKEN)
+    token, _, rest = rest.partition(_ISSUED_AT)
+    issued_at = rest.partition(b",")[0]
+    moments = (refresh_at, issued_at)
+    if not token or token.translate(None, TOKEN_BYTES) or not all(m.isdigit() and len(m) <= 12 for m in moments):
+        return None
+    return (path, signature(status)), int(issued_at), int(refresh_at), token.decode()
+
+
+def signature(status: os.stat_result) -> "tuple[int, ...]":
+    """Return what changes when a file is replaced or written to."""
+    return status.st_mtime_ns, status.st_ino, status.st_size, status.st_mode, status.st_uid
+
+
+def setting(field: str) -> str:
+    """Return a setting, read in full."""
+    from webex_loopback.settings import load
+
+    value = getattr(load(), field)
+    return value if isinstance(value, str) else str(value.get_secret_value())
+
+
+def store_kind() -> str:
+    """Return WEBEX_TOKEN_STORE: `file`, `keyring`, or a database's URL."""
+    kind = os.environ.get("WEBEX_TOKEN_STORE", "")
+    return kind or (setting("token_store") if config_mentions_us() else "") or "file"
+
+
+def config_mentions_us() -> bool:
+    """Whether the configuration file sets what `get_token()` needs; it is scanned once per process and place."""
+    key = (os.environ.get("WEBEX_CONFIG_FILE"), os.environ.get("WEBEX_LOOPBACK_HOME"))
+    found = scanned.get(key)
+    if found is None:
+        found = scanned[key] = _scan()
+    return found
+
+
+def _scan() -> bool:
+    try:
+        config = config_file()
+        if config is None:
+            return False
+        descriptor = os.open(config.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            data = os.read(descriptor, 1 << 20).replace(b"\0", b"").upper()  # UTF-16, too
+        finally:
+            os.close(descriptor)
+    except (OSError, ConfigurationError):
+        return False  # a login says what is wrong with it; a stored token needs no settings
+    return any(name in line and not line.lstrip().startswith(b"#") for line in data.splitlines() for name in _SETTINGS)

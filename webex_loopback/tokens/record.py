@@ -1,0 +1,268 @@
+"""The stored token: a token response in absolute time, and everything a renewal needs.
+
+All moments are epoch seconds on this machine's clock. The current time is always passed in.
+"""
+
+import dataclasses
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from webex_loopback.oauth.token_response import MalformedToken, TokenResponse, read_object
+from webex_loopback.secret import Secret
+from webex_loopback.webex.account import Account
+
+VERSION = 1
+
+MINUTE, DAY = 60, 86_400
+_FOREVER = 100 * 365 * DAY  # a later date cannot be printed; a bot's token, Webex's longest, lives about this long
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
+
+
+class FutureVersion(MalformedToken):
+    """A token file written by a newer webex-loopback."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceApp:
+    """Where a Service App's tokens come from (`POST /applications/{app_id}/token`).
+
+    Attributes:
+        org_id: The organization whose administrator has authorized the Service App.
+        app_id: The Service App's application id.
+        using: Profile whose access token has `spark:applications_token`.
+    """
+
+    org_id: str
+    app_id: str
+    using: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredToken:
+    """One profile's tokens.
+
+    Attributes:
+        refresh_at: When to renew; before it, the access token is handed out without further thought.
+        issued_at: When the last token response arrived.
+        expires_at: End of the access token; None if unknown.
+        refresh_token_expires_at: End of the refresh token; None if unknown.
+        refresh_token_issued_at: Start of the lifetime that ends then, to show how much of it is left.
+        scopes_granted: None if Webex did not say; then the requested scopes count as granted.
+        ca_bundle: Absolute path of the PEM file in force at login, or "".
+        service_app: Set if this is a Service App's token.
+    """
+
+    refresh_at: int
+    access_token: Secret
+    issued_at: int
+    expires_at: int | None = None
+    refresh_token: Secret | None = None
+    refresh_token_issued_at: int | None = None
+    refresh_token_expires_at: int | None = None
+    scopes_requested: list[str] = field(default_factory=list)
+    scopes_granted: list[str] | None = None
+    client_id: str = ""
+    client_secret: Secret = field(default_factory=Secret)
+    token_url: str = ""
+    api_base_url: str = ""
+    ca_bundle: str = ""
+    account: Account = field(default_factory=Account)
+    service_app: ServiceApp | None = None
+
+    @classmethod
+    def from_response(cls, response: TokenResponse, *, now: float, margin: float | None = None, **others: Any) -> Self:
+        """Make the record of a first token response; `others` are the fields that no response contains."""
+        issued_at = int(now)
+        expires_at = _end(issued_at, response.expires_in)
+        refresh_end = _end(issued_at, response.refresh_token_expires_in) if response.refresh_token else None
+        can_renew = bool(response.refresh_token) or others.get("service_app") is not None
+        return cls(
+            refresh_at=refresh_time(issued_at, expires_at, refresh_end, can_renew=can_renew, margin=margin),
+            access_token=response.access_token,
+            issued_at=issued_at,
+            expires_at=expires_at,
+            refresh_token=response.refresh_token,
+            refresh_token_issued_at=issued_at if response.refresh_token else None,
+            refresh_token_expires_at=refresh_end,
+            scopes_granted=response.scope,
+            **others,
+        )
+
+    def renewed(self, response: TokenResponse, *, now: float, margin: float | None = None) -> "StoredToken":
+        """Return the record after a refresh; what the response leaves out stays as it was."""
+        issued_at = int(now)
+        expires_at = _end(issued_at, response.expires_in)
+        end, since = _end(issued_at, response.refresh_token_expires_in), issued_at
+        if end is None and response.refresh_token in (None, self.refresh_token):
+            end, since = self.refresh_token_expires_at, self.refresh_token_issued_at or issued_at
+        elif _near(end, self.refresh_token_expires_at) and self.refresh_token_issued_at is not None:
+            since = self.refresh_token_issued_at  # Webex often sends the time left, not a new lifetime
+        refresh_token = response.refresh_token or self.refresh_token
+        can_renew = refresh_token is not None or self.service_app is not None
+        return dataclasses.replace(
+            self,
+            refresh_at=refresh_time(issued_at, expires_at, end, can_renew=can_renew, margin=margin),
+            access_token=response.access_token,
+            issued_at=issued_at,
+            expires_at=expires_at,
+            refresh_token=refresh_token,
+            refresh_token_issued_at=since if refresh_token else None,
+            refresh_token_expires_at=end,
+            scopes_granted=response.scope or self.scopes_granted,
+        )
+
+    @property
+    def granted(self) -> list[str]:
+        """The granted scopes, as far as is known."""
+        return self.scopes_requested if self.scopes_granted is None else self.scopes_granted
+
+    @property
+    def missing(self) -> list[str]:
+        """The scopes that were requested but not granted."""
+        return [scope for scope in self.scopes_requested if scope not in self.granted]
+
+    @property
+    def can_renew(self) -> bool:
+        """Whether there is anything to renew the access token with."""
+        return self.refresh_token is not None or self.service_app is not None
+
+    def expired(self, now: float) -> bool:
+        """Whether the access token has expired; one of unknown lifetime has not."""
+        return self.expires_at is not None and now >= self.expires_at
+
+    def refresh_token_expired(self, now: float) -> bool:
+        """Whether the refresh token should have expired. Only the server knows: never a reason not to ask it."""
+        return self.refresh_token_expires_at is not None and now >= self.refresh_token_expires_at
+
+    def to_json(self) -> bytes:
+        """Return the token file's content. The first three keys are in the order that `source.quick_look` expects."""
+        values = {"version": VERSION} | {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        if self.service_app is None:
+            del values["service_app"]
+        return json.dumps(values, indent=1).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, body: bytes) -> Self:
+        """Read a token file's content.
+
+        Raises:
+            FutureVersion, MalformedToken: The message names the fields, never a value.
+        """
+        values = read_object(body)
+        version = values.get("version", VERSION)
+        if isinstance(version, int) and version > VERSION:
+            raise FutureVersion(f"has format version {version}; this webex-loopback reads version {VERSION}")
+        fields, wrong = {}, []
+        for name, read in _READERS.items():
+            try:
+                if name in values:
+                    fields[name] = read(values[name])
+                elif name in _REQUIRED:
+                    raise ValueError(name)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                wrong.append(name)
+        del values, body  # an error's traceback may be printed with its local variables
+        if wrong:
+            raise MalformedToken(f"is not a token file: missing or invalid {', '.join(wrong)}")
+        return cls(**fields)
+
+
+def refresh_time(
+    issued_at: int,
+    expires_at: int | None,
+    refresh_token_expires_at: int | None,
+    *,
+    can_renew: bool = True,
+    margin: float | None = None,
+) -> int:
+    """Return the moment from which the access token is due for renewal.
+
+    A tenth of the lifetime before its end (at least a minute, at most a day), but not sooner than five minutes
+    after the last response: Webex may answer a refresh with the same token and the time that is left. If the
+    refresh token would be dead by then, one attempt is made while it is alive.
+    """
+    if not can_renew:
+        return issued_at + _FOREVER if expires_at is None else expires_at
+    soonest = issued_at + 5 * MINUTE
+    if expires_at is None:
+        moment = issued_at + DAY  # no lifetime to go by; one refresh a day keeps both tokens alive
+    else:
+        moment = min(max(expires_at - _margin(expires_at - issued_at, margin), soonest), expires_at)
+    if refresh_token_expires_at is not None and refresh_token_expires_at <= moment:
+        last_call = refresh_token_expires_at - _margin(refresh_token_expires_at - issued_at, margin)
+        if last_call >= soonest:
+            return last_call
+    return moment
+
+
+def _margin(lifetime: int, margin: float | None) -> int:
+    return int(min(max(lifetime / 10, MINUTE), DAY)) if margin is None else max(int(margin), 0)
+
+
+def _end(issued_at: int, lifetime: int | None) -> int | None:
+    return None if lifetime is None else issued_at + lifetime
+
+
+def _near(one: int | None, other: int | None) -> bool:
+    return one is not None and other is not None and abs(one - other) <= 5 * MINUTE
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Secret):
+        return value.get_secret_value()
+    return dataclasses.asdict(value) if isinstance(value, Account | ServiceApp) else value
+
+
+def _moment(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 10**12:
+        raise ValueError("not a moment")
+    return int(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a string")
+    return value
+
+
+def _token(value: object) -> Secret:
+    if not _HEADER_VALUE.fullmatch(_text(value)):
+        raise ValueError("cannot stand in a header")
+    return Secret(_text(value))
+
+
+def _texts(value: object) -> list[str]:
+    if not isinstance(value, list):
+        raise TypeError("not a list")
+    return [_text(item) for item in value]
+
+
+def _or_none(read: Any) -> Any:
+    return lambda value: None if value is None else read(value)
+
+
+def _service_app(value: Any) -> ServiceApp:
+    return ServiceApp(org_id=_text(value["org_id"]), app_id=_text(value["app_id"]), using=_text(value["using"]))
+
+
+_REQUIRED = ("refresh_at", "access_token", "issued_at")
+_READERS: dict[str, Any] = {
+    "refresh_at": _moment,
+    "access_token": _token,
+    "issued_at": _moment,
+    "expires_at": _or_none(_moment),
+    "refresh_token": _or_none(_token),
+    "refresh_token_issued_at": _or_none(_moment),
+    "refresh_token_expires_at": _or_none(_moment),
+    "scopes_requested": _texts,
+    "scopes_granted": _or_none(_texts),
+    "client_id": _text,
+    "client_secret": lambda value: Secret(_text(value)),
+    "token_url": _text,
+    "api_base_url": _text,
+    "ca_bundle": _text,
+    "account": lambda value: Account(**{name: _text(value.get(name, "")) for name in ("name", "email", "id")}),
+    "service_app": _or_none(_service_app),
+}

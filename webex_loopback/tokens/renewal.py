@@ -1,0 +1,311 @@
+"""Carries out what `decision` decides: renews a token once for everyone who asks, in any thread, task or process."""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from webex_loopback.errors import LoginRequired, ServerUnreachable, TokenStoreError, WebexLoopbackError
+from webex_loopback.paths import login_command
+from webex_loopback.secret import Secret
+from webex_loopback.wording import duration
+
+from .decision import Decision, Fail, Failure, LoginNeeded, Use, decide, decide_forced, failure_of, means_login
+from .record import StoredToken
+from .stores import TokenStore
+from .transaction import Cancelled, Transaction, Unsaved
+from .worker import finish, start
+
+if TYPE_CHECKING:
+    import httpx
+
+    from webex_loopback.oauth.token_response import TokenResponse
+
+log = logging.getLogger(__name__)
+
+DEADLINE_SECONDS = 30.0  # for waiting and the request together
+OPTIONAL_SECONDS = 4.0  # that a caller waits for a renewal while the current token is valid
+_LOOK_AGAIN_SECONDS = 1.0  # while another process or thread renews
+
+# What the disk refused to take, by the store's place: what it holds, and what it should hold.
+_unsaved: dict[str, tuple[StoredToken | None, StoredToken]] = {}
+
+
+class Renewal:
+    """Renews one stored token in this process.
+
+    Args:
+        profile: For remedies.
+        on_refresh: Called with the new record after each renewal made here.
+        on_login_needed: Called once with the record when only a login will help before long.
+        login_needed_seconds: How long before the refresh token's end `on_login_needed` is called.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        *,
+        profile: str = "default",
+        clock: Callable[[], float] = time.time,
+        margin: float | None = None,
+        http_client: "httpx.Client | None" = None,
+        on_refresh: Callable[[StoredToken], object] | None = None,
+        on_login_needed: Callable[[StoredToken], object] | None = None,
+        login_needed_seconds: float = 14 * 86_400.0,
+    ) -> None:
+        self.store = store
+        self._profile = profile
+        self._clock = clock
+        self._margin = margin
+        self._http_client = http_client
+        self._on_refresh = on_refresh
+        self._on_login_needed = on_login_needed
+        self._login_needed_seconds = login_needed_seconds
+        self._announced: object = None
+        self._last: StoredToken | None = None
+        self._failure: Failure | None = None
+        self._guard = threading.RLock()  # re-entrant: a signal handler may ask for a token, too
+        self._flight: Future[StoredToken] | None = None
+        self._flying = 0  # the worker's thread
+        self._place = str(getattr(store, "real_path", "")) or f"{type(store).__name__} {id(store)}"
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether a renewed token is waiting to be stored, the disk having refused it."""
+        return self._place in _unsaved
+
+    def token(self, *, forced: bool = False, rejected: Secret | None = None) -> tuple[str, float]:
+        """Return an access token, and until when it may be handed out without asking here again.
+
+        Args:
+            forced: Renew although it is not due; a failure is then raised even if the current token is valid.
+            rejected: With `forced`: the token that an API has rejected.
+
+        Raises:
+            LoginRequired, TokenEndpointError, ServerUnreachable, TokenStoreError, ConfigurationError
+        """
+        until = time.monotonic() + DEADLINE_SECONDS
+        self._save_again()
+        while True:
+            seen = self._load()
+            decision = self._decision(seen, forced, rejected)
+            if isinstance(decision, Use):
+                return decision.token.get_secret_value(), decision.until
+            if seen is None or isinstance(decision, LoginNeeded | Fail):
+                raise self._refusal(decision, seen)
+            if self._flying == threading.get_ident():
+                return self._from_within(seen)
+            found = self._renewed(seen, decision.required, forced, rejected, until)
+            if isinstance(found, tuple):
+                return found
+            if found is not None:
+                return found.access_token.get_secret_value(), found.refresh_at
+
+    def _decision(self, record: StoredToken | None, forced: bool, rejected: str) -> Decision:
+        now = self._clock()
+        return decide_forced(record, now, self._failure, rejected) if forced else decide(record, now, self._failure)
+
+    def _refusal(self, decision: Decision, seen: StoredToken | None) -> WebexLoopbackError:
+        if isinstance(decision, Fail):
+            # Each raise adds to the traceback, and a traceback keeps its callers' variables alive.
+            return decision.error.with_traceback(None)
+        reason = decision.reason if isinstance(decision, LoginNeeded) else ""
+        if seen is None:
+            reason = f"Profile {self._profile} is not logged in: there is no token in {self.store}."
+        return LoginRequired(reason, remedy=f"Run `{login_command(self._profile)}`.")
+
+    def _from_within(self, seen: StoredToken) -> tuple[str, float]:
+        """Answer what the renewal itself has called, for instance a logging handler that posts to Webex."""
+        now = self._clock()
+        if seen.expired(now):
+            raise TokenStoreError(
+                "get_token() was called from within its own renewal, and the access token has expired.",
+                problem="locked",
+                remedy="Let the logging handler pass its work to another thread.",
+            )
+        return seen.access_token.get_secret_value(), now
+
+    def _renewed(
+        self, seen: StoredToken, required: bool, forced: bool, rejected: Secret | None, until: float
+    ) -> StoredToken | tuple[str, float] | None:
+        """Join the renewal that is under way or start one; None: look again."""
+        transaction: Transaction | None = None
+        with self._guard:
+            flight = self._flight
+            if flight is None or flight.done():
+                transaction = Transaction(
+                    self.store,
+                    lambda current: self._make(current, seen, forced, rejected, until),
+                    wait_seconds=until - time.monotonic() if required else 0,
+                    load=self._load,
+                )
+                flight = self._flight = start(lambda: self._fly(transaction, seen))
+        seconds = max(until - time.monotonic(), 0)
+        try:
+            record = finish(
+                flight,
+                seconds if required else min(seconds, OPTIONAL_SECONDS),
+                cancel=transaction.cancel if transaction else lambda: True,
+            )
+        except TimeoutError:
+            if not required:
+                return self._current(seen)
+            raise ServerUnreachable(f"The renewal was not completed within {DEADLINE_SECONDS:g} seconds.") from None
+        except Cancelled:
+            return None
+        except WebexLoopbackError as error:
+            if transaction is None:  # another caller's try, perhaps one that did not wait for the lock
+                return None if required else self._current(seen)
+            return self._in_spite_of(error, seen, required, forced, rejected)
+        if transaction is not None and self._on_refresh is not None and record is not seen:
+            self._call(self._on_refresh, record)
+        return record
+
+    def _fly(self, transaction: Transaction, seen: StoredToken) -> StoredToken:
+        """Run the transaction in the worker, and remember how it ended."""
+        self._flying = threading.get_ident()
+        try:
+            record = transaction.run()
+        except Unsaved as error:
+            record = error.token
+            _unsaved[self._place] = self._on_disk(), record
+            log.warning("%s The new token works in this process; saving is tried again. %s", error, error.remedy)
+        except TokenStoreError as error:
+            if error.problem != "locked":
+                self._failure = failure_of(error, seen, self._clock(), self._failure)
+            raise
+        finally:
+            self._flying = 0
+        self._failure = None
+        return record
+
+    def _make(
+        self, current: StoredToken | None, seen: StoredToken, forced: bool, rejected: Secret | None, until: float
+    ) -> StoredToken:
+        """Return the renewed record; `current` was read under the lock, and somebody else may have renewed it."""
+        decision = self._decision(current, forced and current == seen, rejected)
+        if current is None or isinstance(decision, LoginNeeded | Fail):
+            raise self._refusal(decision, current)
+        if isinstance(decision, Use):
+            return current
+        try:
+            response = self._request(current, until)
+        except WebexLoopbackError as error:
+            newer = self._superseded(current, error)
+            if newer is None:
+                self._failure = failure_of(error, current, self._clock(), self._failure)
+                raise
+            if isinstance(decide(newer, self._clock()), Use):
+                return newer
+            current, response = newer, self._request(newer, until)
+        renewed = current.renewed(response, now=self._clock(), margin=self._margin)
+        self._look_ahead(renewed)
+        return renewed
+
+    def _request(self, record: StoredToken, until: float) -> "TokenResponse":
+        # Here, so that a process that only waits for another's renewal imports no HTTP client.
+        from .service_app import request_tokens
+
+        return request_tokens(record, max(until - time.monotonic(), 1.0), self._http_client)
+
+    def _superseded(self, sent: StoredToken, error: WebexLoopbackError) -> StoredToken | None:
+        """Return what has been stored meanwhile by something that does not use our lock, after a rejection."""
+        if not means_login(error, sent, self._clock()) or self.unsaved:
+            return None
+        stored = self._on_disk()
+        return None if stored is None or stored.refresh_token == sent.refresh_token else stored
+
+    def _in_spite_of(
+        self, error: WebexLoopbackError, seen: StoredToken, required: bool, forced: bool, rejected: str
+    ) -> StoredToken | tuple[str, float]:
+        """After a failed renewal: return the current token if it is valid and nobody insists, else raise."""
+        now = self._clock()
+        login = means_login(error, seen, now) or isinstance(error, LoginRequired)
+        if not required:
+            if isinstance(error, TokenStoreError) and error.problem == "locked":
+                return self._current(seen)
+            self._warn(error, seen, login)
+            return self._current(seen)
+        if login and (rejected or not forced or seen.expired(now)) and not isinstance(error, LoginRequired):
+            command = login_command(self._profile)
+            raise LoginRequired(
+                f"Webex rejected the refresh token. {error}", remedy=f"Run `{command}`. Nothing has been deleted."
+            ) from error
+        raise error
+
+    def _current(self, seen: StoredToken) -> tuple[str, float]:
+        """Return the current token, which is valid, and when to look again."""
+        decision = decide(seen, self._clock(), self._failure)
+        until = decision.until if isinstance(decision, Use) else self._clock() + _LOOK_AGAIN_SECONDS
+        return seen.access_token.get_secret_value(), until
+
+    def _warn(self, error: WebexLoopbackError, seen: StoredToken, login: bool) -> None:
+        now = self._clock()
+        left = "has no known expiry" if seen.expires_at is None else f"is valid for {duration(seen.expires_at - now)}"
+        if login:
+            command = login_command(self._profile)
+            log.warning("Webex rejected the refresh token. The access token %s; then run `%s`.", left, command)
+            self._announce_login(seen)
+        else:
+            log.warning("Could not renew the access token, which %s. %s", left, error)
+
+    def _look_ahead(self, record: StoredToken) -> None:
+        """Warn if the refresh token expires before long and this renewal has not extended it."""
+        end = record.refresh_token_expires_at
+        if end is None or end - record.issued_at >= self._login_needed_seconds or record.service_app is not None:
+            return
+        if record.refresh_token_issued_at == record.issued_at:
+            return  # a short lifetime that each renewal extends
+        command = login_command(self._profile, "--force")
+        log.warning(
+            "The refresh token expires in %s, and renewing does not extend it. Run `%s` before then.",
+            duration(end - record.issued_at),
+            command,
+        )
+        self._announce_login(record)
+
+    def _announce_login(self, record: StoredToken) -> None:
+        key = record.refresh_token, record.refresh_token_expires_at
+        if self._on_login_needed is not None and self._announced != key:
+            self._announced = key
+            self._call(self._on_login_needed, record)
+
+    def _call(self, callback: Callable[[StoredToken], object], record: StoredToken) -> None:
+        try:
+            callback(record)
+        except Exception:
+            log.exception("A callback failed; the token is stored nevertheless.")
+
+    def _load(self) -> StoredToken | None:
+        if (unsaved := _unsaved.get(self._place)) is not None:
+            return unsaved[1]
+        try:
+            self._last = self.store.load()
+        except TokenStoreError as error:
+            # A database that is down: what is in memory is good until it expires.
+            if error.problem != "unavailable" or self._last is None or self._last.expired(self._clock()):
+                raise
+            log.warning("%s The access token in memory is used.", error)
+        return self._last
+
+    def _on_disk(self) -> StoredToken | None:
+        with contextlib.suppress(TokenStoreError):
+            return self.store.load()
+        return None
+
+    def _save_again(self) -> None:
+        """Try again to store what the disk refused; a login or logout that happened meanwhile wins."""
+        if not self.unsaved:
+            return
+        with contextlib.suppress(TokenStoreError), self.store.lock(0):
+            unsaved = _unsaved.get(self._place)
+            if unsaved is None:
+                return
+            on_disk, renewed = unsaved
+            if self.store.load() == on_disk:
+                self.store.save(renewed)
+                log.warning("The renewed token is saved now.")
+            del _unsaved[self._place]

@@ -1,0 +1,292 @@
+"""`get_token()`: a valid access token for whoever asks.
+
+Nothing heavy is imported at the top: with a valid token on disk, this module, `quick_look`, `paths` and `errors`
+are all that `get_token()` loads. Everything else is decided in `decision` and done in `renewal`.
+"""
+
+import os
+from time import time
+
+from webex_loopback import paths
+from webex_loopback.errors import LoginRequired
+
+from .quick_look import TOKEN_BYTES, config_mentions_us, quick_look, scanned, setting, signature, store_kind
+
+TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    import httpx
+
+    from .record import StoredToken
+    from .renewal import Renewal
+    from .stores import TokenStore
+
+LOOK_SECONDS = 1.0  # how long memory is trusted without a look at the file and the environment
+
+_NOTHING = (0.0, 0.0, "")
+
+
+def get_token(profile: "str | None" = None, *, interactive: bool = False) -> str:
+    """Return a valid access token for `Authorization: Bearer ...`.
+
+    1. A stored access token that is not due for renewal is returned: from memory, or from the file. No lock, no
+       network.
+    2. If it is due but still valid, one caller renews it; everybody else gets the current token at once. If the
+       renewal fails, the current token is returned, a warning is logged, and the next try comes later.
+    3. If it has expired, one caller renews it, everybody waits for the result, for 30 seconds at most.
+    4. `LoginRequired` is raised if there is no token, nothing to renew it with, or Webex has rejected the refresh
+       token. A browser is opened only with `interactive=True`.
+
+    If `WEBEX_ACCESS_TOKEN` is set (a bot's or a personal access token), that is returned, unless a profile is named.
+
+    Args:
+        profile: Default: `$WEBEX_PROFILE`, else `default`.
+        interactive: Log in with the browser if that is the only option.
+
+    Raises:
+        LoginRequired: Run `webex-loopback login`.
+        TokenEndpointError: Webex answered the renewal with an error, and the access token has expired.
+        ServerUnreachable: No usable answer, and the access token has expired.
+        TokenStoreError: The stored token cannot be read, trusted or locked.
+        ConfigurationError: A setting is wrong, for instance the profile's name.
+    """
+    source = _sources.get(profile) or _sources.setdefault(profile, TokenSource(profile))
+    hot = source._hot
+    if hot[0] <= time() < hot[1]:
+        return hot[2]
+    del hot  # an error's traceback may be printed with its local variables
+    return source._find(interactive)
+
+
+async def aget_token(profile: "str | None" = None) -> str:
+    """Return a valid access token, like `get_token()`, without ever blocking the asyncio event loop.
+
+    Under trio, use `anyio.to_thread.run_sync(get_token)`.
+
+    Raises:
+        WebexLoopbackError: As `get_token()`.
+    """
+    source = _sources.get(profile) or _sources.setdefault(profile, TokenSource(profile))
+    hot = source._hot
+    if hot[0] <= time() < hot[1]:
+        return hot[2]
+    del hot
+    return await source._join()
+
+
+class TokenSource:
+    """Hands out one profile's access token; safe to use from any thread, task or forked process.
+
+    Args:
+        profile: Default: `$WEBEX_PROFILE`, else `default`.
+        store: Where the tokens are; default: what WEBEX_TOKEN_STORE says. With a store, neither the profile nor the
+            environment counts.
+        refresh_margin_seconds: How long before its expiry a token is renewed; default: a tenth of the lifetime, at
+            least a minute, at most a day. Takes effect with the next token response.
+        clock: Returns epoch seconds.
+        http_client: An `httpx.Client` to renew with; its proxies and certificates are then yours to set.
+        on_refresh: Called with the new `StoredToken` after each renewal that this source made.
+        on_login_needed: Called once with the `StoredToken` when the refresh token will expire within
+            `login_needed_seconds` and renewing does not extend it, or has been rejected while the access token is
+            still valid.
+    """
+
+    def __init__(
+        self,
+        profile: "str | None" = None,
+        *,
+        store: "TokenStore | None" = None,
+        refresh_margin_seconds: "float | None" = None,
+        clock: "Callable[[], float]" = time,
+        http_client: "httpx.Client | None" = None,
+        on_refresh: "Callable[[StoredToken], object] | None" = None,
+        on_login_needed: "Callable[[StoredToken], object] | None" = None,
+        login_needed_seconds: float = 14 * 86_400.0,
+    ) -> None:
+        self.profile = profile
+        self._given_store = store
+        self._clock = clock
+        self._options = {
+            "margin": refresh_margin_seconds,
+            "http_client": http_client,
+            "on_refresh": on_refresh,
+            "on_login_needed": on_login_needed,
+            "login_needed_seconds": login_needed_seconds,
+        }
+        self._plain = store is None and clock is time and set(self._options.values()) == {None, 14 * 86_400.0}
+        # From when until when to answer from memory, and what. One tuple, so that a reader in another thread sees
+        # the old one or the new one and needs no lock. "From when", since a clock may be set back.
+        self._hot = _NOTHING
+        self._seen: tuple[object, float, float, str] | None = None  # see quick_look
+        # One per process: after a fork, a lock that some thread of the parent held stays locked.
+        self._renewals: dict[tuple[int, str], Renewal] = {}
+        self._flights: dict[int, Future[str]] = {}
+
+    def __reduce__(self) -> "tuple[object, ...]":
+        # What is in memory stays out of the pickle: it is a secret, and belongs to this process.
+        if not self._plain:
+            raise TypeError("a TokenSource with a store, clock, client or callback of its own cannot be pickled")
+        return TokenSource, (self.profile,)
+
+    def get_token(self, *, interactive: bool = False) -> str:
+        """Return a valid access token, by the rules of the function `get_token`."""
+        hot = self._hot
+        if hot[0] <= self._clock() < hot[1]:
+            return hot[2]
+        del hot
+        return self._find(interactive)
+
+    async def aget_token(self) -> str:
+        """Return a valid access token, as the function `aget_token` does."""
+        hot = self._hot
+        if hot[0] <= self._clock() < hot[1]:
+            return hot[2]
+        del hot
+        return await self._join()
+
+    def refresh(self, *, rejected: "str | None" = None) -> str:
+        """Renew now, due or not, and return the new access token.
+
+        Args:
+            rejected: An access token that an API answered with 401. If another one is stored by now, that is
+                returned without a renewal; so is the same one if it is younger than five minutes, since a renewal
+                has just not helped. Soon after a renewal that failed, its error is raised again.
+
+        Raises:
+            WebexLoopbackError: As `get_token()`, but also while the current token is still valid.
+        """
+        from webex_loopback.secret import Secret
+
+        given = Secret(rejected) if rejected else None
+        rejected = None  # an error's traceback may be printed with its local variables
+        if token := self._environment_token():
+            if given:
+                return token
+            raise LoginRequired(
+                "WEBEX_ACCESS_TOKEN is set, and a token given there cannot be renewed.",
+                remedy="Put a new token there (personal access tokens last 12 hours), or unset it to use the login.",
+            )
+        token, _ = self._renewal().token(forced=True, rejected=given)
+        self._hot = _NOTHING
+        return token
+
+    def stored(self) -> "StoredToken | None":
+        """Return the stored record as it is, without renewing it.
+
+        Raises:
+            TokenStoreError: It cannot be read or trusted.
+        """
+        return self.store.load()
+
+    @property
+    def store(self) -> "TokenStore":
+        """Where the tokens are."""
+        return self._renewal().store
+
+    def from_environment(self) -> str:
+        """Return where the WEBEX_ACCESS_TOKEN in force comes from, or "" if there is none."""
+        if not self._environment_token():
+            return ""
+        if os.environ.get("WEBEX_ACCESS_TOKEN", "").strip():
+            return "environment"
+        from webex_loopback.settings import load
+
+        return load().origins["WEBEX_ACCESS_TOKEN"]
+
+    def _find(self, interactive: bool = False) -> str:
+        now = self._clock()
+        if token := self._environment_token():
+            self._hot = (now, now + LOOK_SECONDS, token)
+            return token
+        found, look_seconds = self._look(now), LOOK_SECONDS
+        if found is None:
+            renewal = self._renewal()
+            look_seconds = getattr(renewal.store, "look_seconds", LOOK_SECONDS)
+            try:
+                found = renewal.token()
+            except LoginRequired:
+                if not interactive or self._given_store is not None:
+                    raise
+                from webex_loopback import log_in
+
+                log_in(self.profile)
+                found = renewal.token()
+        token, end = found
+        now = self._clock()
+        self._hot = (now, min(end, now + look_seconds), token)
+        return token
+
+    async def _join(self) -> str:
+        """Wait for `_find`, which runs once, in a worker, for all tasks that ask meanwhile."""
+        from asyncio import wrap_future
+
+        from .worker import start
+
+        process = os.getpid()
+        flight = self._flights.get(process)
+        if flight is None or flight.done():
+            flight = self._flights[process] = start(self._find)
+        return await wrap_future(flight)
+
+    def _environment_token(self) -> str:
+        """Return WEBEX_ACCESS_TOKEN, unless a profile or a store was asked for by name."""
+        if self.profile is not None or self._given_store is not None:
+            return ""
+        token = os.environ.get("WEBEX_ACCESS_TOKEN", "")
+        if token and not token.encode("ascii", "replace").translate(None, TOKEN_BYTES):
+            return token
+        if token or os.environ.get("WEBEX_ACCESS_TOKEN_FILE"):
+            return setting("access_token")  # quotes, "Bearer ", white space: cleaned, or refused
+        return setting("access_token") if config_mentions_us() else ""
+
+    def _look(self, now: float) -> "tuple[str, float] | None":
+        """Return the file's token and its `refresh_at` if it is not due (rule 1); the rest is for `Renewal`."""
+        if self._given_store is not None or store_kind() != "file":
+            return None
+        renewal = self._renewals.get(self._key())
+        if renewal is not None and renewal.unsaved:
+            return None
+        path, seen = paths.token_file(self.profile), self._seen
+        try:
+            if seen is None or seen[0] != (path, signature(os.stat(path))):
+                seen = self._seen = quick_look(path)
+        except OSError:
+            seen = self._seen = None
+        if seen is None or not seen[1] <= now < seen[2]:
+            return None
+        return seen[3], seen[2]
+
+    def _key(self) -> "tuple[int, str]":
+        place = "" if self._given_store is not None else f"{store_kind()} {paths.token_file(self.profile)}"
+        return os.getpid(), place
+
+    def _renewal(self) -> "Renewal":
+        """Return what renews this source's token in this process."""
+        key = self._key()
+        renewal = self._renewals.get(key)
+        if renewal is None:
+            from .renewal import Renewal
+            from .stores import open_store
+
+            options = dict(self._options)
+            if any(process != key[0] for process, _ in list(self._renewals)):
+                options["http_client"] = None  # a connection of the parent process
+            renewal = Renewal(
+                self._given_store or open_store(self.profile, store_kind()),
+                profile=paths.profile_name(self.profile),
+                clock=self._clock,
+                **options,  # type: ignore[arg-type]
+            )
+            renewal = self._renewals.setdefault(key, renewal)
+        return renewal
+
+
+_sources: "dict[str | None, TokenSource]" = {}
+
+
+def forget() -> None:
+    """Forget all tokens in memory, not those on disk; for tests that change the environment."""
+    _sources.clear()
+    scanned.clear()

@@ -1,0 +1,81 @@
+"""The state of a login for programs, without secrets and without a network request."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from webex_loopback.paths import profile_name
+
+from .record import ServiceApp
+from .source import TokenSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginStatus:
+    """What is known about a profile's login.
+
+    Attributes:
+        account_name, account_email, account_id: From `GET /people/me` at login; "" if unknown.
+        scopes_granted: As far as is known.
+        scopes_missing: Requested but not granted.
+        issued_at: When the last token response arrived. All moments are aware, in UTC.
+        refresh_at: From when `get_token()` renews.
+        expires_at: End of the access token; None if unknown.
+        refresh_token_expires_at: End of the refresh token; None if unknown or if there is none.
+        can_renew: Whether there is anything to renew the access token with.
+        service_app: Set if this is a Service App's login.
+        store: Where the tokens are.
+    """
+
+    profile: str
+    account_name: str
+    account_email: str
+    account_id: str
+    scopes_requested: tuple[str, ...]
+    scopes_granted: tuple[str, ...]
+    scopes_missing: tuple[str, ...]
+    client_id: str
+    api_base_url: str
+    issued_at: datetime
+    refresh_at: datetime
+    expires_at: datetime | None
+    refresh_token_expires_at: datetime | None
+    can_renew: bool
+    service_app: ServiceApp | None
+    store: str
+
+
+def login_status(profile: str | None = None) -> LoginStatus | None:
+    """Return the state of a profile's login, or None if it is not logged in. Reads the store only.
+
+    Raises:
+        TokenStoreError: The stored token cannot be read or trusted.
+        ConfigurationError: The profile's name is not valid.
+    """
+    source = TokenSource(profile_name(profile))
+    record = source.stored()
+    if record is None:
+        return None
+    return LoginStatus(
+        profile=profile_name(profile),
+        account_name=record.account.name,
+        account_email=record.account.email,
+        account_id=record.account.id,
+        scopes_requested=tuple(record.scopes_requested),
+        scopes_granted=tuple(record.granted),
+        scopes_missing=tuple(record.missing),
+        client_id=record.client_id,
+        api_base_url=record.api_base_url,
+        issued_at=_moment(record.issued_at),
+        refresh_at=_moment(record.refresh_at),
+        expires_at=None if record.expires_at is None else _moment(record.expires_at),
+        refresh_token_expires_at=None
+        if record.refresh_token is None or record.refresh_token_expires_at is None
+        else _moment(record.refresh_token_expires_at),
+        can_renew=record.can_renew,
+        service_app=record.service_app,
+        store=str(source.store),
+    )
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

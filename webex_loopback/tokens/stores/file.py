@@ -1,0 +1,299 @@
+"""The default store: one JSON file per profile, mode 0600, in a directory of the user's own.
+
+A save is prepared beside the file (`.NAME.new`): reserved before the refresh token is spent, filled, and renamed over
+it. A complete one that a killed process left behind is adopted by whoever takes the lock next.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+
+from webex_loopback.errors import TokenStoreError
+from webex_loopback.oauth.token_response import MalformedToken
+from webex_loopback.paths import login_command
+from webex_loopback.private_file import (
+    Replacement,
+    check_owner,
+    is_ours,
+    make_private_directory,
+    patiently,
+    read_small_file,
+    readable_by_others,
+    write_private_file,
+)
+from webex_loopback.tokens.record import FutureVersion, StoredToken
+
+from . import LOCK_SECONDS
+from .lock import hold_lock
+
+log = logging.getLogger(__name__)
+
+_RESERVED_BYTES = 32_768  # a long token is 2 kB; the file holds two, encrypted ones a third more
+_LARGEST = 1 << 22  # tokens of up to 1 MB are accepted from a server
+_warned: set[str] = set()
+
+
+class FileTokenStore:
+    """One profile's token file.
+
+    Attributes:
+        path: The token file. If it is a symbolic link, the link stays and its target is replaced.
+        real_path: The same with links resolved; the lock and other companions are beside this one.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def real_path(self) -> str:
+        """The token file's path with links resolved."""
+        return os.path.realpath(self.path)
+
+    @property
+    def profile(self) -> str:
+        """The profile's name, for remedies."""
+        return os.path.basename(self.path).removesuffix(".json")
+
+    @property
+    def lock_path(self) -> str:
+        """The lock file: beside the token file, or in `$WEBEX_LOCK_DIR` if that is set."""
+        directory = os.environ.get("WEBEX_LOCK_DIR")
+        if not directory:
+            return f"{self.real_path}.lock"
+        from hashlib import sha256  # OpenSSL takes 5 ms, and most renewals do not need it
+
+        # Several data directories may share the lock directory, and one may be reached by two names.
+        place = sha256(os.fsencode(self.real_path)).hexdigest()[:16]
+        return os.path.join(os.path.abspath(os.path.expanduser(directory)), f"webex-loopback-{place}.lock")
+
+    def load(self) -> StoredToken | None:
+        """Return the stored token, or None if there is none.
+
+        Raises:
+            TokenStoreError: It cannot be read, belongs to another user, is corrupt, or of a newer version.
+        """
+        if os.path.lexists(self._replacement().pending):
+            # The leftover of a killed process, or a save in progress: then the lock is held, and we do not wait.
+            with contextlib.suppress(TokenStoreError), self.lock(0):
+                pass
+        data = self._read()
+        return None if data is None else self._decoded(data)
+
+    @contextlib.contextmanager
+    def lock(self, wait_seconds: float = LOCK_SECONDS) -> Iterator[None]:
+        """Exclude every other renewal and login that writes this file; finishes a killed process's save first."""
+        with hold_lock(self.lock_path, wait_seconds):
+            self._recover()
+            try:
+                yield
+            finally:
+                self._recover()  # clears a reservation that was not used
+
+    def reserve(self) -> None:
+        """Make sure that the next `save()` has room.
+
+        Raises:
+            TokenStoreError: It would fail. Nothing has been changed.
+        """
+        with self._translated("There is no room to save new tokens in"):
+            make_private_directory(os.path.dirname(self.real_path))
+            self._check_directories()
+            size = os.path.getsize(self.real_path) if os.path.exists(self.real_path) else 0
+            replacement = self._replacement()
+            try:
+                replacement.reserve(max(_RESERVED_BYTES, 2 * size))
+            except OSError:
+                replacement.discard()
+                raise
+
+    def save(self, token: StoredToken) -> None:
+        """Store the token; call it under the lock.
+
+        Raises:
+            TokenStoreError: The file has its old content.
+        """
+        with self._translated("Could not write the tokens to"):
+            replacement = self._replacement()
+            if not os.path.lexists(replacement.pending):
+                make_private_directory(os.path.dirname(self.real_path))
+                replacement.reserve(0)
+            replacement.commit(self._encode(token))
+        if self.readable_by_others():
+            self._warn_once("Others can read the token file %a: this file system does not support file modes.")
+
+    def delete(self) -> bool:
+        """Remove the file and everything that holds older tokens beside it; return whether there was a token."""
+        there = os.path.lexists(self.real_path) and os.path.getsize(self.real_path) > 0
+        with self._translated("Could not remove"):
+            for path in [self.real_path, *self.leftovers()]:
+                try:
+                    patiently(os.unlink, path)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    if error.errno != errno.EBUSY:
+                        raise
+                    os.truncate(path, 0)  # a file that is a mount point cannot be removed
+        return there
+
+    def leftovers(self) -> list[str]:
+        """Return the files beside the token file that hold tokens: unfinished saves and files set aside."""
+        directory, name = os.path.split(self.real_path)
+        ours = re.compile(rf"\.?{re.escape(name)}\.(new|\d+\.[0-9a-f]+\.tmp|(corrupt|foreign|future)-.*)")
+        with contextlib.suppress(OSError):
+            return [os.path.join(directory, entry) for entry in os.listdir(directory) if ours.fullmatch(entry)]
+        return []
+
+    def set_aside(self, why: str) -> str:
+        """Rename the file, so that nothing of it is lost, and return its new path."""
+        aside = f"{self.path}.{why}-{time.strftime('%Y%m%dT%H%M%S')}"
+        serial = 1
+        while os.path.lexists(aside):
+            serial += 1
+            aside = f"{self.path}.{why}-{time.strftime('%Y%m%dT%H%M%S')}-{serial}"
+        with self._translated("Could not set aside"):
+            try:
+                patiently(os.rename, self.path, aside)
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                write_private_file(aside, read_small_file(self.path, _LARGEST))
+        return aside
+
+    def readable_by_others(self) -> bool:
+        """Whether the file's mode lets others read it."""
+        try:
+            return readable_by_others(os.stat(self.real_path))
+        except OSError:
+            return False
+
+    def _encode(self, token: StoredToken) -> bytes:
+        return token.to_json()
+
+    def _decode(self, data: bytes) -> StoredToken:
+        return StoredToken.from_json(data)
+
+    def _decoded(self, data: bytes) -> StoredToken | None:
+        if not data.strip():
+            return None  # logged out of a file that cannot be removed, or mounted empty for a first login
+        try:
+            return self._decode(data)
+        except FutureVersion as error:
+            problem, what = "future", str(error)
+            remedy = "Upgrade webex-loopback, or set the file aside and log in again: "
+        except MalformedToken as error:
+            problem, what = "corrupt", str(error)
+            remedy = "Log in again; the file is kept under another name: "
+        finally:
+            del data  # an error's traceback may be printed with its local variables
+        force = ["--force"] if problem == "future" else []
+        raise TokenStoreError(
+            f"The token file {self.path!a} {what}.",
+            problem=problem,
+            remedy=f"{remedy}`{login_command(self.profile, *force)}`.",
+        )
+
+    def _read(self) -> bytes | None:
+        try:
+            self._check_directories()
+            status = os.stat(self.real_path)
+            if not is_ours(status):
+                raise PermissionError(errno.EPERM, f"It belongs to another user (uid {status.st_uid})", self.path)
+            data = read_small_file(self.real_path, _LARGEST)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            foreign = error.errno == errno.EPERM and "another user" in str(error.strerror)
+            raise TokenStoreError(
+                f"Could not read the token file {self.path!a}: {error.strerror or error}.",
+                problem="foreign" if foreign else "unreadable",
+                remedy=_FOREIGN_REMEDY.format(login_command(self.profile, "--force"))
+                if foreign
+                else "Check its owner and mode; `webex-loopback doctor` shows them.",
+            ) from error
+        if readable_by_others(status):
+            self._close_to_others()
+        return data
+
+    def _check_directories(self) -> None:
+        """Raise PermissionError if the file's directory, or the data directory above it, is another user's."""
+        directory = os.path.dirname(self.real_path)
+        check_owner(directory)
+        if os.path.basename(directory) == "tokens":
+            check_owner(os.path.dirname(directory))
+
+    def _close_to_others(self) -> None:
+        with contextlib.suppress(OSError):
+            os.chmod(self.real_path, 0o600)
+        if not self.readable_by_others():  # otherwise `doctor` and the next save say so, not every command
+            self._warn_once("Others could read the token file %a. Its mode is now 0600.")
+
+    def _warn_once(self, message: str) -> None:
+        if self.real_path not in _warned:
+            _warned.add(self.real_path)
+            log.warning(message, self.path)
+
+    def _replacement(self) -> Replacement:
+        path = self.real_path
+        return Replacement(path, f".{os.path.basename(path)}.new")
+
+    def _recover(self) -> None:
+        """Adopt the complete save of a process that was killed before renaming it, or clear an incomplete one."""
+        replacement = self._replacement()
+        try:
+            status = os.lstat(replacement.pending)
+        except OSError:
+            return
+        try:
+            data = read_small_file(replacement.pending, _LARGEST)
+            if is_ours(status) and self._is_complete(data) and not self._is_newer_than(status):
+                replacement.adopt(data)
+                return
+        except OSError as error:
+            log.warning("Could not recover an interrupted save of %a: %s.", self.path, error.strerror)
+            return
+        replacement.discard()
+
+    def _is_newer_than(self, status: os.stat_result) -> bool:
+        """Whether the file holds a token that was written after a leftover, by version 1 for instance."""
+        try:
+            newer = os.stat(self.real_path).st_mtime_ns > status.st_mtime_ns
+            return newer and self._is_complete(read_small_file(self.real_path, _LARGEST))
+        except OSError:
+            return False
+
+    def _is_complete(self, data: bytes) -> bool:
+        try:
+            self._decode(data)
+        except (MalformedToken, TokenStoreError):
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            foreign = error.errno == errno.EPERM and "another user" in str(error.strerror)
+            raise TokenStoreError(
+                f"{what} {self.path!a}: {error.strerror or error}.",
+                problem="foreign" if foreign else "unwritable",
+                remedy=_FOREIGN_REMEDY.format(login_command(self.profile, "--force"))
+                if foreign
+                else "Free some space or check the directory's owner and mode. `webex-loopback doctor` shows them.",
+            ) from error.with_traceback(None)  # whose frames hold what was to be written
+
+
+_FOREIGN_REMEDY = (
+    "Run the command as that user"
+    + ("" if sys.platform == "win32" else ", without sudo")
+    + ", or set WEBEX_LOOPBACK_HOME to a directory of your own. If the file is yours to replace: `{}`."
+)

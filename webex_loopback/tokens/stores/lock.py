@@ -1,0 +1,95 @@
+"""A lock file, held by `flock` (POSIX) or `msvcrt.locking` (Windows) and released by the system if the process dies."""
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator
+
+from webex_loopback.errors import TokenStoreError
+from webex_loopback.private_file import is_ours, make_private_directory
+
+_POLL_SECONDS = 0.003
+_HELD = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)
+_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_ELSEWHERE = "Set WEBEX_LOCK_DIR to a directory of your own on a local disk to keep the locks there."
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> None:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+    def _unlock(descriptor: int) -> None:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+@contextlib.contextmanager
+def hold_lock(path: str, wait_seconds: float, *, poll_seconds: float = _POLL_SECONDS) -> Iterator[None]:
+    """Hold a lock file. It is never unlinked: that would split the waiters over two files (filelock, `_unix.py`).
+
+    Raises:
+        TokenStoreError: `locked` if another process holds it for longer than `wait_seconds` or the file system has no
+            locks; `unwritable` or `foreign` if the file cannot be opened.
+    """
+    try:
+        make_private_directory(os.path.dirname(path))
+        descriptor = _open(path)
+    except OSError as error:
+        raise TokenStoreError(
+            f"Could not open the lock {path!a}: {error.strerror or error}.",
+            problem="foreign" if error.errno == errno.EPERM else "unwritable",
+            remedy=f"Check the owner and mode of its directory. {_ELSEWHERE}",
+        ) from error
+    try:
+        _wait(path, descriptor, wait_seconds, poll_seconds)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # closing releases it, too
+                _unlock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: str) -> int:
+    # A lock directory may be shared: a link planted there would have us create or lock somebody's file.
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags, 0o600)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or not is_ours(status):
+        os.close(descriptor)
+        raise PermissionError(errno.EPERM, "It is not a regular file of this user", path)
+    return descriptor
+
+
+def _wait(path: str, descriptor: int, wait_seconds: float, poll_seconds: float) -> None:
+    until = time.monotonic() + wait_seconds
+    while True:
+        try:
+            return _try_lock(descriptor)
+        except OSError as error:
+            if error.errno in _UNSUPPORTED or error.errno not in _HELD:
+                raise TokenStoreError(
+                    f"Could not lock {path!a}: {error.strerror or error}.", problem="locked", remedy=_ELSEWHERE
+                ) from error
+        if time.monotonic() >= until:
+            raise TokenStoreError(
+                f"Could not acquire the lock {path!a} within {wait_seconds:g} seconds.",
+                problem="locked",
+                remedy=f"Another process holds it: wait for it to finish, or end it. {_ELSEWHERE}",
+            )
+        time.sleep(min(poll_seconds, max(until - time.monotonic(), 0)))

@@ -1,0 +1,292 @@
+"""Logins shared by several machines: one row per profile in a PostgreSQL database (extra `postgres`).
+
+The database does the locking: an advisory lock of the session, which ends with the connection if a process dies.
+"""
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from webex_loopback.errors import ConfigurationError, TokenStoreError
+from webex_loopback.oauth.token_response import MalformedToken
+from webex_loopback.paths import login_command, profile_name
+from webex_loopback.secret import Secret
+from webex_loopback.tokens.record import FutureVersion, StoredToken
+from webex_loopback.tokens.worker import run
+from webex_loopback.wording import without_tokens
+
+from . import LOCK_SECONDS
+
+try:
+    import psycopg
+except ImportError as error:
+    raise ConfigurationError(
+        f"WEBEX_TOKEN_STORE names a PostgreSQL database, but psycopg cannot be imported: {error}.",
+        setting="WEBEX_TOKEN_STORE",
+        remedy="Run `pip install 'webex-loopback[postgres]'`.",
+    ) from error
+
+if TYPE_CHECKING:
+    from cryptography.fernet import MultiFernet
+
+_T = TypeVar("_T")
+_Connection = psycopg.Connection[tuple[Any, ...]]
+
+VERSION = 1  # of the row's content; a higher one was written by a newer webex-loopback
+ANSWER_SECONDS = 4.5
+_RECONNECT_SECONDS = 15.0  # that a save waits for a server that restarts: the new token exists nowhere else
+_CREATE = (
+    "CREATE TABLE IF NOT EXISTS webex_loopback_tokens (profile text PRIMARY KEY, version integer NOT NULL,"
+    " record text NOT NULL, updated_at timestamptz NOT NULL DEFAULT now())"
+)
+_SELECT = "SELECT version, record FROM webex_loopback_tokens WHERE profile = %s"
+_SAVE = (
+    "INSERT INTO webex_loopback_tokens (profile, version, record) VALUES (%s, %s, %s)"
+    " ON CONFLICT (profile) DO UPDATE SET version = excluded.version, record = excluded.record, updated_at = now()"
+)
+_DELETE = "DELETE FROM webex_loopback_tokens WHERE profile = %s"
+
+
+class PostgresTokenStore:
+    """One profile's row.
+
+    Args:
+        url: `postgresql://...`, with whatever libpq takes there (`sslmode`, `host` lists, ...).
+        profile: Default: `$WEBEX_PROFILE`, else `default`.
+        keys: Fernet keys separated by commas or spaces: the first encrypts, all decrypt. Empty: not encrypted.
+    """
+
+    look_seconds = 30.0
+
+    def __init__(self, url: str, profile: str | None = None, *, keys: Secret | None = None) -> None:
+        self._url = Secret(url)  # it may hold a password
+        self._profile = profile_name(profile)
+        self._fernet = _fernet(keys or Secret())
+        self._connections: dict[int, _Connection] = {}  # one per process: a forked child must not use its parent's
+        self._guard = threading.RLock()
+        self._holder = threading.Lock()  # the session's advisory lock does not exclude this session's own threads
+
+    def __str__(self) -> str:
+        parts = urlsplit(self._url.get_secret_value())
+        port = f":{parts.port}" if parts.port else ""
+        return f"postgresql://{parts.hostname or ''}{port}{parts.path} (profile {self._profile})"
+
+    def load(self) -> StoredToken | None:
+        """Return the stored token, or None if there is none.
+
+        Raises:
+            TokenStoreError: No answer within 5 seconds, or the row cannot be read.
+        """
+        row = self._query(self._select)
+        if row is None:
+            return None
+        version, text = row
+        try:
+            if version > VERSION:
+                raise FutureVersion(f"has version {version}; this webex-loopback reads version {VERSION}")
+            return StoredToken.from_json(self._decrypted(text))
+        except FutureVersion as error:
+            problem, what, remedy = "future", str(error), "Upgrade webex-loopback on this machine."
+        except MalformedToken as error:
+            problem, what = "corrupt", str(error)
+            remedy = f"Check WEBEX_TOKEN_STORE_KEY, or log in again: `{login_command(self._profile, '--force')}`."
+        finally:
+            del row, text  # an error's traceback may be printed with its local variables
+        raise TokenStoreError(f"The row of profile {self._profile} in {self} {what}.", problem=problem, remedy=remedy)
+
+    def save(self, token: StoredToken) -> None:
+        """Store the token; waits for a server that is being restarted.
+
+        Raises:
+            TokenStoreError: The row has its old content.
+        """
+        until = time.monotonic() + _RECONNECT_SECONDS
+        while True:
+            try:
+                return self._query(lambda connection: self._write(connection, self._encrypted(token)))
+            except TokenStoreError as error:
+                if error.problem != "unavailable" or time.monotonic() >= until:
+                    raise
+            time.sleep(0.25)
+
+    def reserve(self) -> None:
+        """Make sure that the next `save()` is allowed, by writing the row and rolling back.
+
+        Raises:
+            TokenStoreError: A read-only role or server, for instance.
+        """
+
+        def attempt(connection: _Connection) -> None:
+            with contextlib.suppress(psycopg.Rollback), connection.transaction(force_rollback=True):
+                self._write(connection, " " * 4096)
+
+        self._query(attempt)
+
+    def delete(self) -> bool:
+        """Remove the row; return whether there was one."""
+
+        def delete(connection: _Connection) -> bool:
+            try:
+                return connection.execute(_DELETE, (self._profile,)).rowcount > 0
+            except psycopg.errors.UndefinedTable:
+                return False
+
+        return self._query(delete)
+
+    @contextlib.contextmanager
+    def lock(self, wait_seconds: float = LOCK_SECONDS) -> Iterator[None]:
+        """Exclude every other renewal of this profile, on whatever machine."""
+        if not self._holder.acquire(timeout=max(wait_seconds, 0)):
+            raise self._locked(wait_seconds)
+        try:
+            connection = self._query(lambda connection: connection)
+            self._acquire(connection, wait_seconds)
+            try:
+                yield
+            finally:
+                with contextlib.suppress(psycopg.Error):  # gone with its lock
+                    connection.execute("SELECT pg_advisory_unlock(%s)", (self._lock_key,))
+        finally:
+            self._holder.release()
+
+    def close(self) -> None:
+        """Close this process's connection."""
+        with self._guard:
+            connection = self._connections.pop(os.getpid(), None)
+        if connection is not None:
+            connection.close()
+
+    def _acquire(self, connection: _Connection, wait_seconds: float) -> None:
+        try:
+            if wait_seconds <= 0:
+                row = connection.execute("SELECT pg_try_advisory_lock(%s)", (self._lock_key,)).fetchone()
+                if row is None or not row[0]:
+                    raise self._locked(wait_seconds)
+                return
+            milliseconds = int(wait_seconds * 1000)
+            connection.execute(f"SET lock_timeout = {milliseconds}; SET statement_timeout = {milliseconds + 1000}")
+            try:
+                connection.execute("SELECT pg_advisory_lock(%s)", (self._lock_key,))
+            finally:
+                connection.execute(f"SET lock_timeout = 0; SET statement_timeout = {int(ANSWER_SECONDS * 1000)}")
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled):
+            raise self._locked(wait_seconds) from None
+        except psycopg.Error as error:
+            self.close()
+            raise self._translated(error) from None
+
+    @property
+    def _lock_key(self) -> int:
+        digest = hashlib.sha256(f"webex-loopback {self._profile}".encode()).digest()
+        return int.from_bytes(digest[:8], "big", signed=True)
+
+    def _locked(self, wait_seconds: float) -> TokenStoreError:
+        return TokenStoreError(
+            f"Could not acquire the lock of profile {self._profile} in {self} within {wait_seconds:g} seconds.",
+            problem="locked",
+            remedy="Another process or machine is renewing it. Try again.",
+        )
+
+    def _query(self, action: Callable[[_Connection], _T]) -> _T:
+        """Run an action on this process's connection; once more on a new one if the old one is dead."""
+        for last in (False, True):
+            try:
+                return run(lambda: action(self._connection()), ANSWER_SECONDS)
+            except TimeoutError:
+                self._connections.pop(os.getpid(), None)
+                raise self._translated(None) from None
+            except psycopg.OperationalError as error:
+                self.close()
+                # SQLSTATE 57P01: the server is shutting down. Without any, the connection was lost.
+                if last or error.sqlstate not in (None, "57P01", "57P02", "57P03"):
+                    raise self._translated(error) from None
+            except psycopg.Error as error:
+                raise self._translated(error) from None
+        raise AssertionError("unreachable")
+
+    def _connection(self) -> _Connection:
+        with self._guard:
+            connection = self._connections.get(os.getpid())
+            if connection is None or connection.closed:
+                connection = self._connections[os.getpid()] = psycopg.connect(
+                    self._url.get_secret_value(),
+                    autocommit=True,
+                    connect_timeout=3,
+                    application_name="webex-loopback",
+                    tcp_user_timeout=int(ANSWER_SECONDS * 1000),
+                    prepare_threshold=None,  # so that a connection pooler may sit between
+                )
+                connection.execute(f"SET statement_timeout = {int(ANSWER_SECONDS * 1000)}")
+            return connection
+
+    def _select(self, connection: _Connection) -> tuple[Any, ...] | None:
+        try:
+            return connection.execute(_SELECT, (self._profile,)).fetchone()
+        except psycopg.errors.UndefinedTable:
+            return None
+
+    def _write(self, connection: _Connection, text: str) -> None:
+        values = (self._profile, VERSION, text)
+        try:
+            with connection.transaction():
+                connection.execute(_SAVE, values)
+        except psycopg.errors.UndefinedTable:
+            with contextlib.suppress(psycopg.errors.UniqueViolation), connection.transaction():
+                connection.execute(_CREATE)  # another machine may create it at the same moment
+            connection.execute(_SAVE, values)
+
+    def _encrypted(self, token: StoredToken) -> str:
+        data = token.to_json()
+        return (data if self._fernet is None else self._fernet.encrypt(data)).decode()
+
+    def _decrypted(self, text: str) -> bytes:
+        if text.startswith("{"):
+            return text.encode()  # saved before there was a key
+        if self._fernet is None:
+            raise MalformedToken("is encrypted, and WEBEX_TOKEN_STORE_KEY is not set")
+        from cryptography.fernet import InvalidToken
+
+        try:
+            return self._fernet.decrypt(text)
+        except InvalidToken:
+            raise MalformedToken("cannot be decrypted with WEBEX_TOKEN_STORE_KEY") from None
+
+    def _translated(self, error: psycopg.Error | None) -> TokenStoreError:
+        if error is None:
+            why, problem = f"no answer within {ANSWER_SECONDS:g} seconds", "unavailable"
+        else:
+            why = without_tokens(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
+            refused = isinstance(error, psycopg.errors.InsufficientPrivilege | psycopg.errors.ReadOnlySqlTransaction)
+            problem = "unwritable" if refused else "unavailable"
+        return TokenStoreError(
+            f"The token store {self} could not be used: {why}.",
+            problem=problem,
+            remedy="Grant the role CREATE on the schema, and SELECT, INSERT, UPDATE and DELETE on the table."
+            if problem == "unwritable"
+            else "Check that the database is running and WEBEX_TOKEN_STORE is right, or run `webex-loopback doctor`.",
+        )
+
+
+def _fernet(keys: Secret) -> "MultiFernet | None":
+    texts = keys.get_secret_value().replace(",", " ").split()
+    if not texts:
+        return None
+    from cryptography.fernet import Fernet, MultiFernet
+
+    try:
+        return MultiFernet([Fernet(text) for text in texts])
+    except ValueError:
+        pass
+    finally:
+        del texts
+    raise ConfigurationError(
+        "WEBEX_TOKEN_STORE_KEY is not a Fernet key.",
+        setting="WEBEX_TOKEN_STORE_KEY",
+        remedy="Create one with `python -c 'from cryptography.fernet import Fernet; "
+        "print(Fernet.generate_key().decode())'` and use it on every machine.",
+    )

@@ -1,0 +1,141 @@
+"""Replacing the stored token as a transaction: reserve, request, store, return.
+
+A refresh token may be good for one request only. So it is spent only once there is room for its successor, and the
+server's answer is stored before anyone uses it. Nothing interrupts it between request and storing: it runs in a
+worker, whose caller waits for its end, and so does the interpreter when it exits.
+"""
+
+import atexit
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from webex_loopback.errors import TokenStoreError
+
+from .record import StoredToken
+from .stores import LOCK_SECONDS, TokenStore
+from .worker import finish, start
+
+
+class Unsaved(TokenStoreError):
+    """The new token could not be stored although room was reserved; `token` exists in memory only."""
+
+    token: StoredToken
+
+
+class Cancelled(Exception):
+    """The transaction was cancelled before anything was sent."""
+
+
+class Transaction:
+    """One replacement of a store's token.
+
+    Args:
+        make: Gets the stored token, returns the one to store; usually makes the request. If it returns the very
+            object it got, nothing is stored.
+        wait_seconds: For the lock.
+        load: Reads the stored token; default: `store.load`, an unreadable one being None.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        make: Callable[[StoredToken | None], StoredToken],
+        *,
+        wait_seconds: float = LOCK_SECONDS,
+        load: Callable[[], StoredToken | None] | None = None,
+    ) -> None:
+        self._store = store
+        self._make = make
+        self._wait_seconds = max(wait_seconds, 0)
+        self._load = load or (lambda: _readable(store))
+        self._guard = threading.Lock()
+        self._cancelled = False
+        self._ended = threading.Event()
+        self._begun = False
+
+    def cancel(self) -> bool:
+        """Cancel it unless the request has begun; return whether it is cancelled."""
+        with self._guard:
+            self._cancelled = self._cancelled or not self._begun
+            return self._cancelled
+
+    def run(self) -> StoredToken:
+        """Carry it out in this thread, which should be a worker's; return the stored token.
+
+        Raises:
+            TokenStoreError: The lock could not be acquired, or there is no room: `make` has not been called.
+            Unsaved: `make` has returned a token that could not be stored.
+            Exception: From `make`; what was stored is unchanged.
+        """
+        with _hold(self._store, self._wait_seconds):
+            current = self._load()
+            getattr(self._store, "reserve", _nothing)()
+            self._begin()
+            try:
+                token = self._make(current)
+                if token is not current:
+                    self._save(token)
+                return token
+            finally:
+                self._ended.set()
+                _under_way.discard((os.getpid(), self._ended))
+
+    def _begin(self) -> None:
+        with self._guard:
+            if self._cancelled:
+                raise Cancelled
+            self._begun = True
+        _under_way.add((os.getpid(), self._ended))
+
+    def _save(self, token: StoredToken) -> None:
+        try:
+            self._store.save(token)
+        except TokenStoreError as error:
+            unsaved = Unsaved(str(error), problem=error.problem, remedy=error.remedy)
+            unsaved.token = token
+            raise unsaved from error
+
+
+def replace_token(
+    store: TokenStore, make: Callable[[StoredToken | None], StoredToken], *, seconds: float = LOCK_SECONDS
+) -> StoredToken:
+    """Run a transaction in a worker and wait for its end, whatever signals arrive meanwhile.
+
+    Raises:
+        TimeoutError: It is still under way after `seconds`.
+        Exception: As `Transaction.run`; from a signal handler: after the end of the transaction.
+    """
+    transaction = Transaction(store, make, wait_seconds=seconds)
+    return finish(start(transaction.run), seconds, cancel=transaction.cancel)
+
+
+def _hold(store: TokenStore, wait_seconds: float) -> AbstractContextManager[None]:
+    try:
+        return store.lock(wait_seconds)
+    except TypeError:  # a store written for version 1, whose lock() takes no argument
+        return store.lock()
+
+
+def _readable(store: TokenStore) -> StoredToken | None:
+    try:
+        return store.load()
+    except TokenStoreError:
+        return None
+
+
+def _nothing() -> None: ...
+
+
+_under_way: set[tuple[int, threading.Event]] = set()  # process (a forked child has none of the parent's), its end
+
+
+@atexit.register
+def _complete() -> None:
+    """Let the interpreter exit only when no answer is outstanding that would be lost."""
+    until = time.monotonic() + LOCK_SECONDS
+    for process, ended in list(_under_way):
+        if process == os.getpid():
+            ended.wait(max(until - time.monotonic(), 0))

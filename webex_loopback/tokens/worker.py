@@ -1,0 +1,92 @@
+"""The one way to run blocking work beside the caller: in a thread of its own, with a deadline for whoever waits.
+
+Python runs signal handlers in the main thread only. An exception that a handler raises (Ctrl-C, or a program's own)
+therefore never interrupts work in a worker, only the waiting for it; see `finish`.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+_SLICE_SECONDS = 0.2  # on Windows Ctrl-C does not wake a thread that waits
+
+
+def start(function: Callable[[], _T]) -> "Future[_T]":
+    """Start the function in a daemon thread; return the future of its result, which cannot be cancelled.
+
+    The interpreter may exit while it runs; `transaction` makes it wait for what must be completed.
+    """
+    future: Future[_T] = Future()
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            result = function()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    try:
+        # Not the event loop's executor: it may be full of code that waits for this very token.
+        Thread(target=run, daemon=True, name="webex-loopback").start()
+    except RuntimeError:  # the interpreter is shutting down and starts no threads
+        run()
+    return future
+
+
+def wait(future: "Future[_T]", seconds: float) -> _T:
+    """Return the result, or raise what the function raised.
+
+    Raises:
+        TimeoutError: It is still running after `seconds`; it goes on.
+    """
+    until = time.monotonic() + seconds
+    while not future.done() and (left := until - time.monotonic()) > 0:
+        try:
+            future.exception(min(left, _SLICE_SECONDS))
+        except TimeoutError:
+            continue
+    if not future.done():
+        raise TimeoutError(f"still running after {seconds:g} seconds")
+    return future.result()
+
+
+def finish(future: "Future[_T]", seconds: float, *, cancel: Callable[[], bool] = lambda: False) -> _T:
+    """Like `wait`, but an exception that hits the waiting thread goes on only when the work has ended.
+
+    Args:
+        cancel: Called then; returns whether the work has been cancelled and need not be waited for.
+
+    Raises:
+        TimeoutError: It is still running after `seconds`.
+        BaseException: From a signal handler, after the end of the work or of the time.
+    """
+    until = time.monotonic() + seconds
+    interruption: BaseException | None = None
+    while True:
+        try:
+            result = wait(future, until - time.monotonic())
+        except BaseException as error:
+            if (future.done() and future.exception() is error) or isinstance(error, TimeoutError):
+                raise interruption or error from None
+            if cancel():
+                raise
+            interruption = error  # the latest one; a second Ctrl-C adds nothing
+            continue
+        if interruption is not None:
+            raise interruption
+        return result
+
+
+def run(function: Callable[[], _T], seconds: float) -> _T:
+    """Run a function that may hang (D-Bus, a network file system), and stop waiting for it after `seconds`.
+
+    Raises:
+        TimeoutError
+    """
+    return wait(start(function), seconds)
