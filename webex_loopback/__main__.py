@@ -1,4 +1,4 @@
-"""The command line's entry. `token` is answered here, before any option parser is imported."""
+"""Entry point of the command line; prints a valid stored token without importing the rest of it."""
 
 import os
 import sys
@@ -6,51 +6,42 @@ import sys
 
 def main() -> int:
     """Run the command line; return the exit code."""
+    # Closed (`>&-`) or absent (pythonw.exe): every write would fail on None.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     try:
-        code = _run(sys.argv[1:])
-        if sys.stdout is not None:  # closed, or pythonw.exe
+        if token := _stored_token(sys.argv[1:]):
+            sys.stdout.write(f"{token}\n")
             sys.stdout.flush()
-    except KeyboardInterrupt:  # pragma: no cover - tested in a process that a signal ends
-        return 130
-    except OSError as error:
-        import errno
-
-        if error.errno == errno.ENOSPC:
-            sys.stderr.write(f"Standard output cannot be written to: {error.strerror}.\n")
-        elif error.errno != errno.EPIPE:  # `... | head` has had enough
-            raise
-        # The interpreter flushes once more at its end, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return code
-
-
-def _run(arguments: list[str]) -> int:
-    profile = _plain_token(arguments)
-    if profile is not None:
-        from .errors import WebexLoopbackError
-        from .source import get_token
-
-        try:
-            sys.stdout.write(f"{get_token(profile or None)}\n")
             return 0
-        except WebexLoopbackError as error:
-            from .cli import report
+        from .cli import app
 
-            return report(error)
-    from .cli import run
+        return app.main(sys.argv[1:])
+    except OSError as error:
+        from .cli import app
 
-    return run(arguments)
+        return app.output_failed(error)
+    except KeyboardInterrupt:
+        return 130
 
 
-def _plain_token(arguments: list[str]) -> str | None:
-    """Return the profile of `token [--profile NAME]`, "" for none named; None for any other command line."""
-    if arguments == ["token"]:
+def _stored_token(arguments: list[str]) -> str:
+    """Return the token that `token [--profile NAME]` prints if it is stored and not due for renewal, otherwise ""."""
+    named = len(arguments) == 3 and arguments[1] in ("--profile", "-p") and arguments[2] != ""
+    if arguments[:1] != ["token"] or not (named or len(arguments) == 1):
         return ""
-    if len(arguments) == 3 and arguments[0] == "token" and arguments[1] in ("--profile", "-p"):
-        return arguments[2]
-    return None
+    from time import time
+
+    from .errors import WebexLoopbackError
+    from .tokens.source import TokenSource
+
+    try:
+        source = TokenSource(arguments[2] if named else None)
+        found = source._look(time())
+        return source._environment_token() or (found[0] if found else "")
+    except WebexLoopbackError:
+        return ""  # the full command reports it
 
 
-if __name__ == "__main__":  # pragma: no branch - the installed script imports main
+if __name__ == "__main__":
     sys.exit(main())

@@ -73,6 +73,8 @@ def read_small_file(path: str, limit: int = 1 << 20) -> bytes:
     Raises:
         OSError
     """
+    if sys.platform == "win32" and os.path.isdir(path):  # opening one is a PermissionError, which may pass
+        raise OSError(errno.EINVAL, "Not a regular file", path)
     descriptor = patiently(os.open, path, os.O_RDONLY | _FLAGS | getattr(os, "O_NONBLOCK", 0))
     try:
         status = os.fstat(descriptor)

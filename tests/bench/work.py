@@ -1,38 +1,25 @@
-"""What runs inside a measured process, by `python -c`. Kept light: the cached token's process loads it too.
+"""What runs in a measured process, as `python -c "from tests.bench import work; ..."`; prints JSON."""
 
-A library is a module of this folder that has
-- `prepare()`: write the library's token file from `read_response()`,
-- `ready()`: return a function that answers with the token, refreshed where it has expired,
-- `held()`: the same with the token in memory already, where `ready()` reads the file each time,
-- `ready_async()`: the same for asyncio, where it has that,
-- `login()`: log in by the browser and write the token file, where it can.
-"""
-
+import asyncio
+import dataclasses
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-SETTINGS: dict[str, Any] = json.loads(os.environ.get("BENCH_SETTINGS", "{}"))
-TOKEN_FILE = os.environ.get("BENCH_FILE", "")
+from webex_loopback import aget_token, get_token
 
-
-def read_response() -> dict[str, Any]:
-    """Return a token response, with `expires_at` in epoch seconds besides."""
-    response: dict[str, Any] = json.loads(os.environ["BENCH_RESPONSE"])
-    return response
+from .libraries import LIBRARIES
 
 
 def _held(library: str) -> Callable[[], str]:
-    module = __import__(library)
-    ask: Callable[[], str] = getattr(module, "held", module.ready)()
+    made = LIBRARIES[library]()
+    ask: Callable[[], str] = getattr(made, "held", made.ready)()
     return ask
-
-
-def _tell(**results: Any) -> None:
-    print(json.dumps(results))
 
 
 def _per_call(call: Callable[[], object], calls: int) -> float:
@@ -43,155 +30,93 @@ def _per_call(call: Callable[[], object], calls: int) -> float:
 
 
 def hot(library: str, repeats: int) -> None:
-    """Time a call that finds its token good."""
+    """Time calls that find a valid token in memory."""
     ask = _held(library)
-    assert ask(), "no token"
     calls = max(10, int(0.01 / _per_call(ask, 20)))
-    _tell(seconds=[_per_call(ask, calls) for _ in range(repeats)])
+    print(json.dumps([_per_call(ask, calls) for _ in range(repeats)]))
 
 
-def hot_ours(repeats: int, calls: int, looking_seconds: float) -> None:
-    """Time ours beside a bare comparison, in one thread, in eight, and in an event loop; count what it looks at."""
-    import asyncio
-    import threading
-
-    from webex_loopback import aget_token, get_token, source
-
+def hot_ours(repeats: int, calls: int, counting_seconds: float) -> None:
+    """Time our hot call in one thread, in eight and in an event loop, beside a bare comparison; count its lookups."""
     expiry = time.time() + 1e6
     get_token()
 
-    def bare() -> float:
+    def bare() -> float:  # without _per_call: in a program, the comparison would not be a call
         begin = time.perf_counter()
         for _ in range(calls):
             time.time() < expiry  # noqa: B015
         return (time.perf_counter() - begin) / calls
 
-    def one() -> float:
-        begin = time.perf_counter()
-        for _ in range(calls):
-            get_token()
-        return (time.perf_counter() - begin) / calls
-
-    def eight() -> float:
-        barrier = threading.Barrier(9)
-
-        def run() -> None:
-            barrier.wait()
-            for _ in range(calls):
-                get_token()
-            barrier.wait()
-
-        threads = [threading.Thread(target=run) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        barrier.wait()
-        begin = time.perf_counter()
-        barrier.wait()
-        spent = time.perf_counter() - begin
-        for thread in threads:
-            thread.join()
-        return spent / calls / 8
-
     async def in_loop() -> float:
+        left_the_loop: list[int] = []
+        asyncio.get_running_loop().call_soon(left_the_loop.append, 1)
         begin = time.perf_counter()
         for _ in range(calls):
             await aget_token()
+        results["leaves"].append(len(left_the_loop))
         return (time.perf_counter() - begin) / calls
 
-    def asynchronous() -> float:
-        return asyncio.run(in_loop())
-
-    results: dict[str, list[float]] = {"bare": [], "one": [], "eight": [], "async": []}
+    results: dict[str, list[float]] = {"bare": [], "one": [], "eight": [], "async": [], "leaves": []}
     for _ in range(repeats):
-        for name, measure in (("bare", bare), ("one", one), ("eight", eight), ("async", asynchronous)):
-            results[name].append(measure())
-    _tell(**results, leaves=_leaves_the_loop(calls), **_looks(looking_seconds, source))
+        results["bare"].append(bare())
+        results["one"].append(_per_call(get_token, calls))
+        begin = time.perf_counter()
+        _in_threads(8, lambda: _per_call(get_token, calls))
+        results["eight"].append((time.perf_counter() - begin) / calls / 8)
+        results["async"].append(asyncio.run(in_loop()))
+    print(json.dumps(results | _lookups(counting_seconds)))
 
 
-def _leaves_the_loop(calls: int) -> int:
-    """Count the calls of `aget_token()` that gave the loop back: one that does not has ended after one step."""
-    from webex_loopback import aget_token, get_token
-
-    left = 0
-    for _ in range(min(calls, 1000)):
-        get_token()  # so that memory is fresh
-        coroutine = aget_token()
-        try:
-            coroutine.send(None)
-        except StopIteration:
-            continue
-        coroutine.close()
-        left += 1
-    return left
-
-
-def _looks(seconds: float, source: Any) -> dict[str, int]:
-    """Count, in some seconds of nothing but calls, the `os.stat` of whatever file and the looks at the environment."""
-    counts = {"stats": 0, "environment": 0}
-    stat, look = os.stat, source.TokenSource._environment_token
+def _lookups(seconds: float) -> dict[str, list[float]]:
+    """Count `os.stat` calls and environment lookups of WEBEX_ACCESS_TOKEN in some seconds of nothing but calls."""
+    counts: dict[str, list[float]] = {"stats": [0], "environment": [0]}
+    stat, environ = os.stat, type(os.environ)
+    look = environ.__getitem__
 
     def counting_stat(*arguments: Any, **others: Any) -> os.stat_result:
-        counts["stats"] += 1
+        counts["stats"][0] += 1
         return stat(*arguments, **others)
 
-    def counting_look(self: Any) -> Any:
-        counts["environment"] += 1
-        return look(self)
+    def counting_look(self: Any, key: Any) -> Any:
+        counts["environment"][0] += key == "WEBEX_ACCESS_TOKEN"
+        return look(self, key)
 
-    os.stat = counting_stat
-    source.TokenSource._environment_token = counting_look
+    os.stat, environ.__getitem__ = counting_stat, counting_look  # type: ignore[method-assign]
     begin = time.time()
     while time.time() < begin + seconds:
-        source.get_token()
-    os.stat, source.TokenSource._environment_token = stat, look
+        get_token()
+    os.stat, environ.__getitem__ = stat, look  # type: ignore[method-assign]
     return counts
 
 
-def threads(library: str, count: int) -> None:
-    """Ask from many threads at once; tell when the last one had its token."""
-    import threading
-
-    ask = _held(library)
+def _in_threads(count: int, function: Callable[[], object]) -> int:
+    """Call a function in many threads at once; return how many failed."""
     barrier = threading.Barrier(count)
-    errors: list[str] = []
+    with ThreadPoolExecutor(count) as pool:
+        calls = [pool.submit(lambda: (barrier.wait(), function())) for _ in range(count)]
+    return sum(call.exception() is not None for call in calls)
 
-    def run() -> None:
-        barrier.wait()
-        try:
-            assert ask()
-        except Exception as error:
-            errors.append(type(error).__name__)
 
-    started = [threading.Thread(target=run) for _ in range(count)]
-    for thread in started:
-        thread.start()
-    for thread in started:
-        thread.join()
-    _tell(at=time.time(), errors=len(errors))
+def threads(library: str, count: int) -> None:
+    """Ask from many threads at once; exit with the number of failures."""
+    sys.exit(_in_threads(count, _held(library)))
 
 
 def tasks(library: str, count: int) -> None:
-    """Ask from many tasks at once."""
-    import asyncio
+    """Ask from many tasks at once; exit with the number of failures."""
 
     async def ask_all() -> list[Any]:
-        ask = __import__(library).ready_async()
+        ask = LIBRARIES[library]().ready_async()
         return await asyncio.gather(*(ask() for _ in range(count)), return_exceptions=True)
 
-    results = asyncio.run(ask_all())
-    _tell(at=time.time(), errors=sum(isinstance(result, BaseException) for result in results))
+    sys.exit(sum(isinstance(result, BaseException) for result in asyncio.run(ask_all())))
 
 
-def alone(library: str) -> None:
-    """Ask once; one of several processes."""
-    assert __import__(library).ready()()
-    _tell(at=time.time(), errors=0)
+def keep(left: int) -> None:
+    """Put the token of the default profile's file, with some seconds left, into the store that the settings name."""
+    from webex_loopback.tokens.stores import open_store
 
-
-def modules() -> None:
-    """Tell what a cached token makes the interpreter load."""
-    before = set(sys.modules)
-    from webex_loopback import get_token
-
-    get_token()
-    _tell(modules=sorted(set(sys.modules) - before))
+    stored, end = open_store(kind="file").load(), int(time.time()) + left
+    assert stored is not None
+    with open_store().lock():
+        open_store().save(dataclasses.replace(stored, issued_at=end - 1_100_000, refresh_at=end, expires_at=end))

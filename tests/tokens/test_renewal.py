@@ -68,7 +68,15 @@ def nothing_unsaved() -> Iterator[None]:
 
 
 def due(token: StoredToken) -> StoredToken:
-    return dataclasses.replace(token, issued_at=token.issued_at - 1000, refresh_at=int(time.time()) - 1)
+    """Return the token as one that was issued a thousand seconds earlier, and is due."""
+    began, end = token.issued_at - 1000, token.refresh_token_expires_at
+    return dataclasses.replace(
+        token,
+        issued_at=began,
+        refresh_token_issued_at=began,
+        refresh_token_expires_at=None if end is None else end - 1000,
+        refresh_at=int(time.time()) - 1,
+    )
 
 
 def expired(token: StoredToken) -> StoredToken:
@@ -172,12 +180,13 @@ def test_nothing_to_renew_with(make_token: Make) -> None:
 
 
 def test_retry_after_is_respected(make_token: Make, clock: Clock) -> None:
-    server = Server((503, b""))
-    server.client = httpx.Client(
-        transport=httpx.MockTransport(
-            lambda request: server.requests.append(request) or httpx.Response(503, headers={"Retry-After": "100"})
-        )  # type: ignore[func-returns-value]
-    )
+    server = Server()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        server.requests.append(request)
+        return httpx.Response(503, headers={"Retry-After": "100"})
+
+    server.client = httpx.Client(transport=httpx.MockTransport(answer))
     source = source_of(expired(make_token()), server, clock=clock)
     for moved in (0, 50, 99):
         clock.moved = moved
@@ -244,10 +253,12 @@ def test_a_valid_token_does_not_wait_for_a_mute_server_and_its_answer_is_not_los
 
 def test_an_expired_token_waits_no_longer_than_the_deadline(make_token: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renewal, "DEADLINE_SECONDS", 0.3)
-    go = threading.Event()
+    go, told = threading.Event(), threading.Event()
+    server = Server(lambda: go.wait(10) and GOOD)
     with pytest.raises(ServerUnreachable):
-        source_of(expired(make_token()), Server(lambda: go.wait(10) and GOOD)).get_token()
+        source_of(expired(make_token()), server, on_refresh=lambda token: told.set()).get_token()
     go.set()
+    assert told.wait(5)
 
 
 def test_a_forced_renewal_happens_though_it_is_not_due(make_token: Make) -> None:
@@ -361,7 +372,7 @@ def test_callbacks_are_told_of_renewals_and_may_fail_and_ask_for_a_token(
     ("answer", "calls"),
     [
         ((400, {"error": "invalid_grant"}), 1),
-        (GOOD | {"refresh_token": "refresh-token-one", "refresh_token_expires_in": 86_400, "expires_in": 1000}, 1),
+        (GOOD | {"refresh_token": "refresh-token-one", "refresh_token_expires_in": 85_400, "expires_in": 1000}, 1),
         (GOOD | {"refresh_token_expires_in": 86_400}, 0),
         (GOOD, 0),
         ((503, b""), 0),

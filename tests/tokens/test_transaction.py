@@ -119,7 +119,7 @@ def test_a_store_written_for_version_1_works(make_token: Make) -> None:
             yield
 
     store = Old()
-    replace_token(store, lambda _: make_token("new"))
+    replace_token(store, lambda _: make_token("new"))  # type: ignore[arg-type]
     assert store.load() is not None
 
 

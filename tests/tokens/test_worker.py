@@ -38,7 +38,12 @@ def test_result_and_error_come_through() -> None:
 
 def test_waiting_ends_and_the_work_goes_on() -> None:
     go, ended = threading.Event(), threading.Event()
-    future = start(lambda: (go.wait(5), ended.set()))
+
+    def work() -> None:
+        go.wait(5)
+        ended.set()
+
+    future = start(work)
     with pytest.raises(TimeoutError):
         wait(future, 0.01)
     assert not future.cancel()
@@ -50,7 +55,12 @@ def test_waiting_ends_and_the_work_goes_on() -> None:
 @posix_signals
 def test_a_signal_handlers_exception_waits_for_the_end_of_the_work() -> None:
     ended = threading.Event()
-    future = start(lambda: (time.sleep(0.3), ended.set()))
+
+    def work() -> None:
+        time.sleep(0.3)
+        ended.set()
+
+    future = start(work)
     with bell_after(0.05), pytest.raises(Bell):
         finish(future, 5)
     assert ended.is_set()

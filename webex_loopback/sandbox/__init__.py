@@ -1,7 +1,7 @@
-"""A small Webex of its own: for a first try without an account, for the demo, and for tests.
+"""A simulated Webex on this machine: for a first try without an account, for the demo, and for tests.
 
-It is strict where Webex is strict, answers in Webex's words, and misbehaves on request (`Switches`). It
-shares no code with the rest of the package, so that a mistake cannot agree with itself.
+It is strict where Webex is strict, uses Webex's error texts, and misbehaves on request (`Switches`). It shares no code
+with the rest of the package, so the same mistake cannot be on both sides.
 
     with Sandbox(switches=Switches(rotation=True)) as sandbox:
         os.environ.update(sandbox.environment())
@@ -9,9 +9,9 @@ shares no code with the rest of the package, so that a mistake cannot agree with
         assert sandbox.count("refresh_token") == 1
 """
 
-from .endpoints import Request
 from .person import Person, Visit
 from .registration import CLIENT_ID, CLIENT_SECRET, PORT, REDIRECT_URIS, SCOPES
+from .request import Request
 from .server import Sandbox
 from .switches import FAULTS, Switches
 

@@ -1,26 +1,31 @@
-"""`python -m webex_loopback.sandbox`: the sandbox as a server of its own, and the settings to use it."""
+"""`python -m webex_loopback.sandbox`: the sandbox as a server of its own, and how to use it."""
 
 import argparse
 import contextlib
-import errno
 import os
+import shlex
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from typing import Any, TextIO
 
-from .endpoints import Request
 from .registration import PORT, REDIRECT_URIS, SCOPES
+from .request import Request
 from .server import Sandbox
+from .settings_file import settings_file
 from .switches import FAULTS, Switches
+
+_FLAGS = ("expires_in", "refresh_token_expires_in", "rotation", "latency", "fault")  # options named like the switch
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C or SIGTERM; return 0 then, 2 where the port cannot be had.
+    """Serve until Ctrl-C or SIGTERM; return 0 then, 2 if the sandbox cannot start.
 
-    stdout gets the settings, in the form of `config.env`; stderr gets a line per request, without values.
+    stdout gets the settings in the form of `config.env`, unless it is a terminal: there the guide on stderr shows them.
+    stderr also gets a line per request, without values.
     """
     parser = _parser()
     options = parser.parse_args(argv)
@@ -36,40 +41,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except ValueError as error:
         parser.error(str(error))
-    with _until_signalled() as stop:
+    with _until_signalled() as stop, contextlib.ExitStack() as stack:
         try:
-            sandbox.start()
+            stack.enter_context(sandbox)
+            if options.settings is not None:
+                stack.enter_context(settings_file(options.settings, sandbox.environment()))
         except OSError as error:
-            sys.stderr.write(f"{parser.prog}: cannot serve on {options.host}:{options.port}: {error.strerror}\n")
-            if error.errno in (errno.EADDRINUSE, errno.EACCES):
-                sys.stderr.write("Choose another port with --port, or 0 for any that is free.\n")
+            what = error.filename or f"{options.host}:{options.port}"
+            hint = "another file with --settings" if error.filename else "another port with --port, or 0 for a free one"
+            _write(sys.stderr, f"{parser.prog}: cannot use {what}: {error.strerror or error}\nChoose {hint}.\n")
             return 2
-        try:
-            sys.stdout.write(f"# The sandbox is at {sandbox.origin}/ ; these settings use it:\n")
-            sys.stdout.writelines(f"{name}={value}\n" for name, value in sandbox.environment().items())
-            if options.tls_cert:
-                sys.stdout.write("# and WEBEX_CA_BUNDLE=<PEM file of the certificate's authority>, if need be\n")
-            sys.stdout.flush()
-            if options.settings:
-                with open(options.settings, "w", encoding="utf-8") as file:
-                    file.writelines(f"{name}={value}\n" for name, value in sandbox.environment().items())
-            while not stop.wait(1):  # a wait without an end cannot be interrupted on Windows
-                pass  # pragma: no cover - a second has passed
-        finally:
-            sandbox.stop()
-            if options.settings:
-                with contextlib.suppress(OSError):
-                    os.unlink(options.settings)
+        settings = sandbox.environment()
+        if not _is_terminal(sys.stdout):
+            _write(sys.stdout, "".join(f"{name}={value}\n" for name, value in settings.items()))
+        _write(sys.stderr, _guide(sandbox, settings))
+        while not stop.wait(1):  # on Windows a wait without a timeout cannot be interrupted
+            pass  # pragma: no cover - a second has passed
     return 0
+
+
+def _guide(sandbox: Sandbox, settings: Mapping[str, str]) -> str:
+    export = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in settings.items())
+    quoted = {name: "'" + value.replace("'", "''") + "'" for name, value in settings.items()}
+    powershell = "\n".join(f"$env:{name} = {value}" for name, value in quoted.items())
+    guide = files(__package__).joinpath("guide.txt").read_text(encoding="utf-8")
+    return guide.format(origin=sandbox.origin, export=export, powershell=powershell, url=sandbox.authorization_url)
 
 
 @contextlib.contextmanager
 def _until_signalled() -> Iterator[threading.Event]:
     stop = threading.Event()
-    previous: dict[signal.Signals, Any] = {}
-    # In a thread that is not the main one Python takes no handlers, and nobody sends it signals.
+    previous: dict[int, Any] = {}
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    # Only the main thread can set handlers; in another one nobody sends signals.
     with contextlib.suppress(ValueError):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
             previous[number] = signal.signal(number, lambda *_: stop.set())
     try:
         yield stop
@@ -83,55 +89,61 @@ def _parser() -> argparse.ArgumentParser:
     faults = "\n".join(f"  {name}: {meaning}" for name, meaning in FAULTS.items())
     parser = argparse.ArgumentParser(
         prog="webex-loopback sandbox",
-        description="A small Webex on this machine: try the login without an account.",
-        epilog=f"switches, with their defaults:\n{switches}\n\nfaults:\n{faults}\n\n"
-        "While it runs: GET or PATCH /_sandbox/switches, with Content-Type: application/json.",
+        description="Run a simulated Webex on this machine, to try the login without an account.",
+        epilog=f"switches and their defaults:\n{switches}\n\nfaults:\n{faults}\n\n"
+        "While the sandbox runs: GET or PATCH /_sandbox/switches, with Content-Type: application/json.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--port", type=int, default=PORT, help=f"port to serve on; 0 for any (default {PORT})")
-    add("--host", default="127.0.0.1", help="loopback address to serve on (default 127.0.0.1)")
+    add("--port", type=int, default=PORT, help=f"port to listen on; 0 for a free one (default {PORT})")
+    add("--host", default="127.0.0.1", help="loopback address to listen on (default 127.0.0.1)")
     add("--expires-in", type=float, metavar="SECONDS", help="lifetime of access tokens")
     add("--refresh-token-expires-in", type=float, metavar="SECONDS", help="lifetime of refresh tokens")
-    add("--rotate", action=argparse.BooleanOptionalAction, help="a refresh gives a new refresh token")
+    add("--rotate", dest="rotation", action=argparse.BooleanOptionalAction, help="return new refresh tokens")
     add("--latency", type=float, metavar="SECONDS", help="pause before a token request is processed")
-    add("--fault", metavar="FAULT", help="what happens to every token request; see below")
-    add("--redirect-uri", action="append", metavar="URI", help="register this one only; repeatable")
-    add("--scope", action="append", metavar="SCOPE", help="register this one only; repeatable")
-    add("--tls-cert", metavar="FILE", help="PEM certificate: serve https")
+    add("--fault", metavar="FAULT", help="fault of every token request; see below")
+    add("--redirect-uri", action="append", metavar="URI", help="register only this redirect URI; repeatable")
+    add("--scope", action="append", metavar="SCOPE", help="register only this scope; repeatable")
+    add("--tls-cert", metavar="FILE", help="PEM certificate, to serve https")
     add("--tls-key", metavar="FILE", help="PEM key of the certificate")
-    add("--settings", metavar="FILE", help="write the settings to a file too, as long as it runs")
+    add("--settings", metavar="FILE", help="also write the settings to a new file, deleted at the end")
     add("--switch", action="append", default=[], metavar="NAME=VALUE", help="set a switch; repeatable")
     return parser
 
 
 def _switches(options: argparse.Namespace) -> Switches:
     switches = Switches()
-    flags = {
-        "expires_in": options.expires_in,
-        "refresh_token_expires_in": options.refresh_token_expires_in,
-        "rotation": options.rotate,
-        "latency": options.latency,
-        "fault": options.fault,
-    }
-    switches.update({name: value for name, value in flags.items() if value is not None})
-    switches.update(dict(Switches.parse(assignment) for assignment in options.switch))
+    flags = {name: getattr(options, name) for name in _FLAGS if getattr(options, name) is not None}
+    switches.update(flags | dict(Switches.parse(assignment) for assignment in options.switch))
     return switches
 
 
 def _tls(options: argparse.Namespace) -> tuple[str, str] | None:
     if bool(options.tls_cert) != bool(options.tls_key):
-        raise ValueError("--tls-cert and --tls-key go together")
+        raise ValueError("--tls-cert and --tls-key must be used together")
+    for path in filter(None, (options.tls_cert, options.tls_key)):
+        if not os.path.isfile(path):
+            raise ValueError(f"{path} is not a file")
     return (options.tls_cert, options.tls_key) if options.tls_cert else None
 
 
 def _log(request: Request) -> None:
     moment = time.strftime("%H:%M:%S", time.localtime(request.at))
     grant = f" {request.grant_type}" if request.grant_type.isidentifier() else ""
-    outcome = request.status or "dropped"
-    sys.stderr.write(f"{moment} {request.method} {request.path}{grant} {outcome}\n")
-    sys.stderr.flush()
+    _write(sys.stderr, f"{moment} {request.method} {request.path}{grant} {request.status or 'dropped'}\n")
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    """Write at once; a closed pipe or terminal does not stop the sandbox."""
+    with contextlib.suppress(OSError, ValueError):
+        if stream is not None:
+            stream.write(text)
+            stream.flush()
 
 
 if __name__ == "__main__":

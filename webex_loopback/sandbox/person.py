@@ -1,21 +1,20 @@
-"""A person with a browser, for tests: goes where they are sent, logs in, decides. Standard library only."""
+"""A person with a browser, for tests: opens a URL, signs in, decides. Standard library only."""
 
 import http.client
 import ipaddress
 import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from http.cookiejar import CookieJar
-from typing import Literal
-from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
-from urllib.request import Request
+from typing import Any, Literal
+from urllib.parse import urlencode, urljoin, urlsplit
 
 from .registration import ACCOUNTS
 
-_MOST_STEPS = 30
-_QUESTIONS = ("decision", "email", "user_code")
-_REDIRECTS = (301, 302, 303, 307, 308)
+_QUESTIONS = ("decision", "email", "user_code")  # fields of a page that ask for something
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -23,10 +22,9 @@ class Visit:
     """Where a visit ended.
 
     Attributes:
-        status: HTTP status of the last page.
         url: What the address bar shows.
-        headers: Of the last page, names in lower case.
-        visited: Every address on the way, codes and all, the last one included.
+        headers: Headers of the last page, with lower-case names.
+        visited: All URLs on the way with the last one, authorization codes included.
     """
 
     status: int
@@ -39,21 +37,11 @@ class Visit:
         return f"<Visit {self.status} {urlsplit(self.url)._replace(query='', fragment='').geturl()}>"
 
 
-@dataclass(slots=True)
-class Form:
-    """One form of a page, to be posted, with what a browser would send without a click on a certain button."""
-
-    action: str
-    values: dict[str, str] = field(default_factory=dict)
-    names: set[str] = field(default_factory=set)  # of its buttons too
-
-
 class Person:
-    """Somebody with a browser of their own, who keeps cookies, and uses no proxy.
+    """Somebody with a browser that keeps cookies and uses no proxy.
 
     Args:
-        email: Who logs in.
-        decision: On the consent page; "abandon" leaves it there.
+        decision: On the consent page; "abandon" leaves it open.
         language: Sent as `Accept-Language`.
         timeout: Seconds to wait for a page; the loopback server answers when the tokens are saved.
     """
@@ -73,114 +61,108 @@ class Person:
         self.cookies = CookieJar()
 
     def visit(self, url: str) -> Visit:
-        """Open an address and do what the pages ask for, until one asks for nothing.
+        """Open a URL and answer the pages until one asks for nothing.
 
         Raises:
-            OSError: A page cannot be reached; so fails `http.client.HTTPException` where the answer breaks off.
+            OSError: A page cannot be reached. (`http.client.HTTPException` if the answer breaks off.)
         """
-        return self._browse(url, user_code="")
+        return self.approve_device(url, "")
 
     def approve_device(self, verification_uri: str, user_code: str) -> Visit:
-        """Enter the code of a device, log in, decide."""
-        return self._browse(verification_uri, user_code=user_code)
-
-    def _browse(self, url: str, *, user_code: str) -> Visit:
-        answers = {"email": self.email, "password": "any", "decision": self.decision, "user_code": user_code}
+        """Open a URL, enter the code of a device, sign in, decide."""
+        answers = {"email": self.email, "decision": self.decision, "user_code": user_code}
+        url, form = verification_uri, None
         visited: list[str] = []
-        submitted: set[str] = set()
-        form: dict[str, str] | None = None
+        answered: set[str] = set()
         while True:
-            visited.append(url)
-            status, headers, body = self._fetch(url, form)
-            location = headers.get("location")
-            if status in _REDIRECTS and location and len(visited) < _MOST_STEPS:
-                url = urljoin(url, location)
-                form = form if status in (307, 308) else None
-                continue
-            # A question that comes again means that the answer did not please.
-            question, page_form = _question(body, headers)
-            if page_form is None or question in submitted or answers[question] in ("", "abandon"):
-                return Visit(status, url, body, headers, tuple(visited))
-            submitted.add(question)
-            form = page_form.values | {n: v for n, v in answers.items() if n in page_form.names}
-            url = urljoin(url, page_form.action)
+            status, headers, body = self._fetch(url, form, visited)
+            question, page = _question(body, headers)
+            # A question that comes again means that the answer was not accepted.
+            if page is None or question in answered or answers[question] in ("", "abandon"):
+                return Visit(status, visited[-1], body, headers, tuple(visited))
+            answered.add(question)
+            url = urljoin(visited[-1], page.action)
+            form = page.values | {name: value for name, value in answers.items() if name in page.names}
 
-    def _fetch(self, url: str, form: Mapping[str, str] | None) -> tuple[int, dict[str, str], str]:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("a person visits http and https addresses")
-        request = Request(url, data=None if form is None else urlencode(form).encode())  # noqa: S310
-        self.cookies.add_cookie_header(request)
-        headers = dict(request.header_items()) | {
-            "User-Agent": "Mozilla/5.0 (sandbox)",
-            "Accept": "text/html,application/xhtml+xml,*/*;q=0.8",
-            "Accept-Language": self.language,
-            "Sec-Fetch-Mode": "navigate",
-            "Sec-Fetch-Dest": "document",
-            "Connection": "close",
-        }
-        if form is not None:
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
-            headers["Origin"] = f"{parts.scheme}://{parts.netloc}"
-        connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            context = _tls_context(parts.hostname)
-            connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=self.timeout, context=context)
-        else:
-            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=self.timeout)
+    def _fetch(self, url: str, form: dict[str, str] | None, visited: list[str]) -> tuple[int, dict[str, str], str]:
+        """Return status, headers and body after all redirects, and add every URL to `visited`."""
+        if not url.lower().startswith(("http://", "https://")):
+            raise ValueError("a person opens http and https URLs")
+        visited.append(url)
+        handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(self.cookies), _Https())
+        opener = urllib.request.build_opener(*handlers, _Redirects(visited))
+        opener.addheaders = [
+            ("User-Agent", "Mozilla/5.0 (sandbox)"),
+            ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8"),
+            ("Accept-Language", self.language),
+            ("Sec-Fetch-Mode", "navigate"),
+            ("Sec-Fetch-Dest", "document"),
+        ]
+        data = None if form is None else urlencode(form).encode()
         try:
-            target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
-            connection.request(request.get_method(), target, body=request.data, headers=headers)
-            response = connection.getresponse()
-            self.cookies.extract_cookies(response, request)
-            body = response.read().decode("utf-8", "replace")
-            return response.status, {name.lower(): value for name, value in response.getheaders()}, body
-        finally:
-            connection.close()
+            response = opener.open(url, data, self.timeout)
+        except urllib.error.HTTPError as error:  # a response with another status than 2xx
+            response = error
+        except urllib.error.URLError as error:
+            raise error.reason if isinstance(error.reason, OSError) else error from None
+        with response:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return response.status, headers, response.read().decode("utf-8", "replace")
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    def __init__(self, visited: list[str]) -> None:
+        self._visited = visited
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        # As the server wrote it: `newurl` has a path even if the URL has none.
+        self._visited.append(urljoin(req.full_url, headers["Location"]))
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        context = ssl.create_default_context()
+        if _is_loopback(urlsplit(req.full_url).hostname or ""):
+            # What a person does when the browser warns of the self-signed certificate.
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return self.do_open(http.client.HTTPSConnection, req, context=context)
+
+
+@dataclass(slots=True)
+class _Form:
+    action: str
+    values: dict[str, str] = field(default_factory=dict)  # what a browser sends without the name of a button
+    names: set[str] = field(default_factory=set)  # of its buttons too
 
 
 class _FormReader(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.forms: list[Form] = []
-        self._open: Form | None = None
+        self.forms: list[_Form] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
         if tag == "form":
-            self._open = Form(given.get("action", ""))
-            self.forms.append(self._open)
-        name = given.get("name")
-        if self._open is None or not name or tag not in ("input", "button", "select", "textarea"):
-            return
-        self._open.names.add(name)
-        kind = given.get("type", "text" if tag == "input" else "submit").lower()
-        chosen = "checked" in given if kind in ("radio", "checkbox") else tag == "input" and kind != "submit"
-        if chosen:
-            self._open.values[name] = given.get("value", "")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "form":
-            self._open = None
+            self.forms.append(_Form(given.get("action", "")))
+        elif self.forms and given.get("name") and tag in ("input", "button"):
+            self.forms[-1].names.add(given["name"])
+            if tag == "input":
+                self.forms[-1].values[given["name"]] = given.get("value", "")
 
 
-def _question(body: str, headers: Mapping[str, str]) -> tuple[str, Form | None]:
+def _question(body: str, headers: Mapping[str, str]) -> tuple[str, _Form | None]:
     """Return what a page asks for, and the form to answer it with."""
+    reader = _FormReader()
     if headers.get("content-type", "").startswith("text/html"):
-        reader = _FormReader()
         reader.feed(body)
-        asked = ((name, form) for form in reader.forms for name in form.names.intersection(_QUESTIONS))
-        return next(asked, ("", None))
-    return "", None
+    asked = ((name, form) for form in reader.forms for name in _QUESTIONS if name in form.names)
+    return next(asked, ("", None))
 
 
-def _tls_context(host: str) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+def _is_loopback(host: str) -> bool:
     try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        loopback = False
-    if loopback:  # what a person does when the browser warns of the self-signed certificate
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+        return False

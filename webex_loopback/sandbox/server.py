@@ -1,4 +1,4 @@
-"""The sandbox as an object: its thread, its event loop, its socket."""
+"""The sandbox as an object: its thread, event loop and socket."""
 
 import asyncio
 import contextlib
@@ -7,34 +7,39 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 
-from .authority import Authority
-from .endpoints import Endpoints, Request
-from .registration import CLIENT_ID, CLIENT_SECRET, REDIRECT_URIS, SCOPES
+from . import registration
+from .endpoints import Endpoints
+from .registration import Client, Tenant
+from .request import Request
 from .switches import Switches
 
-# A logger without any handler would fall back to stderr, and malformed requests are answered, not reported.
+# A logger without a handler would print to stderr; malformed requests are answered, not reported.
 _logger = logging.getLogger("webex_loopback.sandbox")
 _logger.addHandler(logging.NullHandler())
 
-_EVERYDAY_SCOPES = ("spark:people_read", "spark:kms")
+_HEADER_BYTES = 64 * 1024  # for long access tokens
 
 
 class Sandbox:
-    """A small Webex on a loopback port; a context manager, or `start()` and `stop()`.
+    """A simulated Webex on a loopback port. Use it as a context manager, or call `start()` and `stop()`.
 
-    After a stop it can be started again: on the same port, with the same tokens.
+    Args:
+        switches: What differs from a normal day at Webex.
+        port: 0 for a free one.
+        tls: Files with the certificate and its key, to serve https.
+        clock: Returns epoch seconds; decides when tokens expire.
+        on_request: Called after each request, in the sandbox's thread.
 
     Attributes:
-        switches: Change them at any time.
-        redirect_uris: What is registered; a list, to be changed at any time.
-        requests: Every request so far, in the order of arrival.
+        requests: All requests so far, in order of arrival.
+        redirect_uris: The registered redirect URIs; a list that can be changed at any time. So is `scopes`.
+        service_app_id: The application ID in the path of `POST /applications/{id}/token`.
     """
 
     def __init__(
@@ -45,59 +50,54 @@ class Sandbox:
         host: str = "127.0.0.1",
         tls: tuple[str, str] | None = None,
         clock: Callable[[], float] = time.time,
-        redirect_uris: Iterable[str] = REDIRECT_URIS,
-        scopes: Iterable[str] = SCOPES,
+        redirect_uris: Iterable[str] = registration.REDIRECT_URIS,
+        scopes: Iterable[str] = registration.SCOPES,
         on_request: Callable[[Request], None] | None = None,
     ) -> None:
         if not ipaddress.ip_address(host).is_loopback:
             raise ValueError(f"{host} is not a loopback address")
+        if not 0 <= port <= 65535:
+            raise ValueError(f"{port} is not a valid port")
         self.host = host
         self.port = port
-        self.requests: list[Request] = []
+        self.redirect_uris = list(redirect_uris)
+        self.scopes = list(scopes)
+        self._integration = Client(registration.CLIENT_ID, registration.CLIENT_SECRET, self.scopes, self.redirect_uris)
+        service_app = registration.new_service_app()
+        self.client_id = self._integration.client_id
+        self.service_app_client_id = service_app.client_id
+        self.service_app_client_secret = service_app.client_secret
+        self.service_app_id = service_app.application_id
+        self.org_id = registration.ORG_ID
+        self._tenant = Tenant(self._integration, service_app, switches or Switches(), clock)
+        self._tenant.secrets |= {self.client_secret, self.service_app_client_secret}
+        self._endpoints = Endpoints(self._tenant, on_request)
+        self._tokens = self._endpoints.tokens
         self._tls = tls
-        self._on_request = on_request
-        self._authority = Authority(
-            client_id=CLIENT_ID,
-            client_secret=CLIENT_SECRET,
-            redirect_uris=list(redirect_uris),
-            scopes=list(scopes),
-            switches=switches or Switches(),
-            clock=clock,
-        )
         self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping: asyncio.Event | None = None
 
     @property
     def switches(self) -> Switches:
-        return self._authority.switches
+        return self._tenant.switches
 
     @property
-    def client_id(self) -> str:
-        return self._authority.client_id
+    def requests(self) -> list[Request]:
+        return self._endpoints.requests
 
     @property
     def client_secret(self) -> str:
-        return self._authority.client_secret
+        """The Integration's secret. Set it to invalidate the old one, as "Regenerate" in the developer portal does."""
+        return self._integration.client_secret
 
     @client_secret.setter
     def client_secret(self, value: str) -> None:
-        """Regenerate the secret: clients that hold the old one are refused from now on."""
-        self._authority.client_secret = value
-        self._authority.secrets.add(value)
-
-    @property
-    def redirect_uris(self) -> list[str]:
-        return self._authority.redirect_uris
-
-    @property
-    def scopes(self) -> list[str]:
-        return list(self._authority.scopes)
+        self._integration.client_secret = value
+        self._tenant.secrets.add(value)
 
     @property
     def secrets(self) -> set[str]:
-        """Every secret that was issued or received so far: to look for in logs, pages and messages."""
-        return set(self._authority.secrets)
+        """All secrets issued or received so far, to search logs, pages and messages for."""
+        return set(self._tenant.secrets)
 
     @property
     def origin(self) -> str:
@@ -108,17 +108,37 @@ class Sandbox:
     def base_url(self) -> str:
         return f"{self.origin}/v1"
 
+    @property
+    def authorization_url(self) -> str:
+        """The Authorization URL that the developer portal would show for the Integration."""
+        return self._integration.authorization_url(self.base_url)
+
     def environment(self, redirect_uri: str | None = None) -> dict[str, str]:
         """Return the settings of a client of this sandbox, by their `WEBEX_*` names."""
-        registered = self.scopes
-        scopes = [scope for scope in _EVERYDAY_SCOPES if scope in registered] or registered
         return {
             "WEBEX_API_BASE_URL": self.base_url,
             "WEBEX_CLIENT_ID": self.client_id,
             "WEBEX_CLIENT_SECRET": self.client_secret,
-            "WEBEX_REDIRECT_URI": redirect_uri or self.redirect_uris[0],
-            "WEBEX_SCOPES": " ".join(scopes),
+            "WEBEX_REDIRECT_URI": redirect_uri or next(iter(self.redirect_uris), ""),
+            "WEBEX_SCOPES": " ".join(self._integration.registered("spark:people_read", "spark:kms")),
         }
+
+    def service_app_environment(self) -> dict[str, str]:
+        """Return the settings of the Service App, by their `WEBEX_*` names."""
+        return {
+            "WEBEX_API_BASE_URL": self.base_url,
+            "WEBEX_CLIENT_ID": self.service_app_client_id,
+            "WEBEX_CLIENT_SECRET": self.service_app_client_secret,
+        }
+
+    def answer(self, path: str, status: int = 200, body: str | bytes | Mapping[str, Any] = "", **options: Any) -> None:
+        """Give the next request of a path (`/v1/access_token`) an exact answer.
+
+        The options are `headers`, `times` and `process`, as in the switch `answers`.
+        """
+        content = body.decode("utf-8", "surrogateescape") if isinstance(body, bytes) else body
+        item = {"path": path, "status": status, "body": content, **options}
+        self.switches.answers = [*self.switches.answers, item]
 
     def count(self, what: str, *, status: int | None = None) -> int:
         """Count the requests with this grant type or path, answered or not; with this status if given."""
@@ -127,18 +147,21 @@ class Sandbox:
             for request in list(self.requests)
         )
 
+    def is_alive(self, token: str) -> bool:
+        """Return whether an access or refresh token is accepted now: issued, not expired, rotated or revoked."""
+        return self._tokens.is_alive(token)
+
     def start(self) -> None:
         """Bind the port and serve until `stop()`.
 
         Raises:
-            OSError: The port cannot be bound, or the certificate cannot be read.
+            OSError: The port cannot be bound or the certificate cannot be read.
         """
         if self._thread is not None:
-            raise RuntimeError("the sandbox is running")
+            raise RuntimeError("the sandbox is already running")
         bound: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(bound)), name="webex-sandbox", daemon=True
-        )
+        serve = self._serve(bound)
+        self._thread = threading.Thread(target=asyncio.run, args=[serve], name="webex-sandbox", daemon=True)
         self._thread.start()
         try:
             bound.result()
@@ -148,10 +171,10 @@ class Sandbox:
             raise
 
     def stop(self) -> None:
-        """Close all connections and the port; requests that hang are dropped."""
-        if self._thread is None or self._loop is None or self._stopping is None:
+        """Close the port and all connections; pending requests are dropped."""
+        if self._thread is None:
             return
-        with contextlib.suppress(RuntimeError):  # the loop has closed
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
         self._thread = None
@@ -160,37 +183,28 @@ class Sandbox:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     async def _serve(self, bound: "Future[None]") -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        endpoints = Endpoints(self._authority, self.requests, self._on_request, self._stopping)
-        runner = web.AppRunner(endpoints.application(), access_log=None, logger=_logger, shutdown_timeout=0.1)
+        application = self._endpoints.application(self._stopping)
+        limits: dict[str, Any] = {"max_line_size": _HEADER_BYTES, "max_field_size": _HEADER_BYTES}
+        runner = web.AppRunner(application, access_log=None, logger=_logger, shutdown_timeout=0.1, **limits)
         try:
-            await self._bind(runner)
-            endpoints.base_url = self.base_url
-            # Cookies know no ports, so a second sandbox on this host needs another name.
-            endpoints.cookie = f"webex_sandbox_{self.port}"
+            context = None
+            if self._tls:
+                context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+                context.load_cert_chain(*self._tls)
+            await runner.setup()
+            await web.TCPSite(runner, self.host, self.port, ssl_context=context).start()
         except BaseException as error:
             await runner.cleanup()
             bound.set_exception(error)
             return
+        self.port = runner.addresses[0][1]
+        self._tenant.base_url, self._tenant.cookie = self.base_url, f"webex_sandbox_{self.port}"
         bound.set_result(None)
         await self._stopping.wait()
         await runner.cleanup()
-
-    async def _bind(self, runner: web.AppRunner) -> None:
-        context = None
-        if self._tls:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            context.load_cert_chain(*self._tls)
-        await runner.setup()
-        await web.TCPSite(runner, self.host, self.port, ssl_context=context).start()
-        self.port = runner.addresses[0][1]

@@ -1,90 +1,81 @@
-"""What the sandbox does differently from a quiet day at Webex: lifetimes, variants, faults."""
+"""How the sandbox differs from Webex on a normal day: lifetimes, variants, faults. `switches.json` describes them."""
 
 import json
+import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-FAULTS: Mapping[str, str] = {
-    "429": "too many requests, an HTML body; the argument is the Retry-After, empty for none",
-    "500": "Webex's JSON of an unexpected condition",
-    "502": "plain text of a gateway",
-    "503": "plain text of a gateway",
-    "504": "plain text of a gateway",
-    "empty400": "status 400 with an empty body",
-    "html": "a captive portal's page with status 200",
-    "huge": "10 MB of JSON that hold no token",
-    "hang": "the request is read and never answered",
-    "reset": "TCP reset before the answer; nothing was processed",
-    "lost_answer": "the request is processed (a refresh token rotates), then TCP reset instead of the answer",
-    "reset_body": "the request is processed, half of the body is sent, then TCP reset",
-    "truncated": "the request is processed, the JSON stops half way, and the length says so",
-    "slow": "the request is processed, the body comes in drops; the argument is the seconds it takes (5)",
-}
+_TEXTS = json.loads(files(__package__).joinpath("switches.json").read_text(encoding="utf-8"))
+FAULTS: Mapping[str, str] = _TEXTS["faults"]
 
 _DeadRefreshToken = Literal["invalid_request", "invalid_grant", "401"]
+_ANSWER_FIELDS = {"path": str, "status": int, "headers": dict, "body": object, "times": int, "process": bool}
 
 
 @dataclass(slots=True)
 class Switches:
-    """The switches of one sandbox; set them at any time, the next request sees them.
+    """The switches of one sandbox. Set them at any time; the next request uses the new values.
 
-    Names and values are checked on assignment (`AttributeError`, `ValueError`). A fault is a name of
-    `FAULTS`, optionally with an argument: `"429:rand(30),add(30)"`, `"slow:2"`.
+    Names and values are checked on assignment (`AttributeError`, `ValueError`). A fault is a key of `FAULTS`, with
+    or without an argument: `"429:rand(30),add(30)"`, `"slow:2"`.
     """
 
-    expires_in: Annotated[float, "lifetime of an access token, seconds"] = 1209599
-    refresh_token_expires_in: Annotated[float, "lifetime of a refresh token, seconds"] = 7775999
-    code_expires_in: Annotated[float, "lifetime of an authorization code, seconds"] = 120
-    device_expires_in: Annotated[float, "lifetime of a device code, seconds"] = 300
-    device_interval: Annotated[float, "least pause between two polls of a device, seconds"] = 2
+    expires_in: float = 1209599
+    refresh_token_expires_in: float = 7775999
+    code_expires_in: float = 120
+    device_expires_in: float = 300
+    device_interval: float = 2
+    rotation: bool = False
+    reuse_detection: bool = True
+    code_reuse_revokes: bool = True
+    same_token: bool = False
+    refresh_renews: bool = True
+    service_app_authorized: bool = True
+    token_style: Literal["webex", "jwt", "long", "newline"] = "webex"
+    token_status: int = 200
+    omit: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    withhold: list[str] = field(default_factory=list)
+    error_shape: Literal[1, 2] = 2
+    rejection: _DeadRefreshToken = "invalid_request"
+    dead_refresh_token: Literal[""] | _DeadRefreshToken = ""
+    wrong_secret: Literal[401, 400] = 401
+    tokenlimit_reached: bool = False
+    pending_status: Literal[428, 400] = 428
+    state_with_errors: bool = True
+    response_mode: Literal["query", "fragment"] = "query"
+    latency: float = 0
+    answer_latency: float = 0
+    fault: str = ""
+    faults: list[str] = field(default_factory=list)
+    device_faults: list[str] = field(default_factory=list)
+    api_faults: list[str] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    retry_after: str = "30"
+    date_offset: float = 0
+    date: str = ""
+    close_idle_after: float = 0
+    mute: bool = False
 
-    rotation: Annotated[bool, "a refresh gives a new refresh token and ends the old one"] = False
-    reuse_detection: Annotated[bool, "a refresh token that was rotated away ends its whole family"] = True
-    code_reuse_revokes: Annotated[bool, "a code sent twice ends the tokens it gave"] = True
-    same_token: Annotated[bool, "a refresh gives the same access token with the time that is left"] = False
-    refresh_renews: Annotated[bool, "a refresh starts the refresh token's lifetime anew"] = True
-    token_style: Annotated[Literal["webex", "jwt"], "webex: 106 characters; jwt: over 1 kB"] = "webex"
-
-    omit: Annotated[list[str], "fields left out of a token response"] = field(default_factory=list)
-    extra: Annotated[dict[str, Any], "fields added to one, or put in place of its own"] = field(default_factory=dict)
-    withhold: Annotated[list[str], "scopes that are asked for but not granted"] = field(default_factory=list)
-
-    error_shape: Annotated[Literal[1, 2], "body of a token endpoint's error: 1 the gateway's, 2 RFC 6749's"] = 2
-    rejection: Annotated[_DeadRefreshToken, "how a refresh token that is dead is answered"] = "invalid_request"
-    dead_refresh_token: Annotated[
-        Literal[""] | _DeadRefreshToken, "every refresh token counts as dead, in this way"
-    ] = ""
-    wrong_secret: Annotated[Literal[401, 400], "status for a wrong client secret"] = 401
-    tokenlimit_reached: Annotated[bool, "the account has too many tokens: none is issued"] = False
-    pending_status: Annotated[Literal[428, 400], "status of a device poll before the decision"] = 428
-    state_with_errors: Annotated[bool, "an error redirect carries the state"] = True
-
-    latency: Annotated[float, "pause before a token request is processed, seconds"] = 0
-    fault: Annotated[str, "what happens to every token request"] = ""
-    faults: Annotated[list[str], "what happens to the next token requests, one each"] = field(default_factory=list)
-    device_faults: Annotated[list[str], "the same for the next polls of a device"] = field(default_factory=list)
-    api_faults: Annotated[list[str], "the same for the next requests to the API"] = field(default_factory=list)
-    retry_after: Annotated[str, "Retry-After of a 429 without an argument, any text"] = "30"
-    date_offset: Annotated[float, "added to the Date header, seconds"] = 0
-    close_idle_after: Annotated[float, "seconds until an idle connection is closed, 0.05 at least; 0 never"] = 0
-
-    if not TYPE_CHECKING:  # pragma: no branch - a type checker that sees it would take any name
+    if not TYPE_CHECKING:  # pragma: no branch - a type checker that sees it would accept any name
 
         def __setattr__(self, name: str, value: object) -> None:
             if name not in _KINDS:
-                raise AttributeError(f"there is no switch {name!r}")
+                raise AttributeError(f"unknown switch: {name!r}")
             object.__setattr__(self, name, _checked(name, value))
 
     def update(self, changes: Mapping[str, object]) -> None:
         """Set several switches, all or none.
 
         Raises:
-            ValueError: A name is unknown or a value is of no use; nothing has changed.
+            ValueError: A name is unknown or a value is invalid; nothing has changed.
         """
         if unknown := sorted(set(changes) - set(_KINDS)):
-            raise ValueError(f"there is no switch {unknown[0]!r}")
-        replace(self, **changes)  # type: ignore[arg-type]  # only to have the values checked
+            raise ValueError(f"unknown switch: {unknown[0]!r}")
+        replace(self, **changes)  # type: ignore[arg-type]  # checks the values, on a copy
         for name, value in changes.items():
             setattr(self, name, value)
 
@@ -93,15 +84,11 @@ class Switches:
 
     @staticmethod
     def parse(assignment: str) -> tuple[str, object]:
-        """Read `name=value` as written on a command line; a list is separated by commas or is JSON.
-
-        Raises:
-            ValueError: The name is unknown, or the value cannot be read.
-        """
+        """Read `name=value` from a command line, a list separated by commas or as JSON; `ValueError` if invalid."""
         name, separator, text = assignment.partition("=")
-        kind, _ = _KINDS.get(name, (None, ""))
+        kind = _KINDS.get(name)
         if kind is None or not separator:
-            raise ValueError(f"{assignment!r} is not <switch>=<value> of a known switch")
+            raise ValueError(f"{assignment!r} is not NAME=VALUE with the name of a switch")
         value: object = text
         if kind is bool:
             value = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}.get(text)
@@ -113,64 +100,66 @@ class Switches:
             try:
                 value = json.loads(text)
             except ValueError:
-                raise ValueError(f"{text!r} is no value for {name}") from None
+                raise ValueError(f"invalid value for {name}: {text!r}") from None
         return name, _checked(name, value)
 
     @classmethod
     def describe(cls) -> list[tuple[str, str, str]]:
-        """Return name, default and meaning of every switch, in their order."""
+        """Return name, default and meaning of every switch."""
         default = cls()
-        described = []
-        for name, (kind, meaning) in _KINDS.items():
-            choices = " | ".join(json.dumps(choice) for choice in _choices(kind))
-            meaning += f" ({choices})" if choices else ""
-            described.append((name, json.dumps(getattr(default, name)), meaning))
-        return described
+        choices = {name: " | ".join(json.dumps(choice) for choice in _choices(kind)) for name, kind in _KINDS.items()}
+        meanings = {name: _TEXTS["switches"][name] + (f" ({text})" if text else "") for name, text in choices.items()}
+        return [(name, json.dumps(getattr(default, name)), meaning) for name, meaning in meanings.items()]
 
 
-_KINDS: Mapping[str, tuple[object, str]] = {
-    name: get_args(hint) for name, hint in get_type_hints(Switches, include_extras=True).items()
-}
+_KINDS: Mapping[str, object] = get_type_hints(Switches)
 
 
 def parse_fault(fault: str) -> tuple[str, str | None]:
-    """Split a fault into its name and its argument, None where it has none.
-
-    Raises:
-        ValueError: No such fault, or an argument that it cannot have.
-    """
+    """Split a fault into its name and its argument, None if it has none; `ValueError` if it is invalid."""
     name, colon, argument = fault.partition(":")
     if name not in FAULTS:
-        raise ValueError(f"there is no fault {name!r}; there are {', '.join(FAULTS)}")
-    if name == "slow" and argument:
+        raise ValueError(f"unknown fault: {name!r}; known are {', '.join(FAULTS)}")
+    if argument and name in ("slow", "drip"):
         float(argument)
+    if argument and name in ("reset_body", "html", "error"):
+        int(argument.partition(":")[0])
     return name, argument if colon else None
 
 
 def _choices(kind: object) -> tuple[object, ...]:
-    """Return the values of a `Literal`, also of a union of them; () for another kind."""
+    """Return the values of a `Literal` or of a union of them; () for any other kind."""
     if get_origin(kind) is Literal:
         return get_args(kind)
     return tuple(choice for part in get_args(kind) for choice in _choices(part))
 
 
 def _checked(name: str, value: object) -> object:
-    kind, _ = _KINDS[name]
-    if choices := _choices(kind):
-        right = not isinstance(value, bool) and value in choices
-    elif kind is float:
-        right = isinstance(value, int | float) and not isinstance(value, bool)
-    elif kind == list[str]:
-        right = isinstance(value, list) and all(isinstance(item, str) for item in value)
-    else:
-        right = isinstance(value, kind if isinstance(kind, type) else dict)
-    if not right:
-        wanted = f"; it takes {', '.join(map(repr, choices))}" if choices else ""
-        raise ValueError(f"{value!r} is no value for {name}{wanted}")
-    if name == "fault" and value:
-        parse_fault(str(value))
-    if name.endswith("faults") and isinstance(value, list):
-        for item in value:
-            parse_fault(item)
-    # A copy, because the queues are consumed.
-    return value.copy() if isinstance(value, list | dict) else value
+    """Return a copy of a value, because queues are consumed."""
+    kind = _KINDS[name]
+    choices = _choices(kind)
+    if not _fits(kind, choices, value):
+        expected = f"; expected {', '.join(map(repr, choices))}" if choices else ""
+        raise ValueError(f"invalid value for {name}: {value!r}{expected}")
+    if name.endswith(("fault", "faults")):
+        for fault in value if isinstance(value, list) else [value] if value else []:
+            parse_fault(str(fault))
+    return deepcopy(value)
+
+
+def _fits(kind: object, choices: tuple[object, ...], value: object) -> bool:
+    if choices:
+        return not isinstance(value, bool) and value in choices
+    if kind in (float, int):
+        return type(value) in (int, kind) and math.isfinite(value)  # type: ignore[arg-type]  # a number, as just seen
+    if kind == list[str]:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if kind == list[dict[str, Any]]:
+        return isinstance(value, list) and all(_is_answer(item) for item in value)
+    return isinstance(value, kind if isinstance(kind, type) else dict)
+
+
+def _is_answer(item: object) -> bool:
+    if not isinstance(item, dict) or "path" not in item or not item.keys() <= _ANSWER_FIELDS.keys():
+        return False
+    return all(isinstance(value, _ANSWER_FIELDS[name]) for name, value in item.items())

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from webex_loopback.oauth.token_response import MalformedToken, TokenResponse, read_object
+from webex_loopback.paths import login_command
 from webex_loopback.secret import Secret
 from webex_loopback.webex.account import Account
 
@@ -135,6 +136,13 @@ class StoredToken:
     def refresh_token_expired(self, now: float) -> bool:
         """Whether the refresh token should have expired. Only the server knows: never a reason not to ask it."""
         return self.refresh_token_expires_at is not None and now >= self.refresh_token_expires_at
+
+    def login_command(self, profile: str, *options: str) -> str:
+        """Return the command line that obtains such a token again."""
+        if (app := self.service_app) is not None:
+            organization = app.org_id if re.fullmatch(r"[\w=-]+", app.org_id, re.ASCII) else "ORG_ID"
+            options = "--service-app", organization, "--using", app.using, *options
+        return login_command(profile, *options)
 
     def to_json(self) -> bytes:
         """Return the token file's content. The first three keys are in the order that `source.quick_look` expects."""

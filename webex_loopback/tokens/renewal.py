@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from webex_loopback.wording import duration
 from .decision import Decision, Fail, Failure, LoginNeeded, Use, decide, decide_forced, failure_of, means_login
 from .record import StoredToken
 from .stores import TokenStore
-from .transaction import Cancelled, Transaction, Unsaved
+from .transaction import Cancelled, Transaction
 from .worker import finish, start
 
 if TYPE_CHECKING:
@@ -77,6 +78,11 @@ class Renewal:
         """Whether a renewed token is waiting to be stored, the disk having refused it."""
         return self._place in _unsaved
 
+    @property
+    def is_service_app(self) -> bool:
+        """Whether the token is a Service App's, which a login in the browser would not bring back."""
+        return self._last is not None and self._last.service_app is not None
+
     def token(self, *, forced: bool = False, rejected: Secret | None = None) -> tuple[str, float]:
         """Return an access token, and until when it may be handed out without asking here again.
 
@@ -91,6 +97,8 @@ class Renewal:
         self._save_again()
         while True:
             seen = self._load()
+            if seen is not None and self._ends_soon(seen):
+                self._announce_login(seen)
             decision = self._decision(seen, forced, rejected)
             if isinstance(decision, Use):
                 return decision.token.get_secret_value(), decision.until
@@ -104,7 +112,7 @@ class Renewal:
             if found is not None:
                 return found.access_token.get_secret_value(), found.refresh_at
 
-    def _decision(self, record: StoredToken | None, forced: bool, rejected: str) -> Decision:
+    def _decision(self, record: StoredToken | None, forced: bool, rejected: Secret | None) -> Decision:
         now = self._clock()
         return decide_forced(record, now, self._failure, rejected) if forced else decide(record, now, self._failure)
 
@@ -115,7 +123,8 @@ class Renewal:
         reason = decision.reason if isinstance(decision, LoginNeeded) else ""
         if seen is None:
             reason = f"Profile {self._profile} is not logged in: there is no token in {self.store}."
-        return LoginRequired(reason, remedy=f"Run `{login_command(self._profile)}`.")
+        command = login_command(self._profile) if seen is None else seen.login_command(self._profile)
+        return LoginRequired(reason, remedy=f"Run `{command}`.")
 
     def _from_within(self, seen: StoredToken) -> tuple[str, float]:
         """Answer what the renewal itself has called, for instance a logging handler that posts to Webex."""
@@ -141,6 +150,7 @@ class Renewal:
                     lambda current: self._make(current, seen, forced, rejected, until),
                     wait_seconds=until - time.monotonic() if required else 0,
                     load=self._load,
+                    save=self._save,
                 )
                 flight = self._flight = start(lambda: self._fly(transaction, seen))
         seconds = max(until - time.monotonic(), 0)
@@ -151,6 +161,8 @@ class Renewal:
                 cancel=transaction.cancel if transaction else lambda: True,
             )
         except TimeoutError:
+            if transaction is not None:
+                flight.add_done_callback(lambda late: self._tell(late, seen))
             if not required:
                 return self._current(seen)
             raise ServerUnreachable(f"The renewal was not completed within {DEADLINE_SECONDS:g} seconds.") from None
@@ -160,8 +172,8 @@ class Renewal:
             if transaction is None:  # another caller's try, perhaps one that did not wait for the lock
                 return None if required else self._current(seen)
             return self._in_spite_of(error, seen, required, forced, rejected)
-        if transaction is not None and self._on_refresh is not None and record is not seen:
-            self._call(self._on_refresh, record)
+        if transaction is not None:
+            self._tell(flight, seen)
         return record
 
     def _fly(self, transaction: Transaction, seen: StoredToken) -> StoredToken:
@@ -169,10 +181,6 @@ class Renewal:
         self._flying = threading.get_ident()
         try:
             record = transaction.run()
-        except Unsaved as error:
-            record = error.token
-            _unsaved[self._place] = self._on_disk(), record
-            log.warning("%s The new token works in this process; saving is tried again. %s", error, error.remedy)
         except TokenStoreError as error:
             if error.problem != "locked":
                 self._failure = failure_of(error, seen, self._clock(), self._failure)
@@ -205,6 +213,17 @@ class Renewal:
         self._look_ahead(renewed)
         return renewed
 
+    def _save(self, record: StoredToken, current: StoredToken | None) -> None:
+        """Store the new record, under the lock; keep what the disk refuses in memory, for all of this process."""
+        try:
+            self.store.save(record)
+        except TokenStoreError as error:
+            on_disk, _ = _unsaved.get(self._place, (current, record))
+            _unsaved[self._place] = on_disk, record
+            log.warning("%s The new token works in this process; saving is tried again. %s", error, error.remedy)
+        else:
+            _unsaved.pop(self._place, None)
+
     def _request(self, record: StoredToken, until: float) -> "TokenResponse":
         # Here, so that a process that only waits for another's renewal imports no HTTP client.
         from .service_app import request_tokens
@@ -219,7 +238,7 @@ class Renewal:
         return None if stored is None or stored.refresh_token == sent.refresh_token else stored
 
     def _in_spite_of(
-        self, error: WebexLoopbackError, seen: StoredToken, required: bool, forced: bool, rejected: str
+        self, error: WebexLoopbackError, seen: StoredToken, required: bool, forced: bool, rejected: Secret | None
     ) -> StoredToken | tuple[str, float]:
         """After a failed renewal: return the current token if it is valid and nobody insists, else raise."""
         now = self._clock()
@@ -229,7 +248,8 @@ class Renewal:
                 return self._current(seen)
             self._warn(error, seen, login)
             return self._current(seen)
-        if login and (rejected or not forced or seen.expired(now)) and not isinstance(error, LoginRequired):
+        asked = rejected or not forced or seen.expired(now)
+        if login and asked and seen.service_app is None and not isinstance(error, LoginRequired):
             command = login_command(self._profile)
             raise LoginRequired(
                 f"Webex rejected the refresh token. {error}", remedy=f"Run `{command}`. Nothing has been deleted."
@@ -245,33 +265,40 @@ class Renewal:
     def _warn(self, error: WebexLoopbackError, seen: StoredToken, login: bool) -> None:
         now = self._clock()
         left = "has no known expiry" if seen.expires_at is None else f"is valid for {duration(seen.expires_at - now)}"
-        if login:
+        if login and seen.service_app is None:
             command = login_command(self._profile)
             log.warning("Webex rejected the refresh token. The access token %s; then run `%s`.", left, command)
+        else:  # the remedy for a Service App's may be a login to another profile
+            log.warning("Could not renew the access token, which %s. %s%s", left, error, f" {error.remedy}" * login)
+        if login:
             self._announce_login(seen)
-        else:
-            log.warning("Could not renew the access token, which %s. %s", left, error)
 
     def _look_ahead(self, record: StoredToken) -> None:
-        """Warn if the refresh token expires before long and this renewal has not extended it."""
+        """Warn after a renewal that has not extended a refresh token which expires before long."""
+        if self._ends_soon(record):
+            left, command = duration(self._left(record)), login_command(self._profile, "--force")
+            text = "The refresh token expires in %s, and renewing does not extend it. Run `%s` before then."
+            log.warning(text, left, command)
+            self._announce_login(record)
+
+    def _ends_soon(self, record: StoredToken) -> bool:
+        # A short lifetime that each renewal extends is no reason to worry, nor is a Service App's, which needs nobody.
+        extended = record.refresh_token_issued_at == record.issued_at
+        return not extended and record.service_app is None and self._left(record) < self._login_needed_seconds
+
+    def _left(self, record: StoredToken) -> float:
         end = record.refresh_token_expires_at
-        if end is None or end - record.issued_at >= self._login_needed_seconds or record.service_app is not None:
-            return
-        if record.refresh_token_issued_at == record.issued_at:
-            return  # a short lifetime that each renewal extends
-        command = login_command(self._profile, "--force")
-        log.warning(
-            "The refresh token expires in %s, and renewing does not extend it. Run `%s` before then.",
-            duration(end - record.issued_at),
-            command,
-        )
-        self._announce_login(record)
+        return math.inf if end is None else end - self._clock()
 
     def _announce_login(self, record: StoredToken) -> None:
-        key = record.refresh_token, record.refresh_token_expires_at
+        key = record.refresh_token, record.refresh_token_issued_at
         if self._on_login_needed is not None and self._announced != key:
             self._announced = key
             self._call(self._on_login_needed, record)
+
+    def _tell(self, flight: "Future[StoredToken]", seen: StoredToken) -> None:
+        if self._on_refresh is not None and flight.exception() is None and (record := flight.result()) != seen:
+            self._call(self._on_refresh, record)
 
     def _call(self, callback: Callable[[StoredToken], object], record: StoredToken) -> None:
         try:

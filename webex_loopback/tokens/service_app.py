@@ -5,13 +5,16 @@ Separate from `renewal` so that a process that only waits for another's renewal 
 
 import base64
 import os
+import re
 import time
 from typing import TYPE_CHECKING
 
-from webex_loopback.errors import TokenEndpointError
+from webex_loopback.errors import ConfigurationError, LoginRequired, TokenEndpointError
 from webex_loopback.oauth.token_response import TokenResponse
+from webex_loopback.paths import login_command
 from webex_loopback.secret import Secret
 from webex_loopback.webex.client import Webex
+from webex_loopback.wording import printable
 
 from .decision import means_login
 from .record import ServiceApp, StoredToken
@@ -19,6 +22,8 @@ from .source import TokenSource
 
 if TYPE_CHECKING:
     import httpx
+
+SCOPE = "spark:applications_token"
 
 
 def application_id(client_id: str) -> str:
@@ -58,31 +63,97 @@ def request_tokens(record: StoredToken, seconds: float, http_client: "httpx.Clie
                 if record.service_app is None or not means_login(error, record, time.time()):
                     raise
         assert record.service_app is not None  # noqa: S101 - can_renew: it has the one or the other
-        return fetch_service_app(webex, record.service_app, record, until - time.monotonic())
+        left = until - time.monotonic()
+        return fetch_service_app(webex, record.service_app, record.client_id, record.client_secret, left)
 
 
-def fetch_service_app(webex: Webex, app: ServiceApp, record: StoredToken, seconds: float) -> TokenResponse:
-    """Fetch a Service App's tokens with the access token of the profile it names.
+def fetch_service_app(
+    webex: Webex, app: ServiceApp, client_id: str, client_secret: Secret, seconds: float
+) -> TokenResponse:
+    """Fetch a Service App's tokens with the access token of the profile it names, which is renewed once if rejected.
 
-    A token that Webex rejects there is renewed once.
+    That profile's lock may be taken while the caller holds the Service App's. Since it cannot be a Service App itself,
+    there is no circle of profiles that wait for each other.
+
+    Raises:
+        ConfigurationError: That profile is a Service App, or a login at another Webex.
+        LoginRequired: Somebody has to log in to that profile.
+        TokenEndpointError, ServerUnreachable, TokenStoreError
     """
-    source = TokenSource(app.using)
-    bearer = Secret(source.get_token())
-    for last in (False, True):
-        try:
-            return webex.application_token(
-                app_id=app.app_id,
-                client_id=record.client_id,
-                client_secret=record.client_secret,
-                org_id=app.org_id,
-                bearer=bearer,
-                seconds=max(seconds, 1.0),
-            )
-        except TokenEndpointError as error:
-            if error.status_code != 401 or last:
-                raise
-            renewed = Secret(source.refresh(rejected=bearer.get_secret_value()))
-            if renewed == bearer:
-                raise
-            bearer = renewed
-    raise AssertionError("unreachable")
+    until, source = time.monotonic() + seconds, TokenSource(app.using)
+    through = source.stored()
+    _check(through, app, webex, client_id)
+    try:
+        bearer = Secret(source.get_token())
+        for last in (False, True):
+            try:
+                return webex.application_token(
+                    app_id=app.app_id,
+                    client_id=client_id,
+                    client_secret=client_secret,
+                    org_id=app.org_id,
+                    bearer=bearer,
+                    seconds=max(until - time.monotonic(), 1.0),
+                )
+            except TokenEndpointError as error:
+                if error.status_code != 401 or error.meaning != "passing":
+                    raise _explained(error, app, through) from None
+                newer = bearer if last else Secret(source.refresh(rejected=bearer.get_secret_value()))
+                if newer == bearer:
+                    raise LoginRequired(f"Webex rejected its access token. {error}") from None
+                bearer = newer
+        raise AssertionError("unreachable")
+    except LoginRequired as error:
+        command = login_command(app.using, "--scopes", _scopes(through), "--force")
+        raise LoginRequired(
+            f"The tokens of the Service App are fetched through profile {app.using}, which needs a login. {error}",
+            remedy=f"Run `{command}`, with the settings of the Integration.",
+        ) from None
+
+
+def _check(through: StoredToken | None, app: ServiceApp, webex: Webex, client_id: str) -> None:
+    """Raise `ConfigurationError` unless that profile's token may be sent to this Webex, for this client."""
+    if through is None:
+        return
+    if through.service_app is not None:
+        raise ConfigurationError(
+            f"Profile {app.using} is a Service App itself; it cannot fetch the tokens of another one.",
+            setting="--using",
+            remedy="Name a profile with a person's login with --using.",
+        )
+    if through.api_base_url.rstrip("/") != webex.api_base_url:
+        raise ConfigurationError(
+            f"Profile {app.using} is a login at {printable(through.api_base_url)}, but the Service App is at "
+            f"{printable(webex.api_base_url)}. An access token is sent nowhere else.",
+            setting="WEBEX_API_BASE_URL",
+            remedy="Correct WEBEX_API_BASE_URL, or name another profile with --using.",
+        )
+    if through.client_id == client_id:
+        raise ConfigurationError(
+            f"WEBEX_CLIENT_ID is that of the Integration with which profile {app.using} has logged in.",
+            setting="WEBEX_CLIENT_ID",
+            remedy="Set WEBEX_CLIENT_ID and WEBEX_CLIENT_SECRET to those of the Service App.",
+        )
+
+
+def _explained(error: TokenEndpointError, app: ServiceApp, through: StoredToken | None) -> TokenEndpointError:
+    """Return the error with a remedy for a Service App."""
+    if error.meaning == "rejected":
+        error.meaning = "passing"  # no refresh token was sent
+    if error.meaning == "misconfigured":
+        error.remedy = (
+            "Compare WEBEX_CLIENT_ID and WEBEX_CLIENT_SECRET with the Service App's page on "
+            "https://developer.webex.com/my-apps, then repeat the login with --service-app."
+        )
+    if error.status_code == 403 and through is not None and SCOPE not in through.granted:
+        command = login_command(app.using, "--scopes", _scopes(through), "--force")
+        error.remedy = (
+            f"Profile {app.using} does not have the scope {SCOPE}. Select it on the Integration, then run `{command}`, "
+            "with the settings of the Integration."
+        )
+    return error
+
+
+def _scopes(through: StoredToken | None) -> str:
+    scopes = ["spark:people_read"] if through is None else through.scopes_requested
+    return '"{}"'.format(" ".join(dict.fromkeys([*filter(re.compile(r"[\w:.-]+").fullmatch, scopes), SCOPE])))

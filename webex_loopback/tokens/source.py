@@ -8,7 +8,7 @@ import os
 from time import time
 
 from webex_loopback import paths
-from webex_loopback.errors import LoginRequired
+from webex_loopback.errors import LoginRequired, TokenStoreError
 
 from .quick_look import TOKEN_BYTES, config_mentions_us, quick_look, scanned, setting, signature, store_kind
 
@@ -206,8 +206,9 @@ class TokenSource:
             look_seconds = getattr(renewal.store, "look_seconds", LOOK_SECONDS)
             try:
                 found = renewal.token()
-            except LoginRequired:
-                if not interactive or self._given_store is not None:
+            except (LoginRequired, TokenStoreError) as error:
+                helps = isinstance(error, LoginRequired) or error.problem == "corrupt"
+                if not (interactive and helps) or self._given_store is not None or renewal.is_service_app:
                     raise
                 from webex_loopback import log_in
 
@@ -243,7 +244,8 @@ class TokenSource:
 
     def _look(self, now: float) -> "tuple[str, float] | None":
         """Return the file's token and its `refresh_at` if it is not due (rule 1); the rest is for `Renewal`."""
-        if self._given_store is not None or store_kind() != "file":
+        watched = self._options["on_login_needed"] is not None  # then the whole record is looked at
+        if watched or self._given_store is not None or store_kind() != "file":
             return None
         renewal = self._renewals.get(self._key())
         if renewal is not None and renewal.unsaved:

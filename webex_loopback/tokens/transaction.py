@@ -5,10 +5,8 @@ server's answer is stored before anyone uses it. Nothing interrupts it between r
 worker, whose caller waits for its end, and so does the interpreter when it exits.
 """
 
-import atexit
-import os
+import contextlib
 import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -37,6 +35,7 @@ class Transaction:
             object it got, nothing is stored.
         wait_seconds: For the lock.
         load: Reads the stored token; default: `store.load`, an unreadable one being None.
+        save: Gets the new token and the one that it replaces; default: `store.save`, and `Unsaved` if that fails.
     """
 
     def __init__(
@@ -46,15 +45,18 @@ class Transaction:
         *,
         wait_seconds: float = LOCK_SECONDS,
         load: Callable[[], StoredToken | None] | None = None,
+        save: Callable[[StoredToken, StoredToken | None], None] | None = None,
     ) -> None:
         self._store = store
         self._make = make
         self._wait_seconds = max(wait_seconds, 0)
         self._load = load or (lambda: _readable(store))
+        self._save = save or self._save_or_raise
         self._guard = threading.Lock()
         self._cancelled = False
         self._ended = threading.Event()
         self._begun = False
+        self._for_main_thread = threading.current_thread() is threading.main_thread()
 
     def cancel(self) -> bool:
         """Cancel it unless the request has begun; return whether it is cancelled."""
@@ -77,20 +79,25 @@ class Transaction:
             try:
                 token = self._make(current)
                 if token is not current:
-                    self._save(token)
+                    self._save(token, current)
                 return token
             finally:
                 self._ended.set()
-                _under_way.discard((os.getpid(), self._ended))
 
     def _begin(self) -> None:
         with self._guard:
             if self._cancelled:
                 raise Cancelled
             self._begun = True
-        _under_way.add((os.getpid(), self._ended))
+        # The interpreter waits for this thread before it exits; in a child process of multiprocessing, which runs no
+        # atexit functions, too.
+        with contextlib.suppress(RuntimeError):  # it is exiting: see below
+            threading.Thread(target=self._ended.wait, args=[LOCK_SECONDS], name="webex-loopback-exit").start()
+        if not threading.main_thread().is_alive() and not self._for_main_thread:
+            self._ended.set()
+            raise TokenStoreError("The token was not renewed because the program is exiting.", problem="locked")
 
-    def _save(self, token: StoredToken) -> None:
+    def _save_or_raise(self, token: StoredToken, current: StoredToken | None) -> None:
         try:
             self._store.save(token)
         except TokenStoreError as error:
@@ -127,15 +134,3 @@ def _readable(store: TokenStore) -> StoredToken | None:
 
 
 def _nothing() -> None: ...
-
-
-_under_way: set[tuple[int, threading.Event]] = set()  # process (a forked child has none of the parent's), its end
-
-
-@atexit.register
-def _complete() -> None:
-    """Let the interpreter exit only when no answer is outstanding that would be lost."""
-    until = time.monotonic() + LOCK_SECONDS
-    for process, ended in list(_under_way):
-        if process == os.getpid():
-            ended.wait(max(until - time.monotonic(), 0))

@@ -4,10 +4,11 @@ Every store has a lock that belongs to the stored token, not to whoever asks for
 reading again, so that several processes make one renewal between them.
 """
 
+import os
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from webex_loopback.paths import profile_name, token_file
+from webex_loopback.paths import profile_name, profiles, token_file
 from webex_loopback.tokens.quick_look import store_kind
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def open_store(profile: str | None = None, kind: str = "") -> TokenStore:
         return FileTokenStore(token_file(name))
     from webex_loopback.settings import load
 
-    settings = load()
+    settings = load(token_store=None if kind == store_kind() else kind)  # removes quotes, refuses other kinds
+    if settings.token_store == "file":
+        return open_store(name, "file")
     if settings.token_store == "keyring":
         from .keyring import KeyringTokenStore
 
@@ -65,3 +68,15 @@ def open_store(profile: str | None = None, kind: str = "") -> TokenStore:
     from .postgres import PostgresTokenStore
 
     return PostgresTokenStore(settings.token_store, name, keys=settings.token_store_key)
+
+
+def stored_profiles() -> list[str]:
+    """Return the names of the profiles that are logged in, or at least have a file.
+
+    Raises:
+        ConfigurationError, TokenStoreError: The store that WEBEX_TOKEN_STORE names cannot be used.
+    """
+    store = open_store()
+    if find := getattr(store, "profiles", None):
+        return list(find())
+    return [name for name in profiles() if os.path.lexists(getattr(open_store(name), "path", ""))]

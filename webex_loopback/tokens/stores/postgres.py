@@ -45,6 +45,7 @@ _CREATE = (
     " record text NOT NULL, updated_at timestamptz NOT NULL DEFAULT now())"
 )
 _SELECT = "SELECT version, record FROM webex_loopback_tokens WHERE profile = %s"
+_PROFILES = "SELECT profile FROM webex_loopback_tokens ORDER BY profile"
 _SAVE = (
     "INSERT INTO webex_loopback_tokens (profile, version, record) VALUES (%s, %s, %s)"
     " ON CONFLICT (profile) DO UPDATE SET version = excluded.version, record = excluded.record, updated_at = now()"
@@ -138,6 +139,17 @@ class PostgresTokenStore:
 
         return self._query(delete)
 
+    def profiles(self) -> list[str]:
+        """Return the names of all profiles in the database."""
+
+        def select(connection: _Connection) -> list[str]:
+            try:
+                return [row[0] for row in connection.execute(_PROFILES).fetchall()]
+            except psycopg.errors.UndefinedTable:
+                return []
+
+        return self._query(select)
+
     @contextlib.contextmanager
     def lock(self, wait_seconds: float = LOCK_SECONDS) -> Iterator[None]:
         """Exclude every other renewal of this profile, on whatever machine."""
@@ -160,6 +172,10 @@ class PostgresTokenStore:
             connection = self._connections.pop(os.getpid(), None)
         if connection is not None:
             connection.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()  # psycopg warns of connections that are left open
 
     def _acquire(self, connection: _Connection, wait_seconds: float) -> None:
         try:

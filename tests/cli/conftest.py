@@ -1,0 +1,48 @@
+"""How the tests of the commands run them, and store tokens for them."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from webex_loopback.cli.app import main
+from webex_loopback.paths import token_file
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.stores.file import FileTokenStore
+
+Run = Callable[..., Any]
+Make = Callable[..., StoredToken]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals, devices or terminals of POSIX")
+
+
+def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    options = {"capture_output": True, "text": True, "timeout": 30} | options
+    return subprocess.run([sys.executable, "-m", "webex_loopback", *arguments], **options)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process, check its exit code, and return what it printed."""
+
+    def run(*arguments: str, code: int = 0) -> Any:
+        capsys.readouterr()
+        assert main(list(arguments)) == code, capsys.readouterr().err
+        return capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def save(make_token: Make) -> Make:
+    """Store a token made with these arguments for a profile."""
+
+    def save(profile: str = "default", **values: Any) -> StoredToken:
+        store, token = FileTokenStore(token_file(profile)), make_token(**values)
+        with store.lock():
+            store.save(token)
+        return token
+
+    return save

@@ -1,0 +1,311 @@
+"""`api`: what it sends, what it prints and where, and where the token never goes."""
+
+import dataclasses
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from webex_loopback import log_in
+from webex_loopback.cli.app import main
+from webex_loopback.cli.request import Request, read_options
+from webex_loopback.cli.scopes import explain_403, needed_scope
+from webex_loopback.sandbox import Person, Sandbox
+from webex_loopback.secret import Secret
+from webex_loopback.tokens.record import ServiceApp, StoredToken
+from webex_loopback.tokens.stores.file import FileTokenStore
+
+from .conftest import Make, Run, command, posix
+
+EMAIL = "hanako.yamada@example.com"
+TO = ("-f", f"toPersonEmail={EMAIL}")
+# fmt: off
+BAD = [
+    "-f novalue", "-f =x", "-H novalue", "-f a=1 -F a=2", "-F files=@nowhere", "-F files=@.", "--input nowhere",
+    "-F files=@a -X GET", "-X G-ET", "-X POST --paginate", "-i --paginate", "-H Authorization:x", "-H Host:x",
+    "-H X-Y:\x1b[31mü", *(["--input /dev/zero"] if os.path.exists("/dev/zero") else []),
+]
+# fmt: on
+
+
+@pytest.fixture
+def login(sandbox: Sandbox, redirect_uri: str) -> StoredToken:
+    """The default profile, with the scopes of the usual tutorial."""
+    return log_in(scopes="spark:people_read spark:messages_write spark:rooms_read", open_browser=Person().visit).token
+
+
+@pytest.fixture
+def run(run: Run, login: StoredToken) -> Run:
+    """Run a command as who has logged in."""
+    return run
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Sandbox]:
+    """Another server, which no token may reach."""
+    with Sandbox() as other:
+        yield other
+    assert other.requests == []
+
+
+def options(path: str = "messages", **given: object) -> Request:
+    values = {"method": "", "raw": (), "typed": (), "body": None, "headers": ()} | given
+    return read_options(path, **values)  # type: ignore[arg-type]
+
+
+def test_the_usual_tutorial(run: Run) -> None:
+    assert json.loads(run("api", "people/me").out)["displayName"] == "Alex Morgan"
+    message = json.loads(run("api", "messages", *TO, "-f", "text=こんにちは").out)
+    assert message["text"] == "こんにちは"
+    assert run("api", f"messages/{message['id']}", "-X", "delete").out == ""
+    Path("見積.txt").write_text("42")
+    assert "/contents/" in json.loads(run("api", "messages", *TO, "-F", "files=@見積.txt").out)["files"][0]
+
+
+def test_a_body_is_sent_as_it_is(run: Run) -> None:
+    body = json.dumps({"toPersonEmail": EMAIL, "text": "from standard input"})
+    done = command("api", "messages", "--input", "-", input=body)
+    assert json.loads(done.stdout)["text"] == "from standard input", done.stderr
+    Path("form").write_text(f"toPersonEmail={EMAIL}&text=x")
+    form = "Content-Type: application/x-www-form-urlencoded"
+    assert json.loads(run("api", "messages", "--input", "form", "-H", form).out)["text"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("given", "method", "path", "content"),
+    [
+        ({}, "GET", "messages", None),
+        ({"raw": ["a=1", "b=x=y"]}, "POST", "messages", {"a": "1", "b": "x=y"}),
+        (
+            {"typed": ["a=1", "b=true", "c=null", 'd=["x"]', "e=x", "f=NaN", "g="]},
+            "POST",
+            "messages",
+            {"a": 1, "b": True, "c": None, "d": ["x"], "e": "x", "f": "NaN", "g": ""},
+        ),
+        ({"raw": ["a=1 2&ü"], "typed": ["b=true"], "method": "get"}, "GET", "messages?a=1%202%26%C3%BC&b=true", None),
+        ({"raw": ["id=1", "id=2"], "method": "DELETE"}, "DELETE", "messages?id=1&id=2", None),
+        ({"raw": ["a=1"], "path": "rooms?b=2", "method": "GET"}, "GET", "rooms?b=2&a=1", None),
+        ({"raw": ["a=\udcff"], "method": "GET"}, "GET", "messages?a=%3F", None),
+        ({"raw": ["a=\udcff"], "method": "PUT"}, "PUT", "messages", {"a": "\udcff"}),
+    ],
+)
+def test_options_become_a_request(given: dict[str, object], method: str, path: str, content: object) -> None:
+    request = options(**given)  # type: ignore[arg-type]
+    assert (request.method, request.path) == (method, path)
+    assert json.loads(request.parts.get("content", "null")) == content
+    assert request.parts["headers"].get("content-type", "application/json") == "application/json"
+
+
+def test_fields_beside_files_and_input() -> None:
+    Path("a.pdf").write_bytes(b"%PDF")
+    parts = options(typed=["files=@a.pdf", "n=1"], raw=["text=x"], headers=["X-Y: z"]).parts
+    assert (parts["files"], parts["data"]) == ([("files", ("a.pdf", b"%PDF"))], {"text": "x", "n": "1"})
+    assert "multipart/form-data" in httpx.Request("POST", "http://x", **parts).headers["content-type"]
+    request = options(body="a.pdf", raw=["a=1"], headers=["content-type:application/pdf"])
+    assert (request.method, request.path, request.parts["content"]) == ("POST", "messages?a=1", b"%PDF")
+    assert request.parts["headers"]["content-type"] == "application/pdf"
+
+
+@pytest.mark.parametrize("arguments", BAD)
+def test_bad_options_exit_with_2_and_nothing_is_sent(
+    save: Make, capsys: pytest.CaptureFixture[str], arguments: str
+) -> None:
+    save()  # a login at a port where nobody listens: a request would exit with 5
+    Path("a").touch()
+    assert main(["api", "messages", *arguments.split()]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert not re.search("Traceback|\x1b.31mü", told.err)
+
+
+@pytest.mark.parametrize("path", ["{0}/v1/people/me", "{0}", "//{1}/v1/people/me", "../../x", "{0}@{1}/", "a\\..\\b"])
+def test_the_token_goes_to_no_other_url(save: Make, elsewhere: Sandbox, path: str) -> None:
+    save()
+    path = path.format(elsewhere.origin, elsewhere.origin.partition("//")[2])
+    assert main(["api", path]) == 2
+    assert main(["api", path, "--paginate"]) == 2
+
+
+def test_a_redirect_is_not_followed(run: Run, sandbox: Sandbox, elsewhere: Sandbox) -> None:
+    sandbox.switches.api_faults = [f"redirect:{elsewhere.base_url}/people/me?secret=x"]
+    told = run("api", "people/me", "-i", code=1)
+    assert elsewhere.origin in told.err
+    assert "secret" not in told.err
+    assert told.out.startswith("HTTP/1.1 307 Temporary Redirect\n")
+    assert f"location: {elsewhere.base_url}/people/me?secret=x" in told.out
+    sandbox.answer("/v1/people/me", 304)
+    run("api", "people/me", code=1)
+
+
+def test_all_pages_become_one_document(run: Run, sandbox: Sandbox) -> None:
+    rooms = json.loads(run("api", "rooms", "-X", "GET", "-F", "max=3", "--paginate").out)
+    assert list(rooms) == ["items"]
+    assert len({room["id"] for room in rooms["items"]}) == 7
+    assert sandbox.count("/v1/rooms") == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "whole"),
+    [
+        ({"numbers": [1], "total": 3}, {"numbers": [2, 3], "more": 1}, {"numbers": [1, 2, 3], "total": 3, "more": 1}),
+        ([1], [2], [1, 2]),
+    ],
+)
+def test_pages_of_any_shape_are_joined(
+    run: Run, sandbox: Sandbox, first: object, second: object, whole: object
+) -> None:
+    following = '</v1/numbers?start=1>;rel="prev", </v1/numbers?start=2>; title="x"; rel="last next"'
+    sandbox.answer("/v1/numbers", body=json.dumps(first), headers={"Link": following})
+    sandbox.answer("/v1/numbers", body=json.dumps(second))
+    assert json.loads(run("api", "numbers", "--paginate").out) == whole
+
+
+@pytest.mark.parametrize(
+    ("link", "then", "said"),
+    [
+        ("ELSEWHERE/v1/x", (200, "[]"), "sent nowhere else"),
+        ("/v1/x", (200, "[]"), "circle"),
+        ("?page=2", (200, "{}"), "list in JSON"),
+        ("?page=2", (200, "<html>"), "list in JSON"),
+        ("?page=2", (500, "[]"), "answered 500"),
+    ],
+)
+def test_pages_that_cannot_be_joined_print_nothing(
+    run: Run, sandbox: Sandbox, elsewhere: Sandbox, link: str, then: tuple[int, str], said: str
+) -> None:
+    link = link.replace("ELSEWHERE", elsewhere.origin)
+    sandbox.answer("/v1/x", body="[]", headers={"Link": f"<{link}>; rel=next"})
+    sandbox.answer("/v1/x", *then)
+    told = run("api", "x", "--paginate", code=1)
+    assert said in told.err
+    assert told.out == ""
+
+
+def test_an_error_goes_to_stderr_with_its_tracking_id(run: Run, login: StoredToken, sandbox: Sandbox) -> None:
+    told = run("api", "messages", "-f", "text=x", code=1)
+    assert told.out == ""
+    assert "Provide only one destination" in told.err
+    tracking_id = json.loads(told.err[: told.err.index("\n}") + 2])["trackingId"]
+    assert told.err.count(tracking_id) == 2
+    sandbox.answer("/v1/x", 418, f"\x1b[31mNo tea for {login.access_token.get_secret_value()}")
+    told = run("api", "x", code=1)
+    assert "No tea for [...]" in told.err
+    assert "\x1b[31mNo" not in told.err
+
+
+def revoke(store: FileTokenStore, age: int) -> None:
+    stored = store.load()
+    assert stored is not None
+    issued_at = int(time.time()) - age
+    with store.lock():
+        store.save(dataclasses.replace(stored, access_token=Secret("revoked"), issued_at=issued_at))
+
+
+def test_a_rejected_token_is_renewed_once(run: Run, store: FileTokenStore, sandbox: Sandbox) -> None:
+    revoke(store, 3600)
+    run("api", "messages", *TO, "-f", "text=x")
+    assert (sandbox.count("/v1/messages"), sandbox.count("refresh_token")) == (2, 1)
+    revoke(store, 0)  # too young to be renewed, and not sent again
+    assert "`webex-loopback login --force`" in run("api", "people/me", code=3).err
+    assert (sandbox.count("/v1/people/me", status=401), sandbox.count("refresh_token")) == (1, 1)
+    revoke(store, 3600)
+    sandbox.switches.dead_refresh_token = "invalid_grant"
+    run("api", "people/me", code=3)
+    assert "`webex-loopback login -p work`" in run("api", "/people/me", "-p", "work", code=3).err
+
+
+@pytest.mark.parametrize(
+    ("faults", "code", "requests"),
+    [
+        (["429:rand(30),add(30)", "503:0"], 0, 3),
+        (["429:0"] * 3, 1, 3),
+        (["503:3600"], 1, 1),
+        (["502"], 1, 1),
+        (["reset"], 5, 1),
+    ],
+)
+def test_a_busy_server_is_asked_three_times(
+    run: Run, sandbox: Sandbox, faults: list[str], code: int, requests: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webex_loopback.cli.api._USUAL_WAIT", 0.1)
+    before = sandbox.count("/v1/people/me")
+    sandbox.switches.api_faults = faults
+    run("api", "people/me", code=code)
+    assert sandbox.count("/v1/people/me") == before + requests
+
+
+@posix
+@pytest.mark.usefixtures("login")
+def test_on_a_terminal(sandbox: Sandbox) -> None:
+    import pexpect
+
+    def shown(path: str) -> str:
+        child = pexpect.spawn(sys.executable, ["-m", "webex_loopback", "api", path], encoding="utf-8", timeout=30)
+        child.expect(pexpect.EOF)
+        return str(child.before).replace("\r\n", "\n")
+
+    sandbox.switches.api_faults = ["429:1"]
+    sandbox.answer("/v1/x", body={"name": "\x1b[31m山田\u3000花子\u202e\x9b", "n": 1})
+    sandbox.answer("/v1/x", body=b"\x89PNG\0\0")
+    said = shown("people/me")
+    assert "Trying again in 1 s." in said
+    assert '\n  "displayName": "Alex Morgan",\n' in said
+    assert shown("x") == '{\n  "name": "\\u001b[31m山田\u3000花子\\u202e\\u009b",\n  "n": 1\n}\n'
+    assert "6 bytes that are not text" in shown("x")
+
+
+@pytest.mark.usefixtures("login")
+def test_a_pipe_gets_the_bytes(sandbox: Sandbox) -> None:
+    sandbox.answer("/v1/x", body=b'{"a":\n "\xff"}')
+    assert command("api", "x", encoding="latin-1").stdout == '{"a":\n "\xff"}'
+
+
+def test_the_token_of_the_environment(
+    run: Run, login: StoredToken, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", login.access_token.get_secret_value())
+    run("api", f"{sandbox.base_url}/people/me?x=http://y")
+    assert "the scope spark:messages_read. Put one" in run("api", "messages/x", code=1).err
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "expired")
+    assert "Put another token into WEBEX_ACCESS_TOKEN" in run("api", "people/me", code=1).err
+    monkeypatch.delenv("WEBEX_API_BASE_URL")
+    before = len(sandbox.requests)
+    Path("config.env").write_text(f"WEBEX_API_BASE_URL={sandbox.base_url}\n")
+    Path("config.env").chmod(0o600)
+    assert "config.env" in run("api", "people/me", code=2).err
+    assert len(sandbox.requests) == before
+
+
+def test_a_403_names_the_scope_and_the_command_that_adds_it(run: Run) -> None:
+    wanted = '"spark:people_read spark:messages_write spark:rooms_read spark:messages_read"'
+    assert f"`webex-loopback login --scopes {wanted} --force`" in run("api", "messages/x", code=1).err
+
+
+def test_other_reasons_for_a_403(make_token: Make) -> None:
+    token = make_token(scopes_requested=["spark:all", "bad$scope"], scope=None)
+    assert "a role or a license" in explain_403("POST", "/messages", token, "work")
+    assert '"spark:all meeting:schedules_write"' in explain_403("POST", "meetings", token, "work")
+    app = dataclasses.replace(token, service_app=ServiceApp(org_id="ORG", app_id="A", using="admin"))
+    command = "`webex-loopback login -p work --service-app ORG --using admin --force`"
+    assert command in explain_403("GET", "locations", app, "work")
+    assert explain_403("GET", "unknown/messages", token, "work") == ""
+
+
+@pytest.mark.parametrize(
+    ("request_line", "scope"),
+    [
+        ("POST /people", "spark-admin:people_write"),
+        ("PUT rooms/ID?x=/messages", "spark:rooms_write"),
+        ("POST xapi/command/a.b", "spark:xapi_commands"),
+        ("HEAD contents/ID", "spark:messages_read"),
+        ("GET roomsx", ""),
+    ],
+)
+def test_the_scope_of_a_request(request_line: str, scope: str) -> None:
+    assert needed_scope(*request_line.split()) == scope

@@ -1,0 +1,137 @@
+"""The command line as a whole: help, errors, exit codes, streams, signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from webex_loopback.cli.app import COMMANDS, RETIRED, cli, width_of, wrap
+from webex_loopback.sandbox import Sandbox
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.stores.file import FileTokenStore
+from webex_loopback.webex.account import Account
+
+from .conftest import Make, Run, command, posix
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_of_the_table_exists(name: str) -> None:
+    found = cli.get_command(click.Context(cli), name)
+    assert found is not None
+    assert found.name == name
+    assert name in cli.list_commands(click.Context(cli))
+
+
+def test_help_lists_the_commands_in_order_and_imports_none() -> None:
+    heavy = "{'httpx', 'aiohttp', 'pydantic', 'asyncio', 'webex_loopback.cli.login'} & set(sys.modules)"
+    code = f"import sys; from webex_loopback.cli.app import main; main(['--help']); print({heavy}, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == "set()\n"
+    assert done.stdout.index("  init ") < done.stdout.index("  login ") < done.stdout.index("  token ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["login", "--nonsense"], ["token", "-p", ""], ["completion"]])
+def test_wrong_usage_exits_with_2_and_says_where_the_help_is(run: Run, arguments: list[str]) -> None:
+    out, err = run(*arguments, code=2)
+    assert (out, "--help" in err) == ("", True)
+
+
+@pytest.mark.parametrize("old", [[name] for name in RETIRED] + [["profile", "list"], ["logout", "--revoke"]])
+def test_a_removed_command_names_the_new_way_in_one_line(run: Run, old: list[str]) -> None:
+    told = run(*old, code=2).err
+    assert (told.count("\n"), "webex-loopback " in told) == (1, True)
+
+
+def test_an_error_has_a_remedy_and_a_traceback_only_with_debug(run: Run) -> None:
+    told = run("token", "--refresh", "-p", "work", code=3).err
+    assert ("`webex-loopback login -p work`" in told, "Traceback" in told) == (True, False)
+    done = command("token", "--refresh", "--debug")
+    assert (done.returncode, "Traceback" in done.stderr) == (3, True)
+
+
+def test_a_fault_of_our_own_is_reported_like_any_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COMMANDS, "broken", ("app.\x1b[31m", ""))
+    told = run("broken", code=1).err
+    assert ("Unexpected error: AttributeError" in told, "--debug" in told, "\x1b" in told) == (True, True, False)
+
+
+@posix
+@pytest.mark.parametrize("arguments", [["token"], ["token", "--json"], ["--help"]])
+def test_a_stdout_that_cannot_be_written_ends_without_a_traceback(save: Make, arguments: list[str]) -> None:
+    save()
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as closed_pipe, open("/dev/full", "wb") as full:
+        for stdout, said in ((closed_pipe, ""), (full, "No space left on device")):
+            done = command(*arguments, stdout=stdout, stderr=subprocess.PIPE, capture_output=False)
+            assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+@posix
+@pytest.mark.parametrize(("redirection", "code"), [(">&-", 0), ("2>&-", 0), ("-p x 2>&-", 3), ("-p x 2>/dev/full", 3)])
+def test_a_closed_or_full_stream_changes_no_exit_code(save: Make, redirection: str, code: int) -> None:
+    save()
+    script = f"{sys.executable} -m webex_loopback token {redirection}"
+    assert subprocess.run(["sh", "-c", script], stdout=subprocess.DEVNULL).returncode == code
+
+
+@posix
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
+def test_names_beyond_the_locale_and_broken_arguments_end_without_a_traceback(save: Make, encoding: str) -> None:
+    save(account=Account(name="山田 花子", email="hanako@example.com"))
+    environ = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "LC_ALL": "C"}
+    for arguments, code in ((["status"], 0), (["token", "-p", "\udcff"], 2), (["\udcff\x1b[31m"], 2)):
+        done = command(*arguments, env=environ, encoding="utf-8", errors="replace")
+        assert (done.returncode, "Traceback" in done.stderr, "\x1b" in done.stderr) == (code, False, False)
+
+
+def test_text_is_wrapped_but_commands_stay_whole() -> None:
+    text = "Not logged in. Run `webex-loopback login -p work --force` now.\n  Indented, and longer than the line is."
+    commands = ["Not logged in. Run", "`webex-loopback login -p work --force`", "now."]
+    assert wrap(text, 30).split("\n") == [*commands, "  Indented, and longer than", "  the line is."]
+    with open(os.devnull) as file:
+        assert width_of(None) == width_of(file) == 10_000
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", 1)])
+def test_a_signal_waits_for_the_new_tokens_to_be_stored(
+    logged_in: StoredToken, make_due: Make, sandbox: Sandbox, store: FileTokenStore, number: int
+) -> None:
+    make_due()
+    sandbox.switches.rotation, sandbox.switches.answer_latency = True, 1.0
+    child = subprocess.Popen([sys.executable, "-m", "webex_loopback", "token"], stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 20
+    while sandbox.count("refresh_token") == 0 and time.monotonic() < until:
+        time.sleep(0.02)
+    child.send_signal(number)
+    _, told = child.communicate(timeout=20)
+    assert (child.returncode, "Traceback" in told) == (128 + number, False)
+    renewed = store.load()
+    assert renewed is not None
+    assert renewed.refresh_token != logged_in.refresh_token
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(run: Run, shell: str) -> None:
+    assert "_WEBEX_LOOPBACK_COMPLETE" in run("completion", shell).out
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"), [("webex-loopback lo", "login"), ("webex-loopback status --profile w", "work")]
+)
+def test_completion_knows_commands_and_profiles(save: Make, words: str, offered: str) -> None:
+    save("work")
+    environ = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = command(env=os.environ | environ | {"_WEBEX_LOOPBACK_COMPLETE": "bash_complete"})
+    assert f"plain,{offered}" in done.stdout
+
+
+def test_the_sandbox_command_passes_everything_on(run: Run, tmp_path: Path) -> None:
+    assert "usage: webex-loopback sandbox" in run("sandbox", "--help").out
+    run("sandbox", "--port", "70000", code=2)

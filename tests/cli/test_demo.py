@@ -1,0 +1,74 @@
+"""`demo`: tells its story on one screen, and leaves everything as it was."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from webex_loopback.cli import demo
+from webex_loopback.tokens.record import StoredToken
+
+from .conftest import Run, command
+
+NONSENSE = {
+    "WEBEX_CLIENT_ID": "mine",
+    "WEBEX_CLIENT_SECRET": "my-own-secret",
+    "WEBEX_REDIRECT_URI": "ftp://nowhere",
+    "WEBEX_API_BASE_URL": "https://192.0.2.1/v1",
+    "WEBEX_ACCESS_TOKEN": "my-own-token",
+    "WEBEX_PROFILE": "../mine",
+    "WEBEX_CONFIG_FILE": "/nowhere/config.env",
+    "WEBEX_TOKEN_STORE": "nowhere",
+}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_demo_tells_its_story_in_forty_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in NONSENSE.items():
+        monkeypatch.setenv(name, value)
+    Path("config.env").write_text("WEBEX_ACCESS_TOKEN=my-own-token\n")
+    (tmp_path / "temporary").mkdir()
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, str(tmp_path / "temporary"))
+    before = files(tmp_path)
+    done = command("demo")
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path) == before
+    story = done.stderr + done.stdout
+    parts = ("over HTTP", "Alex Morgan", "Hello from", "Refreshed.", "Refresh token", "import get_token", " sandbox\n")
+    assert [part for part in parts if part not in story] == []
+    assert not re.search("my-own|Traceback|Press o", story)
+    assert story.count("\n") <= 40
+
+
+@pytest.mark.parametrize(
+    ("person", "code", "said"),
+    [
+        ("'hanako.yamada@example.com'", 0, "山田 花子"),
+        ("decision='decline'", 4, "In the browser"),
+        ("", 0, "(--no-browser)"),
+    ],
+)
+def test_whatever_the_person_does_the_environment_and_the_login_stay_as_they_were(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logged_in: StoredToken, person: str, code: int, said: str
+) -> None:
+    script = tmp_path / "browser.py"
+    script.write_text(f"import sys; from webex_loopback.sandbox import Person; Person({person}).visit(sys.argv[1])")
+    monkeypatch.setenv("BROWSER", f'"{sys.executable}" "{script}" %s')
+    environ, before = dict(os.environ), files(tmp_path / "data")
+    assert said in run("demo", *([] if person else ["--no-browser"]), code=code).out
+    assert (dict(os.environ), files(tmp_path / "data")) == (environ, before)
+
+
+def test_the_next_commands_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / ("webex-loopback.exe" if os.name == "nt" else "webex-loopback")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert demo._command().endswith(" -m webex_loopback")
+    script.write_text("")
+    script.chmod(0o755)
+    assert demo._command() == "webex-loopback"

@@ -1,0 +1,474 @@
+import datetime
+import json
+import os
+import re
+import socket
+import stat
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from webex_loopback.cli import app, doctor
+from webex_loopback.cli.doctor import Check, as_lines, examine
+from webex_loopback.cli.texts import catalogue
+from webex_loopback.login.certificate import server_context
+from webex_loopback.sandbox import Sandbox
+from webex_loopback.tokens.record import DAY, ServiceApp, StoredToken
+from webex_loopback.tokens.stores.file import FileTokenStore
+
+CLIENT_ID = "C" + "0a" * 32
+CLIENT_SECRET = "1b" * 32
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="modes and owners are those of POSIX")
+as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change owners")
+
+
+def found(name: str, profile: str | None = None, online: bool = False) -> list[Check]:
+    return [check for check in examine(profile, online=online) if check.name == name]
+
+
+def only(name: str, profile: str | None = None, online: bool = False) -> Check:
+    checks = found(name, profile, online)
+    assert len(checks) == 1, checks
+    return checks[0]
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]) -> str:
+    """An Integration in the environment; returns its redirect URI."""
+    uri = f"http://127.0.0.1:{free_port()}/callback"
+    for name, value in (("CLIENT_ID", CLIENT_ID), ("CLIENT_SECRET", CLIENT_SECRET), ("REDIRECT_URI", uri)):
+        monkeypatch.setenv(f"WEBEX_{name}", value)
+    return uri
+
+
+@pytest.fixture
+def save(store: FileTokenStore, make_token: Callable[..., StoredToken]) -> Callable[..., None]:
+    def save(**options: Any) -> None:
+        with store.lock():
+            store.save(make_token(**options))
+
+    return save
+
+
+# The whole
+
+
+def test_after_a_login_there_are_no_problems(
+    logged_in: StoredToken, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BROWSER", sys.executable)
+    assert app.main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert text.endswith("\n\nNo problems found.\n")
+    assert logged_in.account.email in text
+    assert not [secret for secret in sandbox.secrets if secret in text]
+    names = "Python,config file,WEBEX_CLIENT_ID,redirect URI,browser,proxy,connection,clock,data directory,token store"
+    positions = [f"\n{text}".index(f"\n✓ {name} ") for name in f"{names},login,access token,scopes".split(",")]
+    assert positions == sorted(positions)
+
+
+def test_without_anything_every_check_still_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], free_port: Callable[[], int]
+) -> None:
+    monkeypatch.setenv("WEBEX_API_BASE_URL", f"http://127.0.0.1:{free_port()}/v1")
+    assert app.main(["doctor", "--json"]) == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["exit_code"] == 2
+    errors = [check["name"] for check in answer["checks"] if check["level"] == "error"]
+    assert errors == ["WEBEX_CLIENT_ID", "WEBEX_CLIENT_SECRET", "connection", "login"]
+    for check in answer["checks"]:
+        assert check.keys() >= {"name", "level", "text", "remedy"}
+        assert bool(check["remedy"]) == (check["level"] in ("warning", "error"))
+        assert "doctor" not in check["remedy"]
+
+
+def test_the_exit_code_is_that_of_the_first_error(
+    configured: str, save: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(age=91 * DAY)
+    assert app.main(["doctor", "--offline"]) == 3
+    monkeypatch.setenv("WEBEX_REDIRECT_URI", "http://example.com/")
+    assert app.main(["doctor", "--offline"]) == 2
+    assert "2 errors and 3 warnings. Fix the first error first." in capsys.readouterr().out
+
+
+def test_offline_no_request_is_made(sandbox: Sandbox) -> None:
+    assert only("connection").level == "skipped"
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_lines_are_aligned_and_wrapped(width: int) -> None:
+    command, url = f"`chmod {'y ' * 9}y`.", "https://" + "x" * 120
+    checks = [
+        Check("browser", "ok", "word " * 30),
+        Check("WEBEX_CLIENT_SECRET", "error", url, f"{command} {'word ' * 30}"),
+    ]
+    lines = re.sub(r"\x1b\[\d*m", "", "\n".join(as_lines(check, width) for check in checks)).splitlines()
+    assert all(len(line) <= width or url in line for line in lines)
+    assert {line.index("word") for line in lines if "word" in line} <= {23, 55}
+    assert any(command in line for line in lines)  # whole, to be copied
+    assert any(line.endswith(f"  {url}") for line in lines)
+
+
+def test_every_finding_that_is_not_fine_has_a_remedy_and_every_error_an_exit_code() -> None:
+    for key, finding in catalogue("doctor").items():
+        needed = finding.get("level") in ("warning", "error") and key != "note"  # settings' warnings contain theirs
+        assert bool(finding.get("remedy")) == needed, key
+        assert bool(finding.get("exit")) == (finding.get("level") == "error"), key
+
+
+@pytest.mark.parametrize(
+    ("environ", "name", "level", "code"),
+    [
+        ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "settings", "error", 2),
+        ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "redirect URI", "skipped", 0),
+        ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "connection", "skipped", 0),
+        ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "data directory", "ok", 0),
+        ({"WEBEX_CLIENT_ID": CLIENT_SECRET}, "WEBEX_CLIENT_ID", "warning", 0),
+        ({"WEBEX_CLIENT_SECRET": CLIENT_ID}, "WEBEX_CLIENT_SECRET", "warning", 0),
+        ({"WEBEX_SCOPE": "x"}, "environment", "warning", 0),
+        ({"WEBEX_REDIRECT_URI": "http://example.com/callback"}, "redirect URI", "error", 2),
+        ({"WEBEX_REDIRECT_URI": "http://127.0.0.1:0/"}, "redirect URI", "error", 2),
+        ({"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22"}, "browser", "warning", 0),
+        ({"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22", "WEBEX_BROWSER": sys.executable}, "browser", "ok", 0),
+        ({"SSL_CERT_FILE": __file__}, "connection", "error", 2),
+        ({"WEBEX_PROFILE": "../x"}, "token store", "error", 2),
+        ({"WEBEX_TOKEN_STORE": "postgresql://127.0.0.1:9/x"}, "token store", "error", 6),
+    ],
+)
+def test_findings_that_follow_from_the_environment(
+    environ: dict[str, str], name: str, level: str, code: int, configured: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in environ.items():
+        monkeypatch.setenv(variable, value)
+    check = only(name)
+    assert (check.level, check.exit_code) == (level, code)
+    assert bool(check.remedy) == (level in ("warning", "error"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hidden"),
+    [
+        ("HTTPS_PROXY", "http://me:hunter2@proxy.example:3128", "hunter2"),
+        ("HTTPS_PROXY", "http://me:hun/t@er2@proxy.example:3128", "hun/t"),
+        ("WEBEX_TOKEN_STORE", "postgresql://me:hunter2@127.0.0.1:9/db?connect_timeout=1", "hunter2"),
+        ("WEBEX_TOKEN_STORE", "postgresql://127.0.0.1:9/db?user=me&password=hunter2", "hunter2"),
+        ("WEBEX_SCOPES", "a\x1b]0;title\x07:b\u202e", "\x1b"),
+        ("WEBEX_LOCK_DIR", "\x1b[31mred\u202e", "\x1b"),
+        ("WEBEX_ACCESS_TOKEN", CLIENT_SECRET[::-1], CLIENT_SECRET[::-1]),
+    ],
+)
+def test_foreign_text_is_shown_without_secrets_and_control_characters(
+    name: str, value: str, hidden: str, configured: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    everything = "".join(check.text + check.remedy for check in examine(None, online=False))
+    assert not [text for text in (hidden, "\u202e", CLIENT_SECRET) if text in everything]
+
+
+# Settings
+
+
+def test_settings_are_shown_with_their_origin(configured: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path("config.env").absolute()
+    path.write_text("WEBEX_SCOPES=a:b\nnot a setting\nWEBEX_CLIENTID=x\n")
+    monkeypatch.setenv("WEBEX_PROFILE", "work")
+    checks = list(examine(None, online=False))
+    shown = {check.name: check.text for check in checks if check.level == "ok"}
+    assert shown["config file"] == str(path)
+    assert shown["WEBEX_SCOPES"] == f"a:b ({path})"
+    assert shown["WEBEX_CLIENT_SECRET"] == "set (environment)"
+    assert shown["WEBEX_PROFILE"] == "work (environment)"
+    warnings = " ".join(check.text for check in checks if check.level == "warning")
+    assert f"{path}:2" in warnings
+    assert "WEBEX_CLIENTID" in warnings
+
+
+@posix
+@as_root
+def test_an_untrusted_settings_file_is_reported(configured: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("config.env").write_text("WEBEX_SCOPES=evil:scope\n")
+    os.chown("config.env", 12345, 12345)
+    config, warning = found("config file")
+    assert "none" in config.text
+    assert str(Path("config.env").absolute()) in warning.text
+    monkeypatch.setenv("WEBEX_CONFIG_FILE", "config.env")  # by name it is an error
+    assert only("settings").exit_code == 2
+
+
+def test_an_endpoint_in_a_found_file_is_an_error_for_a_secret_from_elsewhere(configured: str) -> None:
+    Path("config.env").write_text("WEBEX_TOKEN_URL=https://evil.example/\n")
+    check = only("settings")
+    assert (check.exit_code, "WEBEX_TOKEN_URL" in check.text) == (2, True)
+
+
+def test_a_missing_credential_is_an_error_only_without_a_login(save: Callable[..., None]) -> None:
+    assert only("WEBEX_CLIENT_ID").exit_code == 2
+    save()
+    assert only("WEBEX_CLIENT_ID").level == "warning"
+
+
+# This machine
+
+
+def test_a_port_in_use_is_an_error_only_if_no_other_is_available(
+    configured: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        assert only("redirect URI").level == "ok"  # bound, and released
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        uri = f"http://127.0.0.1:{taken.getsockname()[1]}/callback"
+        monkeypatch.setenv("WEBEX_REDIRECT_URI", uri)
+        check = only("redirect URI")
+        assert (check.level, check.exit_code) == ("error", 4)
+        monkeypatch.setenv("WEBEX_REDIRECT_URI", f"{uri} {configured}")
+        assert [check.level for check in found("redirect URI")] == ["warning", "ok"]
+
+
+def test_localhost_must_be_this_machine(monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]) -> None:
+    assert found("localhost") == []
+    monkeypatch.setenv("WEBEX_REDIRECT_URI", f"http://localhost:{free_port()}/callback")
+    assert only("localhost").level == "ok"
+    # The hosts file of this machine cannot be changed for a test.
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(2, 1, 6, "", ("192.0.2.1", 0))])
+    check = only("localhost")
+    assert (check.level, "192.0.2.1" in check.text) == ("warning", True)
+
+
+def test_a_browser_variable_that_leads_nowhere_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROWSER", "/does/not/exist")
+    assert "/does/not/exist" in found("browser")[-1].text
+
+
+@posix
+@pytest.mark.parametrize(
+    ("names", "days", "mode", "level"),
+    [
+        (["127.0.0.1"], 90, 0o600, "ok"),
+        (["127.0.0.1"], 90, 0o644, "warning"),
+        (["127.0.0.1"], 9, 0o600, "warning"),
+        (["example.com"], 90, 0o600, "error"),
+    ],
+)
+def test_the_certificate_of_an_https_redirect_uri(
+    names: list[str], days: int, mode: int, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: Any
+) -> None:
+    monkeypatch.setenv("WEBEX_REDIRECT_URI", f"https://127.0.0.1:{free_port()}/")
+    assert "self-signed" in only("certificate").text
+    server_context(folder=str(tmp_path / "data"))
+    assert "self-signed" in only("certificate").text
+    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+    pair = tmp_path / "pair.pem"
+    trustme.CA().issue_cert(*names, not_after=end).private_key_and_cert_chain_pem.write_to_path(pair)
+    pair.chmod(mode)
+    monkeypatch.setenv("WEBEX_TLS_CERT", str(pair))
+    monkeypatch.setenv("WEBEX_TLS_KEY", str(pair))
+    check = only("certificate")
+    assert (check.level, check.exit_code) == (level, 2 if level == "error" else 0)
+
+
+# The network
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HTTPServer]:
+    """A token endpoint that answers HEAD with its attribute `status`, and no date."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.wfile.write(f"HTTP/1.0 {self.server.status} x\r\n\r\n".encode())  # type: ignore[attr-defined]
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        monkeypatch.setenv("WEBEX_API_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "level", "code"),
+    [(200, "ok", 0), (405, "ok", 0), (302, "error", 5), (511, "error", 5), (503, "warning", 0)],
+)
+def test_what_answers_in_place_of_the_token_endpoint(status: int, level: str, code: int, server: Any) -> None:
+    server.status = status
+    checks = {check.name: check for check in examine(None, online=True)}
+    assert (checks["connection"].level, checks["connection"].exit_code) == (level, code)
+    assert checks["clock"].level == "skipped"
+
+
+@pytest.mark.parametrize(("offset", "words"), [(7200, "behind"), (-7200, "ahead")])
+def test_a_wrong_clock_is_a_warning(sandbox: Sandbox, offset: float, words: str) -> None:
+    assert only("clock", online=True).level == "ok"
+    sandbox.switches.date_offset = offset
+    check = only("clock", online=True)
+    assert (check.level, words in check.text, "2 h" in check.text) == ("warning", True, True)
+
+
+def test_sources_of_trust_and_the_issuer_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = trustme.CA(organization_name="Example Corp. Inspection")
+    server, bundle = tmp_path / "server.pem", tmp_path / "ca.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(server)
+    authority.cert_pem.write_to_path(bundle)
+    with Sandbox(tls=(str(server), str(server))) as sandbox:
+        monkeypatch.setenv("WEBEX_API_BASE_URL", sandbox.base_url)
+        assert only("connection", online=True).exit_code == 5
+        for name in ("WEBEX_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+            monkeypatch.setenv(name, str(bundle))
+        assert only("connection", online=True).level == "ok"
+        assert only("trusted CAs").text.count(str(bundle)) == 2
+        assert "Example Corp. Inspection" in only("issuer", online=True).text
+
+
+# The data directory and the token store
+
+
+def test_a_data_directory_is_private_and_its_real_path_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "created" in only("data directory").text
+    monkeypatch.setenv("WEBEX_LOOPBACK_HOME", str(tmp_path / "link"))
+    (tmp_path / "link").symlink_to("data")
+    assert only("data directory").text == os.path.realpath(tmp_path / "data")
+    if os.name == "posix":
+        assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700  # created for the lock
+        (tmp_path / "data").chmod(0o755)
+        (tmp_path / "data" / "tokens").chmod(0o755)
+        check = found("data directory")[1]
+        assert (check.level, check.remedy) == ("warning", f"Run `chmod -R go= {os.path.realpath(tmp_path / 'data')}`.")
+        assert "1 more" in check.text
+
+
+@posix
+def test_a_file_system_without_modes_is_one_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data").chmod(0o777)
+    real, umask = os.open, os.umask(0)
+    # What open() does on FAT or a Windows drive under WSL; this container may not mount one.
+    monkeypatch.setattr(os, "open", lambda path, flags, mode=0o777, **options: real(path, flags, 0o666, **options))
+    try:
+        checks = found("data directory")
+    finally:
+        os.umask(umask)
+    assert [check.level for check in checks] == ["ok", "warning"]
+    assert "ignores permissions" in checks[1].text
+
+
+@posix
+@as_root
+def test_files_of_another_user_are_one_error(save: Callable[..., None], tmp_path: Path) -> None:
+    save()
+    for path in (tmp_path / "data" / "tokens").iterdir():
+        os.chown(path, 12345, 12345)
+    check = found("data directory")[1]
+    assert (check.exit_code, "sudo chown" in check.remedy) == (6, True)
+    assert only("token store").exit_code == 6
+
+
+def test_leftovers_of_killed_saves_are_one_warning(save: Callable[..., None], tmp_path: Path) -> None:
+    save()
+    tokens = tmp_path / "data" / "tokens"
+    for name in (".work.json.new", "default.json.corrupt-20260101T000000", ".config.env.1a2b.new", ".x.json.12.ab.tmp"):
+        (tokens / name).write_text("{")
+        (tokens / name).chmod(0o600)
+    before = sorted(tokens.iterdir())
+    check = found("data directory")[1]
+    assert (check.level, "3 more" in check.text) == ("warning", True)
+    assert sorted(tokens.iterdir()) == before
+
+
+def test_a_file_in_place_of_the_data_directory_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    assert only("data directory").exit_code == only("token store").exit_code == 6
+
+
+def test_the_lock_is_really_taken(store: FileTokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LOCK_SECONDS", 0.05)
+    check = only("token store")
+    assert (check.level, store.path in check.text) == ("ok", True)
+    assert os.listdir(os.path.dirname(store.path)) == ["default.json.lock"]
+    with store.lock():
+        assert only("token store").exit_code == 6
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)  # as on NFS mounted with nolock
+    assert "WEBEX_LOCK_DIR" in found("token store")[0].remedy
+
+
+def test_a_corrupt_token_file_is_one_error_and_left_alone(save: Callable[..., None], store: FileTokenStore) -> None:
+    save()
+    Path(store.path).write_text("{")
+    assert only("token store").exit_code == 6
+    assert found("login") == []
+    assert Path(store.path).read_text() == "{"
+
+
+# The token
+
+
+def levels() -> dict[str, str]:
+    wanted = ("login", "access token", "refresh token", "scopes", "integration", "service app")
+    return {check.name: check.level for check in examine(None, online=False) if check.name in wanted}
+
+
+def test_not_logged_in_names_the_command_for_the_profile() -> None:
+    check = only("login", "work")
+    assert (check.exit_code, check.remedy) == (3, "Run `webex-loopback login -p work`.")
+
+
+@pytest.mark.parametrize(
+    ("options", "access", "refresh", "words"),
+    [
+        ({}, "ok", "ok", "14 days left"),
+        ({"age": 15 * DAY}, "ok", "ok", "renewed at the next use"),
+        ({"age": 85 * DAY}, "ok", "warning", "5 days left"),
+        ({"age": 91 * DAY}, "error", "warning", "expired 77 days ago"),
+        ({"age": DAY, "refresh_token_expires_in": 3600}, "ok", "warning", "expired 23 h ago"),
+        ({"refresh_token": None}, "ok", "warning", "a new login is needed"),
+        ({"age": 15 * DAY, "refresh_token": None}, "error", "warning", "expired 1 day ago"),
+        ({"expires_in": None, "refresh_token_expires_in": None}, "ok", "ok", "no known expiry"),
+    ],
+)
+def test_lifetimes(options: dict[str, Any], access: str, refresh: str, words: str, save: Callable[..., None]) -> None:
+    save(**options)
+    checks = {check.name: check for check in examine(None, online=False)}
+    assert (checks["access token"].level, checks["refresh token"].level) == (access, refresh)
+    assert checks["access token"].exit_code == (3 if access == "error" else 0)
+    assert words in checks["access token"].text + checks["refresh token"].text
+
+
+def test_a_service_app_needs_no_refresh_token(save: Callable[..., None]) -> None:
+    save(age=91 * DAY, refresh_token=None, service_app=ServiceApp(org_id="org", app_id="app", using="work"))
+    assert levels() == {"login": "ok", "access token": "ok", "service app": "ok", "scopes": "ok"}
+    assert "through profile work" in only("service app").text
+
+
+def test_scopes_and_settings_that_differ_from_the_login_are_reported(
+    configured: str, save: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(client_id=CLIENT_ID, scopes_requested=["a:b", "c:d"], scope=["a:b"])
+    monkeypatch.setenv("WEBEX_SCOPES", "a:b e:f")
+    denied, new = found("scopes")
+    assert ("c:d" in denied.text, "a:b" in denied.text) == (True, False)
+    assert ("e:f" in new.text, new.remedy) == (True, "Run `webex-loopback login --force`.")
+    save()
+    assert levels()["integration"] == "warning"
+
+
+def test_a_token_in_the_environment_takes_precedence(
+    save: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", CLIENT_SECRET)
+    assert levels()["login"] == "skipped"
+    assert only("WEBEX_CLIENT_ID").level == "warning"
+    save()
+    assert found("WEBEX_ACCESS_TOKEN")[1].level == "warning"
+    assert found("WEBEX_ACCESS_TOKEN", "default")[1:] == []  # a named profile is used

@@ -1,0 +1,129 @@
+"""`exec`: the token in the environment, signals and exit codes, on POSIX and as on Windows."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from webex_loopback.cli.execute import batch_line, run_and_wait
+from webex_loopback.sandbox import Sandbox
+from webex_loopback.tokens.record import StoredToken
+
+from .conftest import Make, command, posix
+
+
+@pytest.fixture(autouse=True)
+def token(save: Make) -> StoredToken:
+    return save()
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_the_command_gets_the_token_and_its_exit_code_is_returned() -> None:
+    done = command("exec", "--", *python("import os; print(os.environ['WEBEX_ACCESS_TOKEN']); raise SystemExit(7)"))
+    assert (done.returncode, done.stdout, done.stderr) == (7, "access-token-one\n", "")
+
+
+@pytest.mark.parametrize(("name", "code"), [("no-such-command-here", 127), (os.path.dirname(__file__), 126), ("", 2)])
+def test_a_command_that_cannot_be_run(name: str, code: int) -> None:
+    done = command("exec", "--", name)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
+
+
+@pytest.mark.parametrize("separator", [["--"], []])
+def test_the_command_keeps_its_own_options(separator: list[str]) -> None:
+    done = command("exec", *separator, *python("import sys; print(sys.argv[1:])"), "--debug", "-p", "x", "--help")
+    assert done.stdout == "['--debug', '-p', 'x', '--help']\n"
+
+
+def test_without_a_token_nothing_is_run(tmp_path: Path) -> None:
+    done = command("exec", "-p", "nobody", "--", *python(f"open({str(tmp_path / 'ran')!r}, 'w')"))
+    assert (done.returncode, (tmp_path / "ran").exists()) == (3, False)
+
+
+@pytest.mark.parametrize("time_left", ["13d", "15d"])
+def test_min_validity_keeps_a_job_from_starting_with_a_short_token(
+    logged_in: StoredToken, sandbox: Sandbox, time_left: str
+) -> None:
+    done = command("exec", "--min-validity", time_left, "--", *python("print('ran')"))
+    assert (done.returncode, done.stdout) == ((0, "ran\n") if time_left == "13d" else (2, ""))
+
+
+@posix
+def test_signals_reach_the_command() -> None:
+    code = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(42)); print(flush=True); time.sleep(20)"
+    arguments = [sys.executable, "-m", "webex_loopback", "exec", "--", *python(code)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(10) == 42
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux tells which signals are ignored")
+def test_ignored_signals_are_inherited_except_those_that_python_ignores() -> None:
+    arguments = [sys.executable, "-m", "webex_loopback", "exec", "--", "grep", "SigIgn", "/proc/self/status"]
+    done = subprocess.run(["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *arguments], capture_output=True, text=True)
+    ignored = int(done.stdout.split()[1], 16)
+    assert [bool(ignored & 1 << number - 1) for number in (signal.SIGHUP, signal.SIGPIPE)] == [True, False]
+
+
+def test_as_on_windows_the_command_is_found_by_path(capfd: pytest.CaptureFixture[str]) -> None:
+    code = "import os, sys; print(os.environ['WEBEX_ACCESS_TOKEN'], flush=True); sys.exit(3)"
+    assert run_and_wait(python(code), os.environ | {"WEBEX_ACCESS_TOKEN": "AT"}) == 3
+    assert capfd.readouterr().out.split() == ["AT"]
+    with pytest.raises(FileNotFoundError):
+        run_and_wait(["no-such-command-here"], os.environ)
+
+
+@posix
+def test_as_on_windows_the_command_handles_ctrl_c_itself() -> None:
+    child = "import signal, time, sys; signal.signal(2, lambda *_: sys.exit(9)); print(flush=True); time.sleep(20)"
+    run = "from webex_loopback.cli.execute import run_and_wait; import os, sys;"
+    code = f"{run} sys.exit(run_and_wait([sys.executable, '-c', {child!r}], os.environ))"
+    with subprocess.Popen(python(code), stdout=subprocess.PIPE, start_new_session=True) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        os.killpg(parent.pid, signal.SIGINT)
+        assert parent.wait(10) == 9
+
+
+@posix
+def test_as_on_windows_a_crash_keeps_its_exit_code_and_a_batch_file_is_run_by_cmd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, calls = tmp_path / "npm.CMD", []
+    script.write_text("")
+    script.chmod(0o755)
+
+    def windows(line: str, executable: str, **_: object) -> subprocess.CompletedProcess[str]:
+        calls.append((line, executable.replace("/", "\\")))
+        return subprocess.CompletedProcess([], 0xC0000005)
+
+    monkeypatch.setattr(subprocess, "run", windows)
+    code = run_and_wait([str(script), "a&b"], {"SYSTEMROOT": r"C:\Windows"})
+    assert (code < 0, code & 0xFFFFFFFF) == (True, 0xC0000005)
+    assert calls == [(f'cmd.exe /e:ON /v:OFF /d /c ""{script}" "a&b""', r"C:\Windows\System32\cmd.exe")]
+
+
+@pytest.mark.parametrize(
+    ("argument", "quoted"),
+    [
+        ("", '""'),
+        ("a&calc", '"a&calc"'),
+        ("%PATH%", '"%%cd:~,%PATH%%cd:~,%"'),
+        ('say "hi"', '"say ""hi"""'),
+        ("ends with \\", '"ends with \\\\"'),
+        ('\\"', '"\\\\"""'),
+    ],
+)
+def test_arguments_of_a_batch_file_are_protected_from_cmd(argument: str, quoted: str) -> None:
+    assert batch_line("x.cmd", [argument]) == f'cmd.exe /e:ON /v:OFF /d /c ""x.cmd" {quoted}"'
+    with pytest.raises(click.UsageError):
+        batch_line("x.cmd", [argument, "a\nb"])

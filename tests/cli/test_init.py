@@ -1,0 +1,620 @@
+import contextlib
+import io
+import json
+import os
+import re
+import socket
+import stat
+import string
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from webex_loopback.cli import app, interview
+from webex_loopback.cli import init as init_file
+from webex_loopback.cli.interview import API_BASE_URL, ID, REDIRECT_URI, SCOPES, SECRET, read_answer
+from webex_loopback.errors import ConfigurationError
+from webex_loopback.secret import Secret
+from webex_loopback.settings import load, require
+
+CLIENT_ID, OTHER_ID = "C" + "0a" * 32, "C" + "0b" * 32
+CLIENT_SECRET, OTHER_SECRET = "1c" * 32, "2d" * 32
+URI = "http://127.0.0.1:8765/callback"
+posix = pytest.mark.skipif(sys.platform == "win32", reason="modes, links and pseudo-terminals are those of POSIX")
+
+
+def portal_url(client_id: str = CLIENT_ID, scopes: str = "spark:kms spark:rooms_read", uri: str = URI) -> str:
+    return (
+        f"https://webexapis.com/v1/authorize?client_id={client_id}&response_type=code"
+        f"&redirect_uri={quote(uri, safe='')}&scope={quote(scopes, safe='')}&state=set_state_here"
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir(mode=0o700)
+    return tmp_path / "data" / "config.env"
+
+
+@pytest.fixture
+def init(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run `init` without a terminal; by default with a client ID and a secret."""
+
+    def run(*arguments: str, client_id: str = CLIENT_ID, secret: str = CLIENT_SECRET) -> int:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{secret}\n"))
+        given = ["--client-id", client_id] if client_id else []
+        given += ["--client-secret-stdin"] if secret else []
+        return app.main(["init", *given, *arguments])
+
+    return run
+
+
+# What people paste
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda url: url.replace("%20", "+"),
+        lambda url: f"  <{url}>\n",
+        lambda url: f"OAuth Authorization URL: “{url}”",
+        lambda url: url.replace("&", "&amp;"),
+        lambda url: url.replace("&scope", "\n> &scope"),
+        lambda url: url.replace("https://webexapis.com", "HTTPS://WebexAPIs.com:443"),
+        lambda url: url.replace("webexapis.com", "api.ciscospark.com"),
+        lambda url: url.replace("=", "=3D").replace("&redirect", "=\r\n&redirect"),
+        lambda url: quote(url, safe=""),
+        lambda url: f"https://nam12.safelinks.protection.outlook.com/?url={quote(url, safe='')}&data=05",
+    ],
+)
+def test_an_authorization_url_survives_copying(change: Callable[[str], str]) -> None:
+    found = read_answer(ID, Secret(change(portal_url())))
+    assert found.pop(API_BASE_URL) == "https://webexapis.com/v1"
+    assert found == {ID: CLIENT_ID, SCOPES: "spark:kms spark:rooms_read", REDIRECT_URI: URI}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense://",
+        "https://webexapis.com/v1/authorize?client_id=",
+        "https://webexapis.com/v1/people/me?client_id=x",
+        "http://webexapis.com/v1/authorize?client_id=x",
+        "https://webexapis.com.example.com/v1/authorize?client_id=x",
+        "https://webexapis.com@example.com/v1/authorize?client_id=x",
+        "https://example.com@webexapis.com/v1/authorize?client_id=x",
+        "ftp://127.0.0.1/v1/authorize?client_id=x",
+        "http://me@127.0.0.1/v1/authorize?client_id=x",
+        "https://[::1/v1/authorize?client_id=x",
+        "https://webexapis.com/v1/authorize?" + "a=b&" * 200 + "client_id=x",
+        "https://example.com/?url=https://webexapis.com/",
+    ],
+)
+def test_any_other_url_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_answer(ID, Secret(url))
+    assert caught.value.setting == ID
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "value"),
+    [
+        (ID, f"Client ID: {CLIENT_ID}", CLIENT_ID),
+        (ID, f"クライアント ID：{CLIENT_ID}", CLIENT_ID),
+        (ID, f" \u200b`Ｃ{CLIENT_ID[1:]}`\u00a0,", CLIENT_ID),
+        (ID, f"{CLIENT_ID[:30]}\n  {CLIENT_ID[30:]}", CLIENT_ID),
+        (ID, "client_id = 'abc'", "abc"),
+        (SECRET, f"{CLIENT_ID} Client Secret: {CLIENT_SECRET}", CLIENT_SECRET),
+        (SCOPES, "2,1；2 4-5", "spark:kms spark:people_read spark:rooms_write spark:messages_read"),
+        (SCOPES, "spark-admin:wholesale_billing_read 2", "spark-admin:wholesale_billing_read spark:kms"),
+        (SCOPES, "spark%3Akms%20spark%3Aall", "spark:kms spark:all"),
+        (SCOPES, "scopes=spark:kms+openid", "spark:kms openid"),
+        (SCOPES, portal_url(), "spark:kms spark:rooms_read"),
+        (API_BASE_URL, "https://api-usgov.webex.com/v1/", "https://api-usgov.webex.com/v1"),
+    ],
+)
+def test_other_answers_survive_copying(setting: str, text: str, value: str) -> None:
+    assert read_answer(setting, Secret(text)) == {setting: value}
+
+
+@pytest.mark.parametrize("text", [",", "0", "21", "3-1", "1-21", "people_read", 'a:"b', "spark:kms \x1b[31m"])
+def test_other_scopes_are_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_answer(SCOPES, Secret(text))
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_secret_is_never_quoted() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_answer(SECRET, Secret("hunter2 hunter3"))
+    assert "hunter" not in f"{caught.value} {caught.value.__dict__} {interview.Values({SECRET: 'hunter2'})!r}"
+
+
+@given(st.text(max_size=300))
+@example("https://webexapis.com/v1/authorize?client_id=x&scope=\ud800")
+def test_no_text_breaks_the_reading(text: str) -> None:
+    for setting in (ID, SECRET, SCOPES, REDIRECT_URI, API_BASE_URL):
+        for candidate in (text, f"https://{text}", f"https://webexapis.com/v1/authorize?{text}"):
+            with contextlib.suppress(ConfigurationError):
+                assert all(read_answer(setting, Secret(candidate)).values())
+
+
+def test_both_languages_say_the_same_and_the_menu_fits_on_one_screen() -> None:
+    folder = Path(interview.__file__).parent / "texts"
+    languages = [json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("en", "ja")]
+    shapes = []
+    for texts in languages:
+        keys = [(section, key) for section, entries in texts.items() for key in entries]
+        fields = [re.findall(r"\{(\w+)\}", str(texts[section][key])) for section, key in keys]
+        shapes.append([(key, sorted(set(found))) for key, found in zip(keys, fields, strict=True)])
+        assert len(texts["scopes"]) + texts["init"]["scopes"].count("\n") + 2 <= 24
+        assert max(len(text.encode("shift-jis")) for text in texts["scopes"].values()) + 42 <= 80
+    assert shapes[0] == shapes[1]
+    assert not set(string.Formatter().parse(str(languages))) & {None}  # no stray brace
+
+
+# Without a terminal
+
+
+def test_options_are_enough(init: Callable[..., int], config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert init("--url", portal_url(OTHER_ID), "--scopes", "a:b,c:d") == 0
+    current = load()
+    require(current)
+    assert current.client_id == CLIENT_ID  # an option takes precedence over the URL
+    assert current.client_secret.get_secret_value() == CLIENT_SECRET
+    assert (current.scope_list, current.redirect_uris) == (["a:b", "c:d"], [URI])
+    assert "API_BASE_URL" not in config.read_text()  # it is the default
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [s for s in (str(config), "0600", "`webex-loopback login`", CLIENT_SECRET) if s not in err] == [
+        CLIENT_SECRET
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "named"),
+    [
+        ([], {"client_id": ""}, "--client-id"),
+        ([], {"secret": ""}, "--client-secret-stdin"),
+        (["--client-secret-stdin"], {"secret": ""}, "contains no client secret"),
+        (["--redirect-uri", f"{URI} http://example.com/"], {}, "WEBEX_REDIRECT_URI"),
+        (["--url", "https://example.com/v1/authorize?client_id=x"], {}, "example.com"),
+        (["--url", "abc"], {}, "OAuth Authorization URL"),
+        ([], {"client_id": "日本"}, "Client ID"),
+        (["--api-base-url", "http://example.com/v1"], {}, "http://example.com/v1"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_named_and_nothing_is_written(
+    arguments: list[str], given: dict[str, str], named: str, init: Callable[..., int], config: Path, capsys: Any
+) -> None:
+    assert init(*arguments, **given) == 2
+    assert named in capsys.readouterr().err
+    assert not config.exists()
+
+
+def test_other_values_need_force(init: Callable[..., int], config: Path) -> None:
+    init()
+    before = config.read_bytes()
+    assert init(client_id=OTHER_ID) == 2
+    assert config.read_bytes() == before
+    for number, client_id in enumerate((OTHER_ID, CLIENT_ID), 1):
+        assert init("--force", client_id=client_id) == 0
+        assert load().client_id == client_id
+        assert len(list(config.parent.glob("config.env.bak*"))) == number
+    assert config.with_name("config.env.bak").read_bytes() == before
+    assert init() == 0  # nothing to change
+    assert init("--scopes", "a:b", client_id="", secret="") == 0  # to add to a file of its own needs no force
+    assert init("--force", "--api-base-url", "https://api-usgov.webex.com/v1") == 0
+    assert init("--force", "--url", portal_url()) == 0  # the default replaces another value
+    assert load().token_url == "https://webexapis.com/v1/access_token"
+
+
+@pytest.mark.parametrize("content", ["export EDITOR=vi\n", "# written by `webex-loopback init`\nWEBEX_BROWSER=evil\n"])
+def test_a_file_that_somebody_else_wrote_is_changed_only_with_force(
+    content: str, init: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("config.env").write_text(content)
+    assert init("--here") == 2
+    assert Path("config.env").read_text() == content
+    assert init("--here", "--force") == 0
+    assert Path("config.env").read_text().startswith(content)
+    assert Path("config.env.bak").read_text() == content
+    assert ("WEBEX_BROWSER" in capsys.readouterr().err) == ("BROWSER" in content)
+
+
+@posix
+@pytest.mark.parametrize(
+    "kind", ["directory", "link", "fifo", "socket", "device", "shift-jis", "below a file", "no room"]
+)
+def test_whatever_is_not_a_text_file_is_refused(kind: str, init: Callable[..., int], tmp_path: Path) -> None:
+    path, other = tmp_path / "there", tmp_path / "other"
+    other.write_text("A=b\n")
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to(other)
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    elif kind == "shift-jis":
+        path.write_bytes("A=日本".encode("shift-jis"))
+    path = {"device": Path("/dev/null"), "below a file": other / "a", "no room": Path("/proc/a")}.get(kind, path)
+    before = os.stat(path) if kind not in ("below a file", "no room") else None
+    assert init("--force", "--output", str(path)) == 2
+    assert before is None or os.path.samestat(os.stat(path), before)
+    assert other.read_text() == "A=b\n"
+
+
+def test_a_named_file_is_written_and_a_found_one_is_not(
+    init: Callable[..., int], config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    Path("config.env").write_text("WEBEX_SCOPES=a:b\n")  # in a cloned repository, for instance
+    monkeypatch.setenv(ID, OTHER_ID)
+    assert init() == 0
+    assert CLIENT_ID in config.read_text()
+    assert Path("config.env").read_text() == "WEBEX_SCOPES=a:b\n"
+    err = capsys.readouterr().err
+    assert f"In this directory {Path('config.env').absolute()} is used" in err
+    assert f"environment also sets {ID}" in err
+    assert OTHER_ID not in err
+    assert init("--output", "~/elsewhere/my.env") == 0
+    assert CLIENT_ID in (tmp_path / "home" / "elsewhere" / "my.env").read_text()
+    monkeypatch.setenv("WEBEX_CONFIG_FILE", str(tmp_path / "named.env"))
+    assert init() == 0
+    assert CLIENT_ID in (tmp_path / "named.env").read_text()
+
+
+# The file
+
+
+@posix
+def test_files_are_private_from_birth(init: Callable[..., int], config: Path) -> None:
+    config.parent.rmdir()
+    before = os.umask(0)
+    try:
+        init()
+        config.chmod(0o644)
+        init("--force", client_id=OTHER_ID)
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (config.parent, config, config.with_name("config.env.bak"))]
+    assert modes == [0o700, 0o600, 0o600]
+
+
+EXISTING = """\
+# mine
+export WEBEX_CLIENT_ID = "old"   # from Kim
+OTHER='x # y'
+
+  webex_client_secret=old
+# WEBEX_SCOPES=a:b
+MULTI="one
+two"
+WEBEX_CLIENT_ID=twice
+no equals sign"""
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_what_else_is_in_the_file_stays(
+    end: str, encoding: str, init: Callable[..., int], config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    existing = EXISTING.replace("\n", end or "\n") + end
+    config.write_bytes(existing.encode(encoding))
+    assert init("--force", "--scopes", "c:d e:f", "--redirect-uri", URI) == 0
+    expected = f"""\
+# mine
+export WEBEX_CLIENT_ID={CLIENT_ID}   # from Kim
+OTHER='x # y'
+
+  WEBEX_CLIENT_SECRET={CLIENT_SECRET}
+# WEBEX_SCOPES=a:b
+WEBEX_SCOPES='c:d e:f'
+MULTI="one
+two"
+WEBEX_CLIENT_ID={CLIENT_ID}
+no equals sign
+WEBEX_REDIRECT_URI={URI}
+"""
+    assert config.read_bytes().decode() == expected.replace("\n", end or "\n")
+    assert config.with_name("config.env.bak").read_bytes().decode() == existing
+    assert "dotenv" not in capsys.readouterr().err
+
+
+def test_the_example_can_be_filled_in(init: Callable[..., int], config: Path) -> None:
+    text = (Path(__file__).parents[2] / "config.example.env").read_text(encoding="utf-8")
+    config.write_text(text, encoding="utf-8")
+    init("--force", "--scopes", "a:b", "--redirect-uri", URI)
+    result = config.read_text(encoding="utf-8")
+    assert [line for line in result.splitlines() if line in text.splitlines()] == text.splitlines()
+    assert re.search(r"#WEBEX_SCOPES=.*\nWEBEX_SCOPES=a:b\n", result)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    value=st.text(min_size=1).map(str.strip).filter(bool),
+    before=st.sampled_from(["", "WEBEX_SCOPES='x'\n", "# WEBEX_SCOPES=x\n", EXISTING]),
+)
+@example(value="a'b\\c\"d#e $f", before="")
+@example(value="${HOME}\\", before="")
+def test_a_value_is_read_back_as_it_was_or_refused(value: str, before: str) -> None:
+    try:
+        text = init_file._updated(before, interview.Values({SCOPES: value}))
+    except ConfigurationError:
+        assert re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]", value)
+        return
+    assert init_file._values(text)[SCOPES] == value
+
+
+# Git
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    git("init", "-q", str(tmp_path / "work"))
+    return tmp_path / "work"
+
+
+@posix
+def test_git_is_not_run(repository: Path, init: Callable[..., int], tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    trap.write_text(f"#!/bin/sh\ntouch {tmp_path / 'caught'}\n")
+    trap.chmod(0o755)
+    git("config", "core.fsmonitor", str(trap))
+    assert init("--here") == 0
+    assert not (tmp_path / "caught").exists()
+    git("status")
+    assert (tmp_path / "caught").exists()  # the trap works
+
+
+@pytest.mark.parametrize(
+    "lines", ["config.env", "/sub/config.env", "config.env*", "*.pyc", "/config.env", "*.env\n!config.env"]
+)
+def test_ignore_files_are_read_as_git_reads_them(
+    lines: str, repository: Path, init: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (repository / "sub").mkdir()
+    monkeypatch.chdir(repository / "sub")
+    (repository / ".gitignore").write_text(f"# comment\n{lines}\n")
+    assert init("--here") == 0
+    ignored = "config.env" not in git("ls-files", "-o", "--exclude-standard").split()
+    err = capsys.readouterr().err
+    assert ("does not ignore config.env," in err) != ignored
+    assert ("does not ignore" in err) == (lines != "config.env*")  # the backups
+
+
+@posix
+@pytest.mark.parametrize("kind", ["plain", "worktree", "link"])
+def test_the_file_and_its_backups_are_ignored_after_a_yes(
+    kind: str, repository: Path, terminal: "Terminal", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exclude = changed = repository / ".git" / "info" / "exclude"
+    if kind == "worktree":
+        git("-c", "user.name=x", "-c", "user.email=x", "commit", "-q", "--allow-empty", "-m", "x")
+        git("worktree", "add", "-q", str(tmp_path / "tree"))
+        monkeypatch.chdir(tmp_path / "tree")
+        changed = tmp_path / "tree" / ".gitignore"
+    elif kind == "link":  # planted by whoever made the repository
+        exclude.unlink()
+        exclude.symlink_to(tmp_path / "target")
+        (tmp_path / "target").write_text("mine\n")
+    shown = (
+        terminal("--here", "--no-login", "--url", portal_url())
+        .answer("(not shown): ", CLIENT_SECRET, "[Y/n]: ", "")
+        .end()
+    )
+    Path("config.env.bak2").touch()
+    seen = git("ls-files", "-o", "--exclude-standard").split()
+    if kind == "link":
+        assert "Add to" in shown
+        assert (tmp_path / "target").read_text() == "mine\n"
+    else:
+        assert changed.read_text().endswith("config.env\nconfig.env.bak*\n")
+        assert seen == ([".gitignore"] if kind == "worktree" else [])
+
+
+def test_a_tracked_file_is_a_warning(repository: Path, init: Callable[..., int], capsys: Any) -> None:
+    Path("config.env").write_text("A=b\n")
+    git("add", "-f", "config.env")
+    init("--here", "--force")
+    assert "`git rm --cached config.env`" in capsys.readouterr().err
+
+
+# The interview, on a real terminal
+
+
+class Child:
+    """`init` on a terminal of 80 columns."""
+
+    def __init__(self, process: Any) -> None:
+        self.process, self.shown = process, ""
+
+    def answer(self, *dialogue: str) -> "Child":
+        """Wait for each question, and send the answer that follows it."""
+        for question, answer in zip(dialogue[::2], dialogue[1::2], strict=True):
+            self.process.expect_exact(question)
+            self.shown += self.process.before + question
+            if "not shown" in question or "表示されません" in question or "Enter keeps" in question:
+                self.process.waitnoecho()
+            self.process.send(answer if answer in ("\x03", "\x04") else f"{answer}\n")
+        return self
+
+    def end(self, code: int = 0) -> str:
+        self.process.expect_exact(sys.modules["pexpect"].EOF)
+        self.process.wait()
+        self.shown += self.process.before
+        assert self.process.exitstatus == code, self.shown
+        assert CLIENT_SECRET not in self.shown
+        return " ".join(self.shown.split())
+
+
+Terminal = Callable[..., Child]
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+    pexpect = pytest.importorskip("pexpect")
+    monkeypatch.setenv("TERM", "xterm")
+    children: list[Any] = []
+
+    def start(*arguments: str, redirected: str = "") -> Child:
+        command = ["-c", f'exec "$@" {redirected}', "sh", sys.executable, "-m", "webex_loopback", "init", *arguments]
+        children.append(pexpect.spawn("/bin/sh", command, encoding="utf-8", dimensions=(24, 80), timeout=20))
+        return Child(children[-1])
+
+    yield start
+    for child in children:
+        child.close(force=True)
+
+
+@posix
+def test_somebody_without_an_integration_is_guided_to_one(
+    terminal: Terminal, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opener = tmp_path / "opener"
+    opener.write_text(f'#!/bin/sh\necho "$1" > {tmp_path / "opened"}\n')
+    opener.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(opener))
+    child = terminal()
+    child.answer("Client ID or URL: ", "", "Scopes [spark:people_read spark:kms]: ", "1-3", "/callback]: ", URI)
+    child.answer("browser? [Y/n]: ", "perhaps", "browser? [Y/n]: ", "y")
+    child.answer("Client ID or URL: ", portal_url(scopes="spark:kms spark:people_read"))
+    child.answer("(not shown): ", CLIENT_SECRET, "Log in now? [Y/n]: ", "n")
+    shown = child.end()
+    for label in ("Integration name", "Contact email", "Icon", "Description", f"Redirect URI(s) {URI}", "once"):
+        assert label in shown
+    assert "select spark:people_read spark:kms spark:rooms_read" in shown
+    assert (tmp_path / "opened").read_text() == "https://developer.webex.com/my-apps/new/integration\n"
+    require(load())
+    assert load().scope_list == ["spark:kms", "spark:people_read"]  # what is registered, not what was intended
+    assert load().client_secret.get_secret_value() == CLIENT_SECRET
+
+
+@posix
+def test_wrong_answers_are_asked_for_again(terminal: Terminal) -> None:
+    child = terminal("--no-login")
+    child.answer("URL: ", "https://example.com/v1/authorize?client_id=x", "URL: ", "C123", "anyway? [y/N]: ", "")
+    child.answer("URL: ", portal_url(uri="https://example.com/"), "/callback]: ", "http://example.com/")
+    child.answer("/callback]: ", "http://127.0.0.1:9000/", "(not shown): ", "", "(not shown): ", CLIENT_ID)
+    shown = child.answer("(not shown): ", "abc", "anyway? [y/N]: ", "y").end()
+    for words in ("not Webex", "not on this machine", "the Client ID again", "64 hexadecimal"):
+        assert words in shown
+    assert load().client_secret.get_secret_value() == "abc"
+    assert load().redirect_uris == ["http://127.0.0.1:9000/"]
+
+
+@posix
+def test_a_long_url_may_be_wrapped(terminal: Terminal) -> None:
+    scopes = " ".join(f"spark-admin:something_with_a_long_name_{n}" for n in range(60))
+    url = portal_url(scopes=scopes)
+    assert 2048 < len(url) < 4096
+    terminal("--no-login").answer("URL: ", f"{url[:1500]}\n{url[1500:]}", "(not shown): ", CLIENT_SECRET).end()
+    assert load().scopes == scopes
+
+
+@posix
+@pytest.mark.parametrize(("key", "position"), [("\x03", 0), ("\x04", 1), ("\x03", 2)])
+def test_ctrl_c_and_ctrl_d_quit_before_anything_is_changed(
+    key: str, position: int, init: Callable[..., int], terminal: Terminal, config: Path
+) -> None:
+    init(client_id=OTHER_ID)
+    before = config.read_bytes()
+    dialogue = [f"[{OTHER_ID}]: ", portal_url(), "(not shown): ", CLIENT_SECRET, "Replace them? [Y/n]: ", ""]
+    dialogue[2 * position + 1] = key
+    terminal().answer(*dialogue[: 2 * position + 2]).end(130)
+    assert config.read_bytes() == before
+    assert list(config.parent.iterdir()) == [config]
+
+
+@posix
+def test_what_the_file_contains_is_proposed(init: Callable[..., int], terminal: Terminal, config: Path) -> None:
+    init("--scopes", "a:b", "--redirect-uri", "http://localhost:8080/")
+    before = config.read_bytes()
+    child = terminal("--no-login").answer(f"[{CLIENT_ID}]: ", "", "[a:b]: ", "", "[http://localhost:8080/]: ", "")
+    assert "already contains" in child.answer("Enter keeps the one in the file): ", "").end()
+    child = terminal("--no-login", "--url", portal_url(OTHER_ID))  # another Integration has another secret
+    assert "Nothing was changed" in child.answer("(not shown): ", OTHER_SECRET, "Replace them? [Y/n]: ", "n").end()
+    assert config.read_bytes() == before
+
+
+@posix
+def test_the_interview_speaks_japanese_without_colours(
+    terminal: Terminal, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "ja_JP.UTF-8")
+    monkeypatch.setenv("NO_COLOR", "1")
+    child = terminal().answer("または URL: ", "nonsense://", "または URL: ", portal_url())
+    shown = child.answer("（表示されません）: ", CLIENT_SECRET, "今すぐログインしますか？ [Y/n]: ", "n").end()
+    assert "コピーしてください" in shown
+    assert "\x1b[3" not in shown
+    assert config.exists()
+
+
+@posix
+@pytest.mark.parametrize("redirected", ["< /dev/null", "2> /dev/null", "> /dev/null"])
+def test_without_a_terminal_nothing_is_asked(redirected: str, terminal: Terminal) -> None:
+    assert "[Y/n]" not in terminal("--client-id", CLIENT_ID, redirected=redirected).end(2)
+
+
+@posix
+def test_a_service_app_gets_a_file_of_its_own(terminal: Terminal, config: Path) -> None:
+    child = terminal("--service-app").answer("Client ID or URL: ", CLIENT_ID, "/callback]: ", URI)
+    child.answer("(not shown): ", CLIENT_SECRET, "Client ID or URL: ", OTHER_ID, "(not shown): ", OTHER_SECRET)
+    shown = child.answer("Organization ID (Enter to skip): ", "org one").end()
+    assert (load().client_id, load().scope_list[-1]) == (CLIENT_ID, "spark:applications_token")
+    own = config.with_name("service-app.env")
+    assert OTHER_ID in own.read_text()
+    assert "REDIRECT_URI" not in own.read_text()
+    command = "webex-loopback login -p service-app --service-app 'org one' --using default"
+    assert f"WEBEX_CONFIG_FILE={own} {command}" in shown
+    child = terminal("--service-app", "-p", "acme")  # a second one, through the same Integration
+    child.answer("Client ID or URL: ", OTHER_ID, "(not shown): ", OTHER_SECRET, "(Enter to skip): ", "")
+    assert "ORG_ID" in child.end()
+    assert config.with_name("acme.env").exists()
+
+
+def test_a_service_app_is_set_up_by_options(init: Callable[..., int], config: Path, capsys: Any) -> None:
+    assert init("--service-app", "--output", "app.env") == 0
+    assert CLIENT_ID in Path("app.env").read_text()
+    assert not config.exists()
+    assert "init --scopes 'spark:people_read spark:applications_token'" in capsys.readouterr().err
+
+
+def test_a_login_can_follow(
+    init: Callable[..., int], sandbox: Any, redirect_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the portal's URL to stored tokens; the browser is a person over HTTP."""
+    (tmp_path / "visit.py").write_text(
+        "import sys\nfrom webex_loopback.sandbox import Person\nPerson().visit(sys.argv[1])\n"
+    )
+    for name in sandbox.environment():
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WEBEX_BROWSER", f"{sys.executable} {tmp_path / 'visit.py'} %s")
+    url = portal_url(sandbox.client_id, "spark:people_read", redirect_uri)
+    url = url.replace("https://webexapis.com/v1", sandbox.base_url)
+    for where in ("--here", "--output=my.env"):
+        assert init("--login", where, "--url", url, client_id="", secret=sandbox.client_secret) == 0
+        (tmp_path / "data" / "tokens" / "default.json").unlink()
+        Path("config.env").unlink(missing_ok=True)
+
+
+def test_a_free_port_is_proposed(monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        free = free_port()
+        monkeypatch.setattr(interview, "PORTS", (taken.getsockname()[1], free))
+        assert interview._proposal(REDIRECT_URI) == f"http://127.0.0.1:{free}/callback"
+        monkeypatch.setattr(interview, "PORTS", (taken.getsockname()[1],))
+        assert interview._proposal(REDIRECT_URI) == URI

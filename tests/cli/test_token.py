@@ -1,0 +1,144 @@
+"""`token`: what goes to stdout, when it renews, and what it writes to files."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from webex_loopback.cli.formats import FORMATS
+from webex_loopback.errors import TokenStoreError
+from webex_loopback.sandbox import Sandbox
+from webex_loopback.tokens.record import DAY, StoredToken
+from webex_loopback.tokens.stores.file import FileTokenStore
+
+from .conftest import Make, Run, command, posix
+
+
+def secret(token: StoredToken | None) -> str:
+    assert token is not None
+    return token.access_token.get_secret_value()
+
+
+@pytest.mark.parametrize("arguments", [["token"], ["token", "--profile", "default"], ["token", "-p", "default"]])
+def test_stdout_gets_the_token_and_nothing_else(save: Make, arguments: list[str]) -> None:
+    save()
+    done = command(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "access-token-one\n", "")
+
+
+def test_a_valid_token_is_printed_without_the_command_line_s_imports(save: Make) -> None:
+    save()
+    code = (
+        "import sys; sys.argv = ['webex-loopback', 'token']; from webex_loopback.__main__ import main; main();"
+        "print({'click', 'signal', 'json', 're', 'httpx'} & set(sys.modules), file=sys.stderr)"
+    )
+    # -S: what site imports, for editable installs and coverage, is not ours.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env=environ, cwd=root)
+    assert (done.stdout, done.stderr) == ("access-token-one\n", "set()\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "output"),
+    [
+        ("--header", "Authorization: Bearer access-token-one\n"),
+        ("--env", "WEBEX_ACCESS_TOKEN=access-token-one\n"),
+        ("--format=curl", 'header = "Authorization: Bearer access-token-one"\n'),
+    ],
+)
+def test_formats_for_shells_and_curl(run: Run, save: Make, option: str, output: str) -> None:
+    save()
+    assert run("token", option) == (output, "")
+
+
+def test_json_has_the_expiry(run: Run, save: Make) -> None:
+    expected = {"access_token": "access-token-one", "token_type": "Bearer", "expires_at": save().expires_at}
+    assert json.loads(run("token", "--json").out) == expected
+
+
+def test_the_token_of_the_environment_is_printed_as_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", ' "Bearer a-bots-token"\n')
+    assert command("token").stdout == "a-bots-token\n"
+    assert all("a-bots-token" in run("token", "--format", form).out for form in FORMATS)
+    assert "--min-validity is ignored" in run("token", "--min-validity", "7d").err
+    assert "cannot be renewed" in run("token", "--refresh", code=3).err
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "a bot")
+    assert "WEBEX_ACCESS_TOKEN" in command("token").stderr
+
+
+def test_a_token_that_is_due_is_renewed(logged_in: StoredToken, make_due: Make, sandbox: Sandbox) -> None:
+    make_due()
+    done = command("token")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() not in ("", secret(logged_in))
+    assert sandbox.count("refresh_token") == 1
+
+
+def test_refresh_says_so_when_the_new_tokens_are_stored(
+    run: Run, logged_in: StoredToken, sandbox: Sandbox, store: FileTokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, err = run("token", "--refresh")
+    assert (out.strip(), err) == (secret(store.load()), "Refreshed. The access token is valid for 14 days.\n")
+    assert secret(store.load()) != secret(logged_in)
+    assert sandbox.count("refresh_token") == 1
+
+    def refuse(*_: object) -> None:
+        raise TokenStoreError("The disk is full.", problem="unwritable")
+
+    monkeypatch.setattr(FileTokenStore, "save", refuse)
+    out, err = run("token", "--refresh", code=6)
+    assert (out, "Refreshed" in err) == ("", False)
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_a_refresh_that_fails_is_an_error_although_the_token_is_valid(run: Run, sandbox: Sandbox) -> None:
+    sandbox.switches.fault = "503"
+    out, err = run("token", "--refresh", code=5)
+    assert (out, "503" in err) == ("", True)
+    run("token")
+
+
+def test_min_validity_renews_a_token_that_expires_sooner(
+    run: Run, logged_in: StoredToken, sandbox: Sandbox, store: FileTokenStore
+) -> None:
+    run("token", "--min-validity", "13d")
+    assert sandbox.count("refresh_token") == 0
+    with store.lock():
+        store.save(dataclasses.replace(logged_in, expires_at=logged_in.issued_at + DAY))
+    assert run("token", "--min-validity", "2d").out.strip() == secret(store.load()) != secret(logged_in)
+    assert sandbox.count("refresh_token") == 1
+
+
+def test_min_validity_beyond_what_webex_grants_is_a_clear_error(run: Run, logged_in: StoredToken, save: Make) -> None:
+    out, err = run("token", "--min-validity", "30d", code=2)
+    assert (out, "14 days" in err) == ("", True)
+    run("token", "--min-validity", "soon", code=2)
+    save(expires_in=None)
+    run("token", "--min-validity", "30d")
+
+
+@pytest.mark.parametrize("form", ["postman", "wxc-sdk", "token-response"])
+def test_output_goes_to_a_private_file_and_can_be_imported(
+    run: Run, logged_in: StoredToken, form: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "tokens"
+    path.write_text("old")
+    out, err = run("token", "--format", form, "-o", str(path))
+    assert (out, "secrets" in err) == ("", True)
+    assert sys.platform == "win32" or path.stat().st_mode & 0o777 == 0o600
+    run("import", str(path), "-p", form)
+    assert run("token", "-p", form).out.strip() == secret(logged_in)
+
+
+@posix
+def test_output_replaces_nothing_but_regular_files(run: Run, save: Make, tmp_path: Path) -> None:
+    save()
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/null", tmp_path / "nowhere" / "file"):
+        assert run("token", "-o", str(path), code=2).out == ""
+    assert (tmp_path / "pipe").is_fifo()

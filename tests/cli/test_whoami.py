@@ -1,0 +1,100 @@
+"""`whoami`: asks Webex, renews a rejected token once, and sends no token where it must not go."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from webex_loopback import log_in
+from webex_loopback.sandbox import Person, Sandbox
+from webex_loopback.secret import Secret
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.stores.file import FileTokenStore
+
+from .conftest import Run
+
+
+@pytest.fixture(params=[3600])
+def rejected(logged_in: StoredToken, store: FileTokenStore, request: pytest.FixtureRequest) -> StoredToken:
+    """A login of an hour ago, or another age, whose access token Webex does not accept any more."""
+    old = logged_in.issued_at - request.param
+    token = dataclasses.replace(logged_in, access_token=Secret("revoked"), issued_at=old)
+    with store.lock():
+        store.save(token)
+    return token
+
+
+def test_the_account_is_printed(run: Run, sandbox: Sandbox, redirect_uri: str) -> None:
+    account = log_in(open_browser=Person("hanako.yamada@example.com").visit).token.account
+    before = sandbox.count("/v1/people/me")
+    assert run("whoami").out == "山田 花子 <hanako.yamada@example.com>\n"
+    out = run("whoami", "--json").out
+    assert (json.loads(out), out.isascii()) == (dataclasses.asdict(account), True)
+    assert sandbox.count("/v1/people/me") == before + 2
+
+
+def test_a_rejected_token_is_renewed_once(
+    run: Run, rejected: StoredToken, sandbox: Sandbox, store: FileTokenStore
+) -> None:
+    run("whoami")
+    assert sandbox.count("refresh_token") == 1
+    assert store.load() != rejected
+
+
+@pytest.mark.usefixtures("rejected")
+def test_a_dead_login_exits_with_3(run: Run, sandbox: Sandbox) -> None:
+    sandbox.switches.dead_refresh_token = "invalid_grant"
+    assert "`webex-loopback login" in run("whoami", code=3).err
+
+
+@pytest.mark.usefixtures("rejected")
+@pytest.mark.parametrize("rejected", [0], indirect=True)
+def test_a_rejected_token_that_is_too_young_to_be_renewed_exits_with_3(run: Run, sandbox: Sandbox) -> None:
+    assert "`webex-loopback login --force`" in run("whoami", code=3).err
+    assert sandbox.count("refresh_token") == 0
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_a_network_fault_exits_with_5(run: Run, sandbox: Sandbox) -> None:
+    sandbox.switches.api_faults = ["reset"] * 3
+    run("whoami", code=5)
+
+
+@pytest.mark.usefixtures("redirect_uri")
+def test_a_missing_scope_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = log_in("work", scopes="spark:kms", open_browser=Person().visit).token
+    told = run("whoami", "-p", "work", code=5).err
+    assert "spark:people_read" in told
+    assert "`webex-loopback login -p work --force`" in told
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", token.access_token.get_secret_value())
+    told = run("whoami", code=5).err
+    assert "spark:people_read" in told
+    assert "webex-loopback login" not in told
+
+
+def test_the_token_of_the_environment(
+    run: Run, logged_in: StoredToken, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", logged_in.access_token.get_secret_value())
+    assert "Alex Morgan" in run("whoami").out
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "expired")
+    assert "Put another token into WEBEX_ACCESS_TOKEN" in run("whoami", code=5).err
+    assert sandbox.count("refresh_token") == 0
+
+
+def test_a_found_file_chooses_where_only_its_own_token_goes(
+    run: Run, monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, free_port: Callable[[], int]
+) -> None:
+    monkeypatch.delenv("WEBEX_API_BASE_URL")
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "a-bots-token")
+    Path("config.env").write_text(f"WEBEX_API_BASE_URL={sandbox.base_url}\n")
+    Path("config.env").chmod(0o600)
+    told = run("whoami", code=2).err
+    assert "WEBEX_API_BASE_URL" in told
+    assert "config.env" in told
+    assert sandbox.count("/v1/people/me") == 0
+    Path("config.env").write_text(f"WEBEX_API_BASE_URL=http://127.0.0.1:{free_port()}/v1\nWEBEX_ACCESS_TOKEN=same\n")
+    monkeypatch.delenv("WEBEX_ACCESS_TOKEN")
+    run("whoami", code=5)  # it was sent; nobody listens there

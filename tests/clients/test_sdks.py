@@ -1,0 +1,167 @@
+"""The Webex SDKs, each the real one, against the sandbox."""
+
+import asyncio
+import dataclasses
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from webex_loopback import ConfigurationError, LoginRequired, MemoryTokenStore, TokenSource
+from webex_loopback.clients.webexpythonsdk import webexpythonsdk_api
+from webex_loopback.clients.wxc_sdk import as_wxc_sdk_api, wxc_sdk_api, wxc_sdk_tokens
+from webex_loopback.sandbox import Sandbox
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.stores.file import FileTokenStore
+
+with warnings.catch_warnings():  # wxc_sdk derives from aiohttp's session, which aiohttp discourages
+    warnings.simplefilter("ignore", DeprecationWarning)
+    pytest.importorskip("wxc_sdk.as_api")
+wxc_sdk = pytest.importorskip("wxc_sdk")
+webexpythonsdk = pytest.importorskip("webexpythonsdk")
+
+API: dict[Callable[..., Any], Callable[[Any], str]] = {
+    wxc_sdk_api: lambda api: str(api.people.me().display_name),
+    webexpythonsdk_api: lambda api: str(api.people.me().displayName),
+}
+each_sdk = pytest.mark.parametrize("make", API)
+
+
+def revoke(sandbox: Sandbox, token: StoredToken, store: FileTokenStore) -> None:
+    """End the access token at the sandbox; make it old enough to be renewed after a 401."""
+    with store.lock():
+        store.save(dataclasses.replace(token, issued_at=int(time.time()) - 1000))
+    url, client = f"{sandbox.origin}/idb/oauth2/v1/revoke", (sandbox.client_id, sandbox.client_secret)
+    form = {"token": token.access_token.get_secret_value()}
+    assert httpx.post(url, data=form, auth=client, trust_env=False).status_code == 200
+
+
+@each_sdk
+def test_an_object_outlives_the_expiry_of_its_token(
+    make: Callable[..., Any], logged_in: StoredToken, sandbox: Sandbox, make_due: Callable[..., StoredToken]
+) -> None:
+    ahead = 0
+    api = make(TokenSource(clock=lambda: time.time() + ahead))
+    assert API[make](api) == "Alex Morgan"
+    first = api.access_token
+    assert first == logged_in.access_token.get_secret_value()
+    make_due()
+    ahead = 2  # memory is trusted for a second
+    assert API[make](api) == "Alex Morgan"
+    assert api.access_token != first
+    assert sandbox.count("refresh_token") == 1
+    assert sandbox.count("/v1/people/me", status=401) == 0
+
+
+@each_sdk
+def test_an_object_outlives_the_revocation_of_its_token(
+    make: Callable[..., Any], logged_in: StoredToken, sandbox: Sandbox, store: FileTokenStore
+) -> None:
+    api = make()
+    assert API[make](api) == "Alex Morgan"
+    revoke(sandbox, logged_in, store)
+    assert API[make](api) == "Alex Morgan"
+    assert sandbox.count("refresh_token") == 1
+    assert sandbox.count("/v1/people/me", status=401) == 1
+
+
+@each_sdk
+def test_without_a_login_no_object_is_created(make: Callable[..., Any], sandbox: Sandbox) -> None:
+    with pytest.raises(LoginRequired) as caught:
+        make(profile="work")
+    assert "login -p work" in caught.value.remedy
+
+
+@each_sdk
+def test_a_token_of_the_environment_is_for_the_api_of_the_settings(
+    make: Callable[..., Any], logged_in: StoredToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "a-bots-token")
+    monkeypatch.setenv("WEBEX_API_BASE_URL", "https://api-usgov.webex.com/v1")
+    api = make()
+    assert api.access_token == "a-bots-token"
+    base: Any = getattr(api, "base_url", None) or api.session.ep()
+    assert base.rstrip("/") == "https://api-usgov.webex.com/v1"
+
+
+@each_sdk
+@pytest.mark.parametrize("token", ["of the environment", "stored, from a version that did not note its API"])
+def test_a_found_file_does_not_choose_where_a_token_goes(
+    make: Callable[..., Any], token: str, make_token: Callable[..., StoredToken], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("config.env").touch(mode=0o600)
+    Path("config.env").write_text("WEBEX_API_BASE_URL=https://attacker.example/v1\n", encoding="utf-8")
+    source = None
+    if token == "of the environment":
+        monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "a-bots-token")
+    else:
+        source = TokenSource(store=MemoryTokenStore(make_token(api_base_url="")))
+    with pytest.raises(ConfigurationError, match=r"config\.env"):
+        make(source)
+
+
+# With Python's -X dev, aiohttp warns about each attribute that wxc_sdk's session gives itself.
+@pytest.mark.filterwarnings("ignore:Setting custom ClientSession:DeprecationWarning")
+def test_the_asyncio_object_outlives_its_token_too(
+    logged_in: StoredToken, sandbox: Sandbox, store: FileTokenStore
+) -> None:
+    headers = []
+
+    async def note(request: Any, handler: Any) -> Any:
+        headers.append(request.headers["Authorization"])
+        return await handler(request)
+
+    async def ask() -> list[str]:
+        async with as_wxc_sdk_api(concurrent_requests=2, middlewares=[note]) as api:
+            people = [await api.people.me()]
+            await asyncio.to_thread(revoke, sandbox, logged_in, store)
+            people += await asyncio.gather(api.people.me(), api.people.me())
+            return [str(person.display_name) for person in people]
+
+    assert asyncio.run(ask()) == ["Alex Morgan"] * 3
+    assert sandbox.count("refresh_token") == 1
+    assert not any(secret in header for header in headers for secret in sandbox.secrets)
+
+
+def test_tokens_for_an_object_that_the_program_creates_are_in_no_dump(logged_in: StoredToken, sandbox: Sandbox) -> None:
+    tokens = wxc_sdk_tokens()
+    with wxc_sdk.WebexSimpleApi(tokens=tokens) as api:
+        api.session.BASE = sandbox.base_url
+        assert api.people.me().display_name == "Alex Morgan"
+    assert isinstance(tokens, wxc_sdk.tokens.Tokens)
+    assert logged_in.access_token.get_secret_value() == tokens.access_token
+    assert tokens.access_token not in f"{tokens!r} {tokens.model_dump()} {tokens.model_dump_json()}"
+    with pytest.raises(AttributeError):
+        tokens.access_token = "another"
+
+
+def test_the_sdks_own_options_are_passed_on(make_token: Callable[..., StoredToken]) -> None:
+    source = TokenSource(store=MemoryTokenStore(make_token()))
+    api = webexpythonsdk_api(source, base_url="https://gateway.example/webex/", single_request_timeout=7)
+    assert (api.base_url, api.single_request_timeout) == ("https://gateway.example/webex/", 7)
+
+
+def test_an_unknown_build_of_webexpythonsdk_is_refused(
+    make_token: Callable[..., StoredToken], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webexpythonsdk, "WebexAPI", type("Other", (), {"__init__": lambda _self, **_options: None}))
+    with pytest.raises(ConfigurationError, match="not supported"):
+        webexpythonsdk_api(TokenSource(store=MemoryTokenStore(make_token())))
+
+
+@pytest.mark.parametrize(
+    ("make", "module"),
+    [(wxc_sdk_tokens, "wxc_sdk.tokens"), (as_wxc_sdk_api, "wxc_sdk.as_api"), (webexpythonsdk_api, "webexpythonsdk")],
+)
+def test_a_missing_sdk_is_named_with_its_remedy(
+    make: Callable[..., object], module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigurationError, match=module) as caught:
+        make()
+    assert f"`pip install {module.split('.', maxsplit=1)[0].replace('_', '-')}`" in caught.value.remedy

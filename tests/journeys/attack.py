@@ -1,0 +1,268 @@
+"""Raw connections to a loopback server, and a server to attack: what other users and web pages can send to it."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from webex_loopback.login.listener import Listener, bind
+from webex_loopback.login.loopback_server import LoopbackServer
+from webex_loopback.login.pages import HEADERS, FailurePage, SuccessPage
+from webex_loopback.oauth.authorization import AuthorizationRequest, AuthorizationResponse
+from webex_loopback.oauth.redirect_uri import RedirectURI
+
+T = TypeVar("T")
+
+ANY_CERTIFICATE = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+ANY_CERTIFICATE.check_hostname = False
+ANY_CERTIFICATE.verify_mode = ssl.CERT_NONE
+
+MARK = "<mark-of-the-attacker>"
+SUCCESS = SuccessPage("default", "Alex Morgan", "alex.morgan@example.com", ("spark:people_read",), (), None, None)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP response as sent; `status` 0: the connection ended without one."""
+
+    raw: bytes
+
+    @property
+    def status(self) -> int:
+        return int(self.raw[9:12]) if self.raw.startswith(b"HTTP/1.") else 0
+
+    @property
+    def headers(self) -> dict[str, str]:
+        lines = self.raw.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]
+        return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+    @property
+    def body(self) -> str:
+        return self.raw.partition(b"\r\n\r\n")[2].decode()
+
+    @property
+    def cookie(self) -> str:
+        """The request header that sends the answer's cookie back."""
+        return f"Cookie: {self.headers['set-cookie'].partition(';')[0]}"
+
+    def check(self) -> None:
+        """Assert what is true of every answer."""
+        if not self.status:
+            return
+        wrong = {name for name, value in HEADERS.items() if self.headers.get(name.lower()) != value}
+        assert wrong <= {"Content-Type"}
+        assert self.headers["content-type"] in ("text/html; charset=utf-8", "text/plain; charset=utf-8")
+        assert self.headers["server"] == "webex-loopback"
+        assert "access-control-allow-origin" not in self.headers
+        assert self.status == 302 or "set-cookie" not in self.headers
+        assert self.raw.startswith(b"HTTP/1.0") or self.headers["connection"] == "close"
+        assert MARK.strip("<>") not in self.raw.decode()
+
+
+def connect(
+    port: int, host: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None, timeout: float = 10
+) -> socket.socket:
+    """Open a connection; with `tls`, after the handshake."""
+    plain = socket.create_connection((host, port), timeout)
+    try:
+        return tls.wrap_socket(plain, server_hostname=host) if tls else plain
+    except BaseException:
+        plain.close()
+        raise
+
+
+def read(connection: socket.socket) -> Answer:
+    """Read to the end, or to the reset that follows a request which was not read to its end."""
+    raw = b""
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        while chunk := connection.recv(65_536):
+            raw += chunk
+    return Answer(raw)
+
+
+def send(port: int, raw: bytes, host: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None) -> Answer:
+    """Send bytes on a connection of their own and return what comes back."""
+    with connect(port, host, tls=tls) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(raw)
+        return read(connection)
+
+
+def request(
+    target: str,
+    port: int,
+    *,
+    method: str = "GET",
+    host: str | None = "127.0.0.1",
+    headers: tuple[str, ...] = (),
+    body: str = "",
+) -> bytes:
+    """Return a request as bytes; surrogates in it stand for bytes that are not UTF-8."""
+    named = () if host is None else (f"Host: {host}:{port}" if ":" not in host.strip("[]") else f"Host: {host}",)
+    lines = (f"{method} {target} HTTP/1.1", *named, *headers, "", body)
+    return "\r\n".join(lines).encode(errors="surrogateescape")
+
+
+class Running:
+    """A loopback server in a thread of its own, for tests that talk to it through blocking sockets."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        context: ssl.SSLContext | None = None,
+        network_problem: Callable[[], Awaitable[FailurePage | None]] | None = None,
+        language: str = "en",
+    ) -> None:
+        self.events: list[tuple[str, str]] = []
+        self._cookie = ""
+        self.trouble: list[str] = []  # what asyncio would print
+        self.tls = ANY_CERTIFICATE if context else None
+        self.listener = listener
+        self.port, self.path = listener.redirect_uri.port, listener.redirect_uri.path
+        self.printed_path = listener.printed_path
+        self.request = AuthorizationRequest(
+            authorize_url="http://127.0.0.1:9/v1/authorize",
+            client_id="C0",
+            redirect_uri=listener.redirect_uri.text,
+            scopes=("spark:people_read", "spark:kms"),
+        )
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_exception_handler(lambda loop, told: self.trouble.append(_text_of(told)))
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+
+        async def start() -> LoopbackServer:
+            server = LoopbackServer(
+                listener,
+                self.request,
+                context=context,
+                on_event=lambda kind, text: self.events.append((kind, text)),
+                network_problem=network_problem() if network_problem else None,
+                profile="work",
+                language=language,
+            )
+            await server.start()
+            return server
+
+        self.server = self.call(start())
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.begin(work).result(20)
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of the events so far."""
+        return [kind for kind, _ in self.events]
+
+    @property
+    def browser_path(self) -> str:
+        return self.listener.browser_path
+
+    def open(self) -> str:
+        """Open the printed URL, as a browser does, without leaving an event; return the cookie's request header."""
+        if not self._cookie:
+            before = len(self.events)
+            answer = self.get(self.printed_path)
+            assert (answer.status, answer.headers["location"]) == (302, self.request.url)
+            assert self.events.pop(before) == ("opened", "")
+            self._cookie = answer.cookie
+        return self._cookie
+
+    def callback(self, **fields: str) -> str:
+        """Return the target of a callback with this login's state, unless another is given."""
+        return f"{self.path}?{urlencode({'state': self.request.state} | fields)}"
+
+    def get(self, target: str, **options: Any) -> Answer:
+        return send(self.port, request(target, self.port, **options), tls=self.tls)
+
+    def hold(self, target: str) -> "Future[Answer]":
+        """Send a callback from a browser that has the cookie; return once the server holds it."""
+        cookie, held = self.open(), self.held()
+        answer = in_thread(lambda: self.get(target, headers=(cookie,)))
+        wait_until(lambda: self.held() > held or answer.done())
+        assert not answer.done(), answer.result()
+        return answer
+
+    def held(self) -> int:
+        """Count the callbacks that wait; no event tells."""
+        return self.server._waiting
+
+    def follow(self, answer: Answer) -> Answer:
+        """Go where an answer redirects to on this server."""
+        assert answer.status == 303
+        origin = self.listener.redirect_uri.origin
+        assert answer.headers["location"].startswith(f"{origin}/")
+        return self.get(answer.headers["location"].removeprefix(origin))
+
+    def response(self) -> AuthorizationResponse:
+        return self.call(asyncio.wait_for(self.server.response(), 5))
+
+    def conclude(self, page: SuccessPage | FailurePage = SUCCESS) -> None:
+        self.call(self.server.conclude(page))
+
+    def finish(self, answer: "Future[Answer]", page: SuccessPage | FailurePage = SUCCESS) -> Answer:
+        """Conclude as a login does while the browser that waits follows; return the page it ends on."""
+        conclusion = self.begin(self.server.conclude(page))
+        seen = self.follow(answer.result(10))
+        conclusion.result(1)
+        return seen
+
+    def close(self) -> None:
+        try:
+            self.call(self.server.close())
+        finally:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join()
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+
+@contextlib.contextmanager
+def running(redirect_uri: str, context: ssl.SSLContext | None = None, **options: Any) -> Iterator[Running]:
+    """Run a server; asserts in the end that asyncio had nothing to complain about."""
+    listener, refusals = bind([RedirectURI.parse(redirect_uri)])
+    assert listener is not None, refusals
+    server = Running(listener, context, **options)
+    try:
+        yield server
+    finally:
+        server.close()
+    assert not server.trouble, "\n".join(server.trouble)
+
+
+def _text_of(told: dict[str, Any]) -> str:
+    error = told.get("exception")
+    return "\n".join([str(told["message"]), *(traceback.format_exception(error) if error else ())])
+
+
+def in_thread(action: Callable[[], T]) -> "Future[T]":
+    """Start something that blocks; `.result(timeout)` returns or raises its outcome."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(action())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def wait_until(claim: Callable[[], object], seconds: float = 10) -> None:
+    """Wait until a claim is true."""
+    deadline = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)

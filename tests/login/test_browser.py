@@ -1,0 +1,319 @@
+import getpass
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from webex_loopback.login import browser
+from webex_loopback.login.browser import Choice, Opener, find, open_url, ssh_hint
+
+URL = "http://127.0.0.1:8765/start/x?a=1&b=%3B#'\"$(touch%20boom)`"
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="browsers are shell scripts here")
+
+
+class Machine:
+    """A desktop that is neither WSL nor a container, with a display and nothing on its PATH."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin, self.root = folder / "bin", folder / "root"
+        self.bin.mkdir()
+        (self.root / "proc").mkdir(parents=True)
+        (self.root / "proc/version").write_text("Linux version 6.1.0 (gcc) #1 SMP")
+        self.environ = {"PATH": str(self.bin), "DISPLAY": ":0"}
+
+    def install(self, name: str, body: str = "exit 0") -> str:
+        """Put a shell script on the PATH."""
+        path = self.bin / name
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    def choose(self, command: str = "", *, platform: str = "linux", **environ: str) -> Choice:
+        return find(self.environ | environ, command, platform=platform, root=str(self.root))
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+# Which
+
+
+def test_a_desktop_uses_xdg_open_before_any_browser(machine: Machine) -> None:
+    assert machine.choose().argv is None
+    firefox = machine.install("firefox")
+    assert machine.choose().argv == [firefox]
+    opener = machine.install("xdg-open")
+    assert machine.choose() == Choice([opener], "xdg-open", "found on PATH")
+
+
+@pytest.mark.parametrize("mark", ["", ".dockerenv", "run/.containerenv"])
+def test_without_a_display_none_is_opened(machine: Machine, mark: str) -> None:
+    machine.install("firefox")
+    if mark:
+        (machine.root / mark).parent.mkdir(exist_ok=True)
+        (machine.root / mark).touch()
+    assert machine.choose(DISPLAY="", WAYLAND_DISPLAY="wayland-0").name == "firefox"
+    choice = machine.choose(DISPLAY="")
+    assert (choice.argv, choice.reason) == (None, f"this {'container' if mark else 'session'} has no display")
+
+
+@pytest.mark.parametrize("variable", ["SSH_CONNECTION", "SSH_TTY"])
+def test_over_ssh_only_an_explicit_command_opens_one(machine: Machine, variable: str) -> None:
+    firefox = machine.install("firefox")
+    machine.environ |= {variable: "10.0.0.1 50000 10.0.0.2 22", "BROWSER": "firefox"}
+    assert machine.choose().argv is None
+    assert "SSH" in machine.choose().reason
+    assert machine.choose("firefox").argv == [firefox]
+
+
+@pytest.mark.parametrize("variable", ["SSH_CONNECTION", "CODESPACES", "REMOTE_CONTAINERS"])
+def test_a_remote_workspace_opens_the_local_browser_by_its_own_command(machine: Machine, variable: str) -> None:
+    machine.install("firefox")
+    helper = machine.install("browser.sh")
+    machine.environ |= {variable: "x", "VSCODE_IPC_HOOK_CLI": "/run/vscode.sock"}
+    assert "remote workspace" in machine.choose().reason
+    assert machine.choose(BROWSER=helper) == Choice([helper], "browser.sh", "$BROWSER")
+
+
+def test_wsl_prefers_wslview_to_explorer_to_linux_browsers(machine: Machine) -> None:
+    firefox = machine.install("firefox")
+    machine.environ["WSL_DISTRO_NAME"] = "Ubuntu"
+    assert machine.choose().argv == [firefox]
+    explorer = machine.root / "mnt/c/Windows/explorer.exe"
+    explorer.parent.mkdir(parents=True)
+    shutil.copy(firefox, explorer)
+    assert machine.choose().argv == [str(explorer)]
+    on_path = machine.install("explorer.exe")
+    assert machine.choose().argv == [on_path]
+    wslview = machine.install("wslview")
+    assert machine.choose(DISPLAY="").argv == [wslview]
+
+
+def test_wsl_is_known_by_its_kernel(machine: Machine) -> None:
+    explorer = machine.install("explorer.exe")
+    (machine.root / "proc/version").write_text("Linux version 5.15.1-microsoft-standard-WSL2")
+    assert machine.choose().argv == [explorer]
+    (machine.root / "proc/version").unlink()
+    assert machine.choose().argv is None
+
+
+def test_macos_passes_the_url_in_a_file(machine: Machine) -> None:
+    default = Choice(["/usr/bin/open"], "the default browser", "macOS", by_file=True)
+    assert machine.choose(platform="darwin") == default
+    assert machine.choose(platform="darwin", BROWSER="Safari").argv == ["/usr/bin/open", "-a", "Safari"]
+    assert machine.choose(machine.install("firefox"), platform="darwin").by_file
+
+
+def test_windows_does_not_use_startfile(machine: Machine) -> None:
+    choice = machine.choose(platform="win32", SYSTEMROOT="D:\\Windows")
+    assert choice.argv is not None
+    assert choice.argv[0].startswith("D:\\Windows")
+    assert choice.argv[0].endswith("rundll32.exe")
+
+
+def test_this_machine_gets_an_answer() -> None:
+    choice = find(os.environ)
+    assert (choice.argv is None) == (choice.name == "")
+    assert choice.reason
+
+
+@pytest.mark.parametrize("name", sorted(browser.TEXT_BROWSERS))
+def test_text_browsers_are_refused_by_name(machine: Machine, name: str) -> None:
+    choice = machine.choose(f"{machine.install(name)} %s")
+    assert choice.argv is None
+    assert "text browser" in choice.reason
+    machine.environ["BROWSER"] = name
+    assert "text browser" in machine.choose().reason
+    firefox = machine.install("firefox")
+    assert machine.choose().argv == [firefox]
+
+
+def test_a_link_to_a_text_browser_is_one(machine: Machine) -> None:
+    (machine.bin / "x-www-browser").symlink_to(machine.install("lynx"))
+    assert machine.choose().argv is None
+    assert "text browser" in machine.choose("x-www-browser").reason
+
+
+def test_browser_may_be_a_list_of_command_lines(machine: Machine) -> None:
+    machine.install("w3m")
+    chrome = machine.install("my chrome")
+    entries = ["", "w3m", "missing", "un'closed", " & ", f"'{chrome}' --new-window %s &", "firefox"]
+    choice = machine.choose(BROWSER=os.pathsep.join(entries))
+    assert choice == Choice([chrome, "--new-window", "%s"], "my chrome", "$BROWSER")
+    assert machine.choose(chrome).argv == [chrome]  # a path with spaces needs no quotes
+
+
+def test_a_browser_variable_that_names_nothing_is_not_passed_over_in_silence(machine: Machine) -> None:
+    machine.environ["BROWSER"] = "/nowhere/firefox\x1b[2J"
+    wrong = "'/nowhere/firefox[2J' ($BROWSER) was not found"
+    assert machine.choose().reason == wrong
+    machine.install("firefox")
+    assert (machine.choose().name, machine.choose().skipped) == ("firefox", wrong)
+
+
+def test_backslashes_are_kept_on_windows(machine: Machine) -> None:
+    choice = machine.choose(r'"C:\Program Files\x.exe" --new', platform="win32")
+    assert choice.reason == r"'C:\\Program Files\\x.exe' (--browser) was not found"
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("missing", "'missing' (--browser) was not found"),
+        ("un'closed", "--browser has an unclosed quotation mark"),
+        ("  ", "--browser is empty"),
+    ],
+)
+def test_an_explicit_command_that_cannot_be_used_is_not_replaced(machine: Machine, command: str, reason: str) -> None:
+    machine.install("firefox")
+    assert machine.choose(command) == Choice(None, "", reason)
+
+
+# How
+
+
+@posix
+def test_the_url_arrives_as_one_argument_and_no_shell_sees_it(machine: Machine, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    fake = machine.install("firefox", f'printf "%s\\n" "$#" "$@" > "{seen}"')
+    assert open_url(Choice([fake], "firefox", ""), URL)
+    assert seen.read_text().splitlines() == ["1", URL]
+    assert open_url(Choice([fake, "--app=%s", "-x"], "firefox", ""), URL)
+    assert seen.read_text().splitlines() == ["2", f"--app={URL}", "-x"]
+    assert not list(tmp_path.glob("**/boom"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "file:///etc/passwd", "javascript:alert(1)", "HTTP://x", "-http://x", "http://x y", "http://x\n", "http://é"],
+)
+def test_only_plain_http_urls_are_opened(machine: Machine, tmp_path: Path, url: str) -> None:
+    fake = machine.install("firefox", f'touch "{tmp_path}/seen"')
+    assert not open_url(Choice([fake], "firefox", ""), url)
+    with Opener(Choice([fake], "firefox", "", by_file=True)) as opener:
+        assert not opener.open(url).result(5)
+    assert not open_url(Choice(None, "", "no display"), URL)
+    assert not (tmp_path / "seen").exists()
+
+
+@posix
+@pytest.mark.parametrize(
+    ("name", "body", "opened"),
+    [
+        ("firefox", "exit 0", True),
+        ("xdg-open", "sleep 0.2; exit 3", False),
+        ("firefox", "kill -9 $$", False),
+        ("explorer.exe", "exit 1", True),
+        ("explorer.exe", "exit 2", False),
+    ],
+)
+def test_an_immediate_failure_is_noticed(machine: Machine, name: str, body: str, opened: bool) -> None:
+    with Opener(Choice([machine.install(name, body)], name, "")) as opener:
+        assert opener.open(URL).result(5) is opened
+
+
+def test_a_command_that_cannot_run_is_a_failure(machine: Machine) -> None:
+    assert not open_url(Choice([str(machine.bin / "missing")], "missing", ""), URL)
+
+
+def test_a_function_may_stand_in_for_a_browser() -> None:
+    with Opener(Choice([], "", ""), lambda url: None if url == URL else False) as opener:
+        assert opener.open(URL).result(5)
+        assert not opener.open("http://127.0.0.1/").result(5)
+
+
+@posix
+def test_a_browser_that_keeps_running_is_not_waited_for_and_leaves_no_zombie(machine: Machine, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    fake = machine.install("firefox", f'echo $$ > "{pid}"; exec sleep 2.5')
+    before = time.monotonic()
+    assert open_url(Choice([fake], "firefox", ""), URL)
+    assert 1.4 < time.monotonic() - before < 2.4
+    process = int(pid.read_text())
+    assert os.getsid(process) == process  # a session of its own: Ctrl-C here does not end it
+    deadline = time.monotonic() + 10
+    while os.path.exists(f"/proc/{process}" if sys.platform == "linux" else "/nowhere"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@posix
+def test_it_has_no_part_in_our_terminal_and_gets_none_of_our_secrets(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    secret = ["WEBEX_CLIENT_SECRET", "webex_client_secret", "WEBEX_ACCESS_TOKEN", "WEBEX_REFRESH_TOKEN"]
+    for name in [*secret, "WEBEX_TOKEN_STORE_KEY", "WEBEX_TOKEN_STORE", "WEBEX_PROXY_PASSWORD", "BROWSER"]:
+        monkeypatch.setenv(name, "hush")
+    monkeypatch.setenv("WEBEX_CLIENT_ID", "C123")
+    seen = tmp_path / "seen"
+    fake = machine.install("firefox", f'echo noise; echo noise >&2; cat >> "{seen}"; env >> "{seen}"')
+    assert open_url(Choice([fake], "firefox", ""), URL)
+    assert "WEBEX_CLIENT_ID=C123" in seen.read_text()
+    assert "hush" not in seen.read_text()
+    assert capfd.readouterr() == ("", "")
+
+
+@posix
+def test_a_url_in_a_file_is_in_no_command_line_and_is_removed_afterwards(machine: Machine, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    fake = machine.install("open", f'printf "%s\\n" "$@" > "{seen}"')
+    with Opener(Choice([fake], "open", "", by_file=True)) as opener:
+        assert opener.open(URL).result(5)
+        path = Path(unquote(seen.read_text().strip().removeprefix("file://")))
+        assert path.parent == tmp_path / "data"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert "url=http://127.0.0.1:8765/start/x?a=1&amp;b=%3B#&#x27;&quot;$(touch%20boom)`" in path.read_text()
+        path.unlink()  # gone already: no trouble
+        assert opener.open("http://127.0.0.1/").result(5)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+@posix
+def test_exiting_while_the_browser_runs_is_silent(machine: Machine) -> None:
+    fake = machine.install("firefox", "exec sleep 4")
+    program = (
+        "from webex_loopback.login.browser import Choice, open_url\n"
+        f"print(open_url(Choice([{fake!r}], '', ''), {URL!r}))"
+    )
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
+
+
+# The way from another machine
+
+
+@pytest.mark.parametrize(
+    ("connection", "host", "line"),
+    [
+        ("10.0.0.1 50000 10.0.0.2 22", "127.0.0.1", "ssh -L 8765:127.0.0.1:8765 yuki@10.0.0.2"),
+        ("10.0.0.1 50000 10.0.0.2 22", "localhost", "ssh -L 8765:localhost:8765 yuki@10.0.0.2"),
+        ("10.0.0.1 50000 10.0.0.2 22", "::1", "ssh -L '[::1]:8765:[::1]:8765' yuki@10.0.0.2"),
+        ("10.0.0.1 50000 10.0.0.2 22", "127.0.0.5", "ssh -L 127.0.0.5:8765:127.0.0.5:8765 yuki@10.0.0.2"),
+        ("2001:db8::1 5 2001:db8::2 2222", "localhost", "ssh -L 8765:localhost:8765 -p 2222 yuki@2001:db8::2"),
+        ("a b $(boom)\x1b[2J 22;x", "localhost", "ssh -L 8765:localhost:8765 -p '22;x' 'yuki@$(boom)[2J'"),
+        ("", "localhost", f"ssh -L 8765:localhost:8765 yuki@{socket.gethostname()}"),
+        ("fe80::1%eth0 5 fe80::2%eth0 22", "localhost", f"ssh -L 8765:localhost:8765 yuki@{socket.gethostname()}"),
+    ],
+)
+def test_the_ssh_line(monkeypatch: pytest.MonkeyPatch, connection: str, host: str, line: str) -> None:
+    monkeypatch.setattr(getpass, "getuser", lambda: "yuki")
+    assert ssh_hint({"SSH_CONNECTION": connection}, 8765, host=host) == line
+
+
+def test_a_user_without_a_name_is_left_out_of_the_ssh_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise OSError("No username set in the environment")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    assert ssh_hint({}, 8765) == f"ssh -L 8765:127.0.0.1:8765 {socket.gethostname()}"

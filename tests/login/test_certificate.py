@@ -1,0 +1,299 @@
+"""The certificate of an https redirect URI: made, kept, renewed, or the user's own."""
+
+import contextlib
+import datetime
+import os
+import ssl
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from webex_loopback.errors import ConfigurationError, TokenStoreError
+from webex_loopback.login import certificate
+
+DAY = 86_400
+BROKEN = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+posix = pytest.mark.skipif(os.name != "posix", reason="file modes")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    return str(tmp_path / "data" / "webex-loopback")
+
+
+def kept(folder: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(Path(folder, certificate.FILE).read_bytes())
+
+
+def shake_hands(context: ssl.SSLContext, *, trust: str, name: str) -> tuple[str | None, str | None]:
+    """Return ALPN protocol and TLS version of a strict client's handshake."""
+    client = ssl.create_default_context(cafile=trust)
+    client.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
+    client.set_alpn_protocols(["h2", "http/1.1"])
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(to_client, to_server, server_hostname=name),
+        context.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    for _ in range(4):
+        for end in ends:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    return ends[0].selected_alpn_protocol(), ends[0].version()
+
+
+# The self-signed certificate
+
+
+@pytest.mark.parametrize("name", certificate.HOSTS)
+def test_the_self_signed_certificate_is_valid_for_each_loopback_name(folder: str, name: str) -> None:
+    context = certificate.server_context(folder=folder)
+    trust = os.path.join(folder, certificate.FILE)
+    assert shake_hands(context, trust=trust, name=name) == ("http/1.1", "TLSv1.3")
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_the_self_signed_certificate_is_what_browsers_require(folder: str) -> None:
+    now = time.time()
+    certificate.server_context(folder=folder, now=now)
+    made = kept(folder)
+    extension = made.extensions.get_extension_for_class
+    assert extension(x509.BasicConstraints).value.ca is False
+    assert extension(x509.KeyUsage).value.digital_signature is True
+    assert extension(x509.KeyUsage).value.key_cert_sign is False
+    assert list(extension(x509.ExtendedKeyUsage).value) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    assert made.not_valid_before_utc.timestamp() == int(now) - DAY
+    assert made.not_valid_after_utc - made.not_valid_before_utc == datetime.timedelta(days=363)
+    key = made.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    assert key.curve.name == "secp256r1"
+
+
+@posix
+@pytest.mark.parametrize("mask", [0, 0o777])
+def test_file_and_folder_are_private_whatever_the_umask(folder: str, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        certificate.server_context(folder=folder)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+    assert stat.S_IMODE(os.stat(os.path.join(folder, certificate.FILE)).st_mode) == 0o600
+    assert os.listdir(folder) == [certificate.FILE]
+
+
+@pytest.mark.parametrize(("days", "renewed"), [(0, False), (331, False), (333, True), (-2, True)])
+def test_it_is_kept_until_thirty_days_before_it_expires(folder: str, days: int, renewed: bool) -> None:
+    now = time.time()
+    certificate.server_context(folder=folder, now=now)
+    first = kept(folder).serial_number
+    certificate.server_context(folder=folder, now=now + days * DAY)
+    assert (kept(folder).serial_number != first) == renewed
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"\xff\x00")
+
+
+def mismatched_pair(path: Path) -> None:
+    key, mark, chain = path.read_text().partition("-----BEGIN CERTIFICATE")
+    certificate.server_context(folder=str(path.parent / "other"))
+    key = (path.parent / "other" / path.name).read_text().partition("-----BEGIN CERTIFICATE")[0]
+    path.write_text(key + mark + chain)
+
+
+def readable_by_others(path: Path) -> None:
+    path.chmod(0o644)
+    assert not certificate.key_is_private(str(path))
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
+def refused_by_openssl(path: Path) -> None:
+    with path.open("a") as file:
+        file.write(BROKEN)
+
+
+@posix
+@pytest.mark.parametrize("spoil", [Path.unlink, garbage, mismatched_pair, readable_by_others, pipe, refused_by_openssl])
+def test_a_file_that_cannot_be_used_is_replaced(folder: str, spoil: Callable[[Path], None]) -> None:
+    certificate.server_context(folder=folder)
+    path, first = Path(folder, certificate.FILE), kept(folder).serial_number
+    spoil(path)
+    context = certificate.server_context(folder=folder)
+    assert kept(folder).serial_number != first
+    assert certificate.key_is_private(str(path))
+    assert shake_hands(context, trust=str(path), name="localhost")
+
+
+def test_a_file_that_cannot_be_written_is_an_error_that_leaves_nothing(folder: str) -> None:
+    os.makedirs(os.path.join(folder, certificate.FILE, "in the way"))
+    with pytest.raises(TokenStoreError, match=r"loopback\.pem") as caught:
+        certificate.server_context(folder=folder)
+    assert caught.value.problem == "unwritable"
+    assert os.listdir(folder) == [certificate.FILE]
+
+
+def test_a_file_that_others_keep_replacing_is_an_error(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_named: object) -> None:
+        raise ssl.SSLError(1, "key values mismatch")
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", refuse)
+    with pytest.raises(TokenStoreError):
+        certificate.server_context(folder=folder)
+
+
+def test_processes_that_create_it_at_once_all_get_a_working_pair(folder: str) -> None:
+    program = (  # each call replaces the file
+        "import sys; from webex_loopback.login import certificate; sys.stdin.read()\n"
+        "for n in range(8): certificate.server_context(folder=sys.argv[1], now=1.8e9 + n % 2 * 5e8)"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", program, folder], stdin=subprocess.PIPE) for _ in range(3)]
+    for process in processes:
+        assert process.stdin
+        process.stdin.close()
+    assert [process.wait(30) for process in processes] == [0, 0, 0]
+    assert os.listdir(folder) == [certificate.FILE]
+
+
+# The user's own certificate
+
+
+class Own:
+    """PEM files as `mkcert` would write them."""
+
+    def __init__(self, folder: Path, *names: str, not_after: datetime.datetime | None = None) -> None:
+        folder.mkdir(exist_ok=True)
+        self.authority = trustme.CA()
+        issued = self.authority.issue_cert(*names, not_after=not_after)
+        self.cert, self.key, self.trust = (str(folder / name) for name in ("cert.pem", "key.pem", "ca.pem"))
+        Path(self.cert).write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(self.key)
+        self.authority.cert_pem.write_to_path(self.trust)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Own:
+    return Own(tmp_path, "localhost", "127.0.0.1")
+
+
+def refusal(
+    own: Own, folder: str, *, hosts: tuple[str, ...] = ("127.0.0.1",), now: float | None = None
+) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as caught:
+        certificate.server_context(folder=folder, cert=own.cert, key=own.key, hosts=hosts, now=now)
+    assert not os.path.exists(folder)
+    assert certificate.describe(folder=folder, cert=own.cert, key=own.key, hosts=hosts, now=now)["problem"]
+    assert "mkcert" in caught.value.remedy
+    return caught.value
+
+
+def test_the_users_own_certificate_is_served(own: Own, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, os.path.dirname(own.cert))
+    context = certificate.server_context(
+        folder=folder, cert="~/cert.pem", key=own.key, hosts=["127.0.0.1", "LOCALHOST"]
+    )
+    assert shake_hands(context, trust=own.trust, name="127.0.0.1")[0] == "http/1.1"
+    assert not os.path.exists(folder)
+
+
+@pytest.mark.parametrize(("which", "missing"), [("cert", "WEBEX_TLS_KEY"), ("key", "WEBEX_TLS_CERT")])
+def test_one_setting_without_the_other_is_refused(own: Own, folder: str, which: str, missing: str) -> None:
+    setattr(own, "key" if which == "cert" else "cert", "")
+    error = refusal(own, folder)
+    assert error.setting == missing
+    assert f"{missing} is not" in str(error)
+
+
+def encrypt(path: Path) -> None:
+    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    secret = serialization.BestAvailableEncryption(b"secret")
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret))
+
+
+def of_another_certificate(path: Path) -> None:
+    path.write_bytes(Path(Own(path.parent / "other", "localhost").key).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("which", "spoil", "words"),
+    [
+        ("cert", Path.unlink, "No such file"),
+        ("cert", garbage, "valid PEM certificate"),
+        ("key", Path.unlink, "No such file"),
+        ("key", garbage, "cannot be used with"),
+        ("key", of_another_certificate, "belong to the certificate"),
+        ("key", encrypt, "without a passphrase"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(
+    own: Own, folder: str, which: str, spoil: Callable[[Path], None], words: str
+) -> None:
+    spoil(Path(getattr(own, which)))
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        certificate.server_context(folder=folder, cert=own.cert, key=own.key, hosts=("127.0.0.1",))
+    assert caught.value.setting == f"WEBEX_TLS_{which.upper()}"
+    assert not os.path.exists(folder)
+
+
+def test_a_certificate_outside_its_time_is_refused(folder: str, tmp_path: Path) -> None:
+    tomorrow = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    own = Own(tmp_path, "127.0.0.1", not_after=tomorrow)
+    assert certificate.server_context(folder=folder, cert=own.cert, key=own.key, hosts=["127.0.0.1"])
+    assert "expired on 20" in str(refusal(own, folder, now=tomorrow.timestamp()))
+    assert "not valid before 20" in str(refusal(own, folder, now=0))
+
+
+def test_a_certificate_for_other_names_is_refused(own: Own, folder: str) -> None:
+    error = refusal(own, folder, hosts=("localhost", "[::1]"))
+    assert error.setting == "WEBEX_TLS_CERT"
+    assert "is valid for localhost, 127.0.0.1, not for ::1" in str(error)
+    own.cert = own.trust  # an authority's certificate has no names
+    own.authority.private_key_pem.write_to_path(own.key)
+    assert "is valid for no name" in str(refusal(own, folder))
+
+
+# What doctor shows
+
+
+def test_describe_tells_what_is_kept(folder: str) -> None:
+    now, path = time.time(), os.path.join(folder, certificate.FILE)
+    nothing = certificate.describe(folder=folder)
+    assert (nothing["path"], nothing["names"], nothing["not_after"], nothing["problem"]) == (path, [], None, "")
+    assert not os.path.exists(folder)
+    certificate.server_context(folder=folder, now=now)
+    assert certificate.describe(folder=folder, now=now) == {
+        "path": path,
+        "names": ["localhost", "127.0.0.1", "::1"],
+        "not_after": int(now) + 362 * DAY,
+        "self_signed": True,
+        "private": True,
+        "problem": "",
+    }
+    assert "replace" in certificate.describe(folder=folder, now=now + 350 * DAY)["problem"]
+    Path(path).write_text("garbage")
+    assert certificate.describe(folder=folder)["problem"]
+
+
+@posix
+def test_describe_tells_what_the_user_set(own: Own, folder: str) -> None:
+    os.chmod(own.key, 0o644)
+    found = certificate.describe(folder=folder, cert=own.cert, key=own.key, hosts=["localhost"])
+    assert (found["path"], found["self_signed"], found["private"]) == (own.cert, False, False)
+    assert (found["names"], found["problem"]) == (["localhost", "127.0.0.1"], "")
+    missing = certificate.describe(folder=folder, cert="/nowhere/cert.pem", key=own.key)
+    assert missing["problem"] == "no such file"

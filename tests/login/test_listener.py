@@ -1,0 +1,286 @@
+"""What is bound for a redirect URI, why something is not, and who is at the other end of a connection."""
+
+import errno
+import os
+import re
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from webex_loopback.login import listener
+from webex_loopback.login.listener import Listener, bind, connected_user, new_path, port_owner
+from webex_loopback.oauth.redirect_uri import RedirectURI
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+ROOT = Path(listener.__file__).parents[2]
+DENIED = PermissionError(errno.EACCES, "Permission denied")
+
+
+def uris(*texts: str) -> list[RedirectURI]:
+    return [RedirectURI.parse(text) for text in texts]
+
+
+@contextmanager
+def bound(*texts: str) -> Iterator[Listener]:
+    one, refusals = bind(uris(*texts))
+    assert one is not None, refusals
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def can_listen(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def python(program: str, *arguments: str) -> str:
+    """Run a program in a process of its own; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", textwrap.dedent(program), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        cwd=ROOT,
+        # A process of another user could not write its coverage.
+        env={name: value for name, value in os.environ.items() if not name.startswith("COV")},
+    )
+    assert not done.stderr
+    return done.stdout
+
+
+# Binding
+
+
+@pytest.mark.parametrize(
+    ("host", "taken", "free"),
+    [
+        ("localhost", ["127.0.0.1", "::1"], ["127.0.0.2"]),
+        ("127.0.0.1", ["127.0.0.1"], ["::1", "127.0.0.2"]),
+        ("[::1]", ["::1"], ["127.0.0.1"]),
+    ],
+)
+def test_exactly_the_addresses_of_the_host_are_bound(
+    free_port: Callable[[], int], host: str, taken: list[str], free: list[str]
+) -> None:
+    port = free_port()
+    with bound(f"http://{host}:{port}/callback"):
+        assert [one for one in (*taken, *free) if not can_listen(one, port)] == taken
+
+
+@linux
+def test_nothing_listens_on_the_other_addresses_of_the_machine(free_port: Callable[[], int]) -> None:
+    port = free_port()
+    with bound(f"http://localhost:{port}/callback"), open("/proc/net/tcp") as v4, open("/proc/net/tcp6") as v6:
+        rows = [line.split() for line in [*v4, *v6]]
+    listening = {row[1].rpartition(":")[0] for row in rows if row[3] == "0A" and row[1].endswith(f":{port:04X}")}
+    assert listening == {"0100007F", "00000000000000000000000001000000"}
+
+
+def test_the_first_available_uri_is_bound(free_port: Callable[[], int]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken, port = other.getsockname()[1], free_port()
+        one, refusals = bind(uris(f"http://127.0.0.1:{taken}/a", f"http://127.0.0.1:{port}/b", "http://[::1]/c"))
+    assert one is not None
+    one.close()
+    assert one.redirect_uri.port == port
+    assert [(refusal.redirect_uri.port, refusal.why) for refusal in refusals] == [(taken, "in_use")]
+
+
+def test_two_logins_do_not_share_a_port_but_may_use_it_in_turn(free_port: Callable[[], int]) -> None:
+    uri = f"http://127.0.0.1:{free_port()}/callback"
+    for _ in range(2):
+        with bound(uri) as one:
+            second, refusals = bind(uris(uri))
+            assert second is None
+            assert refusals[0].why == "in_use"
+            with socket.create_connection(("127.0.0.1", one.redirect_uri.port)):
+                accepted, _ = one.sockets[0].accept()
+                accepted.close()  # leaves a connection in TIME_WAIT
+
+
+def test_a_port_in_use_for_one_family_is_in_use_for_localhost() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        port = other.getsockname()[1]
+        one, refusals = bind(uris(f"http://localhost:{port}/callback"))
+        assert one is None
+        assert refusals[0].why == "in_use"
+        with bound(f"http://127.0.0.1:{port}/callback"):  # what had been bound was given back
+            pass
+
+
+def test_a_listener_has_two_start_urls_that_cannot_be_guessed(free_port: Callable[[], int]) -> None:
+    port = free_port()
+    with bound(f"http://localhost:{port}/callback") as one:
+        urls = [one.browser_url, one.printed_url]
+    assert len(set(urls)) == 2
+    for url in urls:
+        assert re.fullmatch(rf"http://localhost:{port}/start/[0-9a-f]{{64}}", url)
+    assert new_path("/done/") != new_path("/done/")
+
+
+def test_binding_imports_neither_asyncio_nor_ssl() -> None:
+    program = """
+        import sys
+        import webex_loopback.login.listener
+        print(*sorted({"asyncio", "ssl", "aiohttp", "httpx", "logging", "pydantic"} & set(sys.modules)))
+    """
+    assert python(program) == "\n"
+
+
+# Refusals
+
+
+@linux
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_port_in_use_is_refused_at_once_with_its_owner(host: str) -> None:
+    with socket.create_server((host, 0)) as other:
+        port, began = other.getsockname()[1], time.monotonic()
+        one, refusals = bind(uris(f"http://127.0.0.1:{port}/callback"))
+        assert time.monotonic() - began < 1
+    assert one is None
+    assert re.fullmatch(rf"Port {port} is in use by .+ \(pid {os.getpid()}\)\.", refusals[0].text)
+
+
+def test_a_free_port_has_no_owner(free_port: Callable[[], int]) -> None:
+    assert port_owner(free_port()) == ""
+
+
+@linux
+def test_the_name_of_the_owner_is_made_printable() -> None:
+    program = textwrap.dedent(r"""
+        import socket
+        with open("/proc/self/comm", "wb") as file:
+            file.write(b"\x1b[2J" + "プロキシ".encode()[:8])  # cut within a character, as Linux does
+        other = socket.create_server(("127.0.0.1", 0))
+        print(other.getsockname()[1], flush=True)
+        input()
+    """)
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert port_owner(int(other.stdout.readline())) == f"[2Jプロ\ufffd (pid {other.pid})"
+        other.stdin.close()
+
+
+AS_NOBODY = """
+    import os, re, sys
+    from webex_loopback.login.listener import bind
+    from webex_loopback.oauth.redirect_uri import RedirectURI
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    listener, refusals = bind([RedirectURI.parse(text) for text in sys.argv[1:]])
+    print(listener, *[f"{one.why}: {re.sub(' by .+ .pid [0-9]+.', '', one.text)}" for one in refusals], sep="\\n")
+"""
+
+
+@linux
+def test_a_privileged_port_is_refused_as_privileged_or_in_use() -> None:
+    with open("/proc/sys/net/ipv4/ip_unprivileged_port_start") as file:
+        if int(file.read()) <= 443:
+            pytest.skip("every user may open port 443 here (net.ipv4.ip_unprivileged_port_start)")
+    with socket.create_server(("127.0.0.1", 0)) as other:  # of this process, which the other user cannot look into
+        port = other.getsockname()[1]
+        refused = python(AS_NOBODY, "https://127.0.0.1/", "https://localhost/", f"http://127.0.0.1:{port}/")
+    privileged = "privileges: Only privileged programs can listen on port 443."
+    assert refused.splitlines() == ["None", privileged, privileged, f"in_use: Port {port} is in use."]
+    try:
+        # Linux still says EACCES, but a redirect that is to be pasted would go to this program.
+        with socket.create_server(("127.0.0.2", 443)):
+            assert python(AS_NOBODY, "https://127.0.0.2/").splitlines()[1] == "in_use: Port 443 is in use."
+    except PermissionError:
+        pytest.skip("port 443 cannot be opened here")
+
+
+@pytest.mark.parametrize(
+    ("platform", "port", "why"),
+    [("linux", 8765, "unavailable"), ("linux", 443, "privileges"), ("win32", 8765, "in_use"), ("win32", 443, "in_use")],
+)
+def test_a_denied_port_is_in_use_on_windows(
+    platform: str, port: int, why: str, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]
+) -> None:
+    one = uris(f"http://127.0.0.9:{free_port() if port == 8765 else port}/")[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", platform)
+        refusal = listener._refusal(one, DENIED)
+    assert refusal.why == why
+
+
+@linux
+def test_without_ipv6_localhost_is_the_other_family() -> None:
+    program = """
+        import subprocess, sys
+        from webex_loopback.login.listener import bind
+        from webex_loopback.oauth.redirect_uri import RedirectURI
+        open("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "w").write("1")
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        for text in ("http://localhost:8765/", "http://[::1]:8765/"):
+            listener, refusals = bind([RedirectURI.parse(text)])
+            print(listener and [one.getsockname() for one in listener.sockets], [one.why for one in refusals])
+    """
+    # In a network of its own, so that nothing of this machine is switched off.
+    command = ["unshare", "--map-root-user", "--net", sys.executable, "-c", textwrap.dedent(program)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd=ROOT)
+    except FileNotFoundError:
+        pytest.skip("unshare is not installed")
+    if done.returncode:
+        pytest.skip(f"cannot create a network namespace here: {done.stderr.strip().splitlines()[-1]}")
+    assert done.stdout == "[('127.0.0.1', 8765)] []\nNone ['unavailable']\n"
+
+
+# Who connects
+
+CONNECT = """
+    import os, socket, sys
+    family, host, port, uid = sys.argv[1:]
+    if os.getuid() == 0:
+        os.setuid(int(uid))
+    with socket.socket(socket.AF_INET6 if family == "6" else socket.AF_INET) as one:
+        one.connect((host, int(port)))
+        print(os.getuid(), flush=True)
+        input()
+"""
+
+
+@linux
+@pytest.mark.parametrize(
+    ("listens", "family", "connects"),
+    [("127.0.0.1", "4", "127.0.0.1"), ("127.0.0.1", "6", "::ffff:127.0.0.1"), ("::1", "6", "::1")],
+)
+@pytest.mark.parametrize("uid", [0, 65534])
+def test_the_user_at_the_other_end_is_known(listens: str, family: str, connects: str, uid: int) -> None:
+    with socket.create_server((listens, 0), family=socket.AF_INET6 if ":" in listens else socket.AF_INET) as server:
+        arguments = (family, connects, str(server.getsockname()[1]), str(uid))
+        command = [sys.executable, "-c", textwrap.dedent(CONNECT), *arguments]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdin is not None
+            assert other.stdout is not None
+            expected = int(other.stdout.readline())
+            accepted, client = server.accept()
+            with accepted:
+                assert connected_user(accepted.getsockname(), client) == expected
+                # Another connection with the same ports is not mistaken for it.
+                assert connected_user(("127.0.0.9", client[1]), ("127.0.0.9", client[1])) is None
+            other.stdin.close()
+
+
+def test_the_user_of_a_connection_that_is_gone_is_unknown() -> None:
+    assert connected_user(("127.0.0.1", 1), ("127.0.0.1", 2)) is None

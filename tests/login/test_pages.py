@@ -1,0 +1,271 @@
+"""The pages of a login: the same in both languages, foreign text as text, nothing fetched or executed."""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from importlib import resources
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from webex_loopback.login import pages
+from webex_loopback.login.pages import FailurePage, SuccessPage
+
+NOW = 1_795_517_280.0  # 2026-11-24 10:48 UTC
+HOSTILE = "<script>alert('x')</script>\u202eesrever\u2066\x00\x1b[31m\ud800 {login} `code` $title &quot; " + "W" * 5000
+VOID = {"meta", "link", "path", "circle"}
+INLINE = {"a", "b", "bdi", "code", "small"}
+# What a Japanese text may say in Latin letters: names, and what people type.
+LATIN = set(re.findall(r"\S+", "Webex webex-loopback Python API ID URL URI HSTS localhost Ctrl-C o uid state"))
+TEXTS: dict[str, Any] = {
+    language: json.loads(resources.files(pages).joinpath(f"{language}.json").read_text(encoding="utf-8"))
+    for language in pages.LANGUAGES
+}
+KINDS = TEXTS["en"]["failures"]
+STILL_WAITING = ("already_opened", "not_this_login", "other_browser", "other_user", "response_mode")
+
+
+def success(**changes: Any) -> SuccessPage:
+    fields = {"account_name": "山田 花子", "account_email": "hanako.yamada@example.com", "granted": ("spark:kms",)}
+    times = {"access_token_until": NOW + 1_209_599, "refresh_token_until": NOW + 7_775_999}
+    return SuccessPage(**{"profile": "default", "missing": (), **fields, **times, **changes})
+
+
+SCOPES = tuple(f"spark-admin:telephony_config_read_{n}" for n in range(250))
+EVERY_PAGE: dict[str, SuccessPage | FailurePage] = {
+    "success": success(),
+    "forty-scopes": success(granted=SCOPES[:40], missing=SCOPES[:1], profile="work"),
+    "bare": success(account_name="", account_email="", granted=(), access_token_until=None, renewable=False),
+    "hostile": success(
+        profile=HOSTILE, account_name=HOSTILE, account_email=HOSTILE, granted=(HOSTILE,) * 500, missing=(HOSTILE,)
+    ),
+    **{kind: FailurePage(kind, "The requested scope is invalid.", "ROUTER_1") for kind in KINDS},
+    "hostile-failure": FailurePage("authorization_error", HOSTILE, HOSTILE),
+}
+
+
+class Document(HTMLParser):
+    """A document, read strictly: every element is closed, in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self.open
+        self.text = " ".join("".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.words += [] if tag in INLINE else [" "]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += [data] if self.open and self.open[-1] != "style" else []
+
+
+def shown(page: SuccessPage | FailurePage, language: str = "en", profile: str = "default") -> str:
+    return Document(pages.render(page, language, profile, now=NOW)).text
+
+
+# Languages
+
+
+def texts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield path and text of every text of a language file."""
+    if isinstance(value, str):
+        yield path, value
+    else:
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from texts_of(inner, f"{path}.{key}")
+
+
+def test_both_languages_have_the_same_texts_with_the_same_values_and_commands() -> None:
+    english, japanese = dict(texts_of(TEXTS["en"])), dict(texts_of(TEXTS["ja"]))
+    assert list(english) == list(japanese)
+    for path, text in english.items():
+        for markup in (r"\{\w+\}", r"`[^`]+`"):
+            missing = set(re.findall(markup, text)) ^ set(re.findall(markup, japanese[path]))
+            assert missing <= {"{what}"}, path  # an English phrase, of use in an English sentence only
+
+
+def test_each_text_is_in_its_own_language() -> None:
+    for path, text in texts_of(TEXTS["en"]):
+        assert not re.search(r"[\u3000-\u9fff\uff00-\uffef]", text), path
+    for path, text in texts_of({**TEXTS["ja"], "language": "日本語"}):
+        prose = re.sub(r"`[^`]*`|\{\w+\}|https?://|[\d.]+|WEBEX_\w+|--device|response_mode(=form_post)?|fragment", "", text)
+        assert set(re.findall(r"[A-Za-z][A-Za-z-]*", prose)) <= LATIN, path
+        assert re.search(r"[ぁ-んァ-ヶ一-龠]", prose), path
+        assert not re.search(r"[A-Za-z0-9] [ぁ-んァ-ヶ一-龠]|[ぁ-んァ-ヶ一-龠] [A-Za-z0-9]", text), path
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [
+        (None, "en"),
+        ("", "en"),
+        ("ja", "ja"),
+        ("JA-jp", "ja"),
+        ("ja-JP,ja;q=0.9,en-US;q=0.8,en;q=0.7", "ja"),
+        ("en-US,en;q=0.9,ja;q=0.8", "en"),
+        ("fr,  ja ; q=0.1", "ja"),
+        ("*", "en"),
+        ("jam,jargon", "en"),
+        (";;;,,,=q;;ja", "en"),
+        ("fr," * 10_000 + "ja", "en"),
+    ],
+)
+def test_the_language_is_the_one_the_browser_prefers(header: str | None, language: str) -> None:
+    assert pages.choose_language(header) == language
+
+
+# The document
+
+
+@pytest.mark.parametrize("language", pages.LANGUAGES)
+@pytest.mark.parametrize("name", EVERY_PAGE)
+def test_every_page_is_a_complete_document_that_fetches_and_runs_nothing(name: str, language: str) -> None:
+    html = pages.render(EVERY_PAGE[name], language, now=NOW)
+    elements = Document(html).elements
+    assert html.startswith(f'<!doctype html>\n<html lang="{language}">')
+    assert len(html.encode()) < 100_000
+    if "hostile" not in name:
+        assert not re.search(r"\{\w+\}|`|\$[a-z]", re.sub(r"<(style|pre)>.*?</\1>", "", html, flags=re.DOTALL))
+    for one in ("title", "main", "h1", "style"):
+        assert [tag for tag, _ in elements].count(one) == 1
+    for tag, attributes in elements:
+        assert tag not in {"script", "img", "iframe", "object", "embed", "form", "base"}
+        assert not {"src", "style"} & attributes.keys()
+        assert not any(attribute.startswith("on") for attribute in attributes)
+        if tag == "link":
+            assert (attributes["rel"], (attributes["href"] or "")[:19]) == ("icon", "data:image/svg+xml,")
+        elif tag == "a":
+            assert attributes == {"href": "https://developer.webex.com/my-apps", "rel": "noreferrer"}
+        else:
+            assert "href" not in attributes
+
+
+def test_the_headers_allow_the_style_of_the_page_and_nothing_else() -> None:
+    style = pages.render(success(), "ja", now=NOW).partition("<style>")[2].partition("</style>")[0]
+    assert not re.search(r"@import|url\(|https?:", style)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert {
+        "Content-Type": "text/html; charset=utf-8",
+        "Cache-Control": "no-store",
+        "Referrer-Policy": "no-referrer",
+        "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+    } == pages.HEADERS
+
+
+# Foreign text
+
+
+@pytest.mark.parametrize("name", ["hostile", "hostile-failure"])
+def test_hostile_text_is_shown_as_text(name: str) -> None:
+    html = pages.render(EVERY_PAGE[name], "en", now=NOW)
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;" in html
+    assert "{login} `code` $title" in html
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\x00\x1b\ud800-\udfff]", html)
+    assert "W" * 1001 not in html
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(), max_size=200))
+def test_any_text_can_be_shown(text: str) -> None:
+    page = success(profile=text, account_name=text, account_email=text, granted=(text,), missing=(text,))
+    for html in (pages.render(page, "ja", now=NOW), pages.render(FailurePage(text, text, text), "en", text, NOW)):
+        html.encode()
+        Document(html)
+
+
+def test_a_line_for_the_terminal_is_filled_with_printable_values() -> None:
+    assert "an [2J{error}error." in pages.say("ignored_error", "en", error="an \x1b[2J{error}error")
+    assert "uid 7" in pages.say("other_user", "ja", uid="7")
+
+
+# Content
+
+
+def test_success_shows_who_what_until_when_and_what_next() -> None:
+    text = shown(success(profile="work", missing=("spark:rooms_read",)))
+    for part in (
+        "You are logged in",
+        "Account 山田 花子",
+        "hanako.yamada@example.com",
+        "Profile work",
+        "Access token expires in 14 days",
+        "Refresh token expires in 90 days",
+        "not granted 1 spark:rooms_read",
+        "webex-loopback login -p work --force",
+        "Granted scopes 1 spark:kms",
+        'get_token("work")',
+        "webex-loopback api -p work people/me",
+        "webex-loopback status -p work",
+    ):
+        assert part in text, part
+    assert "あと14日" in shown(success(), "ja")
+
+
+def test_the_default_profile_and_granted_scopes_need_no_words() -> None:
+    text = shown(success())
+    assert 'f"Bearer {get_token()}"' in text
+    assert "-p " not in text
+    assert "not granted" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"account_name": ""}, "Account hanako.yamada@example.com Profile"),
+        ({"account_email": ""}, "Account 山田 花子 Profile"),
+        ({"account_email": "", "account_name": "\u200e\u202e"}, "Account Unknown"),
+        ({"access_token_until": NOW + 5}, "Access token expires in 5 s 20"),
+        ({"access_token_until": NOW}, "Access token expires expired 20"),
+        ({"access_token_until": None}, "Access token expires unknown The token response"),
+        ({"access_token_until": 1e30}, "an unknown time"),
+        ({"renewable": False}, "no refresh token, so it cannot be renewed. Log in again when it expires."),
+        ({"granted": ()}, "Granted scopes The token response does not list them."),
+        ({"granted": SCOPES}, "Granted scopes 250 "),
+    ],
+)
+def test_what_is_unknown_or_unusual_is_said(changes: dict[str, Any], expected: str) -> None:
+    assert expected in shown(success(**changes))
+
+
+def test_without_a_time_the_clock_decides() -> None:
+    assert "expired" in pages.render(success(access_token_until=1.0), "en")
+
+
+@pytest.mark.parametrize("language", pages.LANGUAGES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_failure_says_what_happened_and_what_to_do(kind: str, language: str) -> None:
+    text = shown(FailurePage(kind, "The exact words.", "ROUTER_62E068B0"), language, "work")
+    assert "The exact words." in text
+    assert "ROUTER_62E068B0" in text
+    assert "webex-loopback login -p work" in text or kind in STILL_WAITING
+    # While the login waits, the page may be needed.
+    close = "You can close this tab." if language == "en" else "このタブは閉じてかまいません。"
+    assert (close in text) == (kind not in STILL_WAITING)
+
+
+def test_an_unknown_kind_is_an_unexpected_error() -> None:
+    assert KINDS["unexpected"]["title"] in shown(FailurePage("no such kind"))

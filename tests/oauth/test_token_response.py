@@ -1,0 +1,206 @@
+"""Token responses: a usable access token is kept whatever is beside it; everything else is refused."""
+
+import json
+import pickle
+import traceback
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from webex_loopback.oauth.token_response import MalformedToken, TokenResponse, read_object
+from webex_loopback.secret import Secret
+
+DAY = 86_400
+
+
+def response(**members: Any) -> TokenResponse:
+    return TokenResponse.from_json(json.dumps({"access_token": "access-token"} | members).encode())
+
+
+def test_a_usual_response() -> None:
+    usual = {
+        "refresh_token": "refresh-token",
+        "expires_in": 1_209_599,
+        "refresh_token_expires_in": 7_775_999,
+        "token_type": "Bearer",
+        "scope": "spark:people_read spark:kms",
+    }
+    scopes = ["spark:people_read", "spark:kms"]
+    expected = TokenResponse(Secret("access-token"), Secret("refresh-token"), 1_209_599, 7_775_999, scopes)
+    assert response(**usual) == expected
+
+
+@pytest.mark.parametrize("absent", [{}, dict.fromkeys(("refresh_token", "expires_in", "token_type", "scope"))])
+def test_only_the_access_token_must_be_there(absent: dict[str, None]) -> None:
+    assert response(**absent) == TokenResponse(Secret("access-token"))
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        *((sent, 3600) for sent in (3600, 3600.0, "3600", " 3600\n", "3600.0", "3600.")),
+        *((sent, 1_209_599) for sent in (1_209_599, 1_209_599_000, "1209599000")),  # the latter in milliseconds
+        *((1.9, 1), (10 * 365 * DAY, 10 * 365 * DAY), (10 * 365 * DAY + 1, 315_360)),
+    ],
+)
+def test_a_lifetime_is_read_in_every_usual_form(sent: object, read: int) -> None:
+    one = response(expires_in=sent, refresh_token_expires_in=sent)
+    assert (one.expires_in, one.refresh_token_expires_in, one.dropped) == (read, read, ())
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [-5, -0.5, "soon", "-1", "1e9", "٣٦٠٠", "9" * 5000, True, False, [1], {}, 1e300, 10**40, float("nan"), "nan"],
+)
+def test_a_lifetime_that_makes_no_sense_is_dropped_and_the_token_is_kept(sent: object) -> None:
+    one = response(expires_in=sent, refresh_token_expires_in=sent)
+    assert (one.expires_in, one.refresh_token_expires_in) == (None, None)
+    assert one.dropped == ("expires_in", "refresh_token_expires_in")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, "-" + "9" * 5000])
+def test_a_number_that_is_too_much_for_a_parser_does_not_cost_the_token(number: str) -> None:
+    one = TokenResponse.from_json(b'{"access_token": "a", "expires_in": %s}' % number.encode())
+    assert (one.expires_in, one.dropped) == (None, ("expires_in",))
+
+
+@pytest.mark.parametrize("sent", [0, 0.5, "0"])
+def test_no_time_left_means_expired_for_an_access_token_and_unknown_for_a_refresh_token(sent: object) -> None:
+    one = response(expires_in=sent, refresh_token_expires_in=sent)
+    assert (one.expires_in, one.refresh_token_expires_in, one.dropped) == (1, None, ())
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        *((sent, ["a", "b"]) for sent in ("a b  a", "a,b", "a, b", ["a", "b"], ["a b", 7, "b"])),
+        *(("", None), ([], None), (None, None)),
+    ],
+)
+def test_scopes_are_a_string_or_a_list(sent: object, read: list[str] | None) -> None:
+    one = response(scope=sent)
+    assert (one.scope, one.dropped) == (read, ())
+
+
+@pytest.mark.parametrize("sent", [5, {"a": 1}, [1], ",", True])
+def test_a_scope_that_says_nothing_is_dropped(sent: object) -> None:
+    one = response(scope=sent)
+    assert (one.scope, one.dropped) == (None, ("scope",))
+
+
+@pytest.mark.parametrize(
+    ("token_type", "dropped"),
+    [
+        *(("Bearer", ()), ("bearer", ()), ("BEARER ", ()), ("", ()), (None, ())),
+        *(("mac", ("token_type",)), (7, ("token_type",)), (["Bearer"], ("token_type",))),
+    ],
+)
+def test_an_odd_token_type_does_not_cost_the_token(token_type: object, dropped: tuple[str, ...]) -> None:
+    assert response(token_type=token_type).dropped == dropped
+
+
+@pytest.mark.parametrize("token", ["a", " a\r\n", "x" * 1_000_000, "eyJ.-_~+/=" * 200, "!~"])
+def test_tokens_are_kept_without_surrounding_white_space(token: str) -> None:
+    one = response(access_token=token, refresh_token=token)
+    assert one.access_token == one.refresh_token == Secret(token.strip())
+
+
+ODD_TOKENS = ["a b", "a\nb", "é", "\x7f", "\udcff", 5, ["a"], {"a": 1}, True]
+
+
+@pytest.mark.parametrize("token", [*ODD_TOKENS, "", " ", None])
+def test_an_access_token_that_no_header_can_carry_is_refused(token: object) -> None:
+    with pytest.raises(MalformedToken, match="access_token"):
+        response(access_token=token)
+
+
+@pytest.mark.parametrize("token", ODD_TOKENS)
+def test_an_odd_refresh_token_is_dropped(token: object) -> None:
+    one = response(refresh_token=token)
+    assert (one.refresh_token, one.dropped) == (None, ("refresh_token",))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'\xef\xbb\xbf{"access_token": "a"}',
+        '{"access_token": "a"}'.encode("utf-16"),
+        b' \r\n{"access_token": "a"}\n\x00',
+        b'{"access_token": "a\n", "scope": "b\tc"}',
+        b'{"access_token": "a", "name": "M\xfcller"}',
+        b'{"access_token": "first", "access_token": "a"}',
+        b'{"access_token": "a", "error": ""}',
+        b'{"access_token": "a", "error": "x", "id_token": [], "nested": {"a": [1]}}',
+    ],
+)
+def test_a_body_that_is_not_quite_json_is_read(body: bytes) -> None:
+    assert TokenResponse.from_json(body).access_token == Secret("a")
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        *((body, "is not a JSON object") for body in (b"", b"null", b"[]", b'"text"', b"{", b"<html></html>", b"7")),
+        *((body, "is not a JSON object") for body in (b"\xff\xfe\x00", b"[" * 100_000, b'{"access_token": "a"')),
+        (b'{"expires_in": 5}', "has no access_token"),
+        (b'{"access_token": {}}', "has no access_token"),
+        (b'{"access_token": 5}', "has an unusable access_token"),
+        (b'{"error": "invalid_grant"}', r"is an error response \(invalid_grant\)"),
+        (b'{"error": {"code": 1}}', "has no access_token"),
+    ],
+)
+def test_what_is_not_a_token_response_is_refused_with_the_reason(body: bytes, why: str) -> None:
+    with pytest.raises(MalformedToken, match=why):
+        TokenResponse.from_json(body)
+
+
+@pytest.mark.parametrize("access_token", ["spoilt secret-one", ["secret-one"]])
+def test_a_refusal_shows_no_secret_even_with_local_variables(access_token: object) -> None:
+    body = json.dumps({"access_token": access_token, "refresh_token": "secret-two", "error": "x"}).encode()
+    with pytest.raises(MalformedToken) as caught:
+        TokenResponse.from_json(body)
+    link = caught.value.__traceback__
+    assert link is not None
+    shown = traceback.TracebackException(type(caught.value), caught.value, link.tb_next, capture_locals=True)
+    assert not {"secret-one", "secret-two"} & set("".join(shown.format()).replace('"', " ").replace("'", " ").split())
+
+
+def test_no_repr_and_no_pickle_holds_a_token() -> None:
+    one = response(refresh_token="refresh-token")
+    assert "access-token" not in repr(one) + str(one)
+    assert "refresh-token" not in repr(one) + str(one)
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(one)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=8), values, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from(
+    ["refresh_token", "expires_in", "refresh_token_expires_in", "scope", "token_type", "error", "x"]
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(FIELDS, JSON))
+def test_nothing_beside_it_costs_a_good_access_token(others: dict[str, Any]) -> None:
+    one = response(**others)
+    assert one.access_token == Secret("access-token")
+    assert one.expires_in is None or one.expires_in >= 1
+    assert set(one.dropped) <= set(others)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_body_is_a_response_or_malformed(body: bytes) -> None:
+    for read in (TokenResponse.from_json, read_object):
+        said = ""
+        try:
+            read(body)
+        except MalformedToken as error:
+            said = str(error)
+        assert said.isprintable()

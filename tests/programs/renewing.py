@@ -1,0 +1,104 @@
+"""Processes that renew a token when they are told to, forked from a server that has imported what they need."""
+
+import atexit
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+from webex_loopback.errors import WebexLoopbackError
+from webex_loopback.tokens import decision, renewal
+from webex_loopback.tokens.source import TokenSource
+from webex_loopback.tokens.stores.file import FileTokenStore
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["httpx", "webex_loopback.tokens.service_app", __name__])
+PAUSES = ("FIRST_PAUSE_SECONDS", "EXPIRED_PAUSE_SECONDS", "REJECTED_PAUSE_SECONDS")
+
+_armed = False
+
+
+class Bell(Exception):
+    """What the signal handler raises."""
+
+
+class Renewing:
+    """Such a process, and the pipe to it. An answer is the kind of the outcome, and the token or the message."""
+
+    def __init__(self, path: str, *, impatient: bool = False) -> None:
+        self._pipe, other = CONTEXT.Pipe()
+        self._process = CONTEXT.Process(target=_serve, args=(path, other, impatient), daemon=True)
+        self._process.start()
+        other.close()
+        self._pipe.recv()  # it is ready
+
+    def ask(self, moved: float = 0) -> None:
+        """Have it ask for a token, with a clock that is moved by so many seconds."""
+        self._pipe.send(moved)
+
+    def ring(self) -> None:
+        """Interrupt it by a signal whose handler raises, if it is asking."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, signal.SIGUSR1)
+
+    def answer(self, seconds: float = 20) -> tuple[str, str]:
+        assert self._pipe.poll(seconds)
+        kind, value = self._pipe.recv()
+        return kind, value
+
+    def kill(self) -> None:
+        self._process.kill()
+        self.end()
+
+    def end(self) -> None:
+        """Wait for it to exit as an interpreter does: with what is under way completed."""
+        self._pipe.close()
+        self._process.join(20)
+        assert self._process.exitcode is not None
+        self._process.close()
+
+
+def _serve(path: str, pipe: "Connection[Any, Any]", impatient: bool) -> None:
+    if impatient:
+        hasten()
+    signal.signal(signal.SIGUSR1, _ring)
+    moved = 0.0
+    source = TokenSource(store=FileTokenStore(path), clock=lambda: time.time() + moved)
+    pipe.send("ready")
+    try:
+        while True:
+            moved = pipe.recv()
+            source._hot = (0.0, 0.0, "")
+            pipe.send(_ask(source))
+    except EOFError:
+        atexit._run_exitfuncs()  # which multiprocessing leaves out
+
+
+def _ask(source: TokenSource) -> tuple[str, str]:
+    global _armed
+    try:
+        try:
+            _armed = True
+            return "token", source.get_token()
+        except WebexLoopbackError as error:
+            return type(error).__name__, str(error)
+        finally:
+            _armed = False
+    except Bell:
+        return "bell", ""
+
+
+def _ring(*_: object) -> None:
+    global _armed
+    if _armed:
+        _armed = False
+        raise Bell
+
+
+def hasten() -> None:
+    """Wait less, so that much fits into a test."""
+    renewal.OPTIONAL_SECONDS, renewal.DEADLINE_SECONDS = 0.3, 2.0
+    for name in PAUSES:
+        setattr(decision, name, 0.0)

@@ -1,0 +1,163 @@
+"""The encrypted file whose key is in a keyring: a real Secret Service, and keyrings that fail in their own ways."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keyring
+import pytest
+from keyring.backend import KeyringBackend
+from keyring.backends import fail
+from keyring.errors import KeyringLocked
+
+from webex_loopback import TokenStoreError, get_token
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.stores import TokenStore, open_store
+from webex_loopback.tokens.stores import keyring as module
+from webex_loopback.tokens.stores.keyring import KeyringTokenStore
+
+Make = Callable[..., StoredToken]
+
+
+class Dictionary(KeyringBackend):
+    """A keyring that works."""
+
+    priority = 1
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.entries: dict[tuple[str, str], str] = {}
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return self.entries.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.entries[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        del self.entries[service, username]
+
+
+class Forgetful(Dictionary):
+    def set_password(self, service: str, username: str, password: str) -> None:
+        pass
+
+
+class Locked(Dictionary):
+    def get_password(self, service: str, username: str) -> str | None:
+        raise KeyringLocked("locked")
+
+
+class Hanging(Dictionary):
+    def get_password(self, service: str, username: str) -> str | None:
+        time.sleep(30)
+        return None
+
+
+@pytest.fixture
+def backend() -> Iterator[Dictionary]:
+    before = keyring.get_keyring()
+    working = Dictionary()
+    keyring.set_keyring(working)
+    yield working
+    keyring.set_keyring(before)
+
+
+def save(store: TokenStore, token: StoredToken) -> None:
+    with store.lock():
+        store.save(token)
+
+
+def test_the_file_is_encrypted_and_only_the_key_is_in_the_keyring(
+    backend: Dictionary, make_token: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBEX_TOKEN_STORE", "keyring")
+    store = open_store("work")
+    assert isinstance(store, KeyringTokenStore)
+    token = make_token()
+    with store.lock():
+        store.reserve()
+        store.save(token)
+    content = Path(store.path).read_bytes()
+    for secret in (b"access-token-one", b"refresh-token-one", b"client-secret-one"):
+        assert secret not in content
+    assert [len(value) for value in backend.entries.values()] == [44]  # Windows takes 1,280 characters
+    assert open_store("work").load() == token
+    assert get_token("work") == "access-token-one"
+    assert store.delete()
+    assert not backend.entries
+    assert open_store("work").load() is None
+
+
+def test_a_killed_processs_complete_save_is_adopted(backend: Dictionary, make_token: Make) -> None:
+    store = KeyringTokenStore("work")
+    save(store, make_token("old"))
+    new = make_token("new")
+    Path(os.path.dirname(store.path), f".{os.path.basename(store.path)}.new").write_bytes(store._encode(new))
+    assert KeyringTokenStore("work").load() == new
+
+
+def test_a_lost_key_is_named_with_the_command_that_helps(backend: Dictionary, make_token: Make) -> None:
+    save(KeyringTokenStore("work"), make_token())
+    backend.entries.clear()
+    with pytest.raises(TokenStoreError) as caught:
+        KeyringTokenStore("work").load()
+    assert "webex-loopback login -p work --force" in caught.value.remedy
+
+
+@pytest.mark.parametrize("kind", [Locked, Hanging, Forgetful, fail.Keyring])
+def test_a_keyring_that_cannot_be_used_is_an_error_within_five_seconds_and_nothing_is_written(
+    backend: Dictionary, make_token: Make, kind: type[KeyringBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.3 if kind is Hanging else 4)
+    keyring.set_keyring(kind())
+    store = KeyringTokenStore("work")
+    began = time.monotonic()
+    with pytest.raises(TokenStoreError) as caught, store.lock():
+        store.reserve()
+    assert time.monotonic() - began < 5
+    assert caught.value.problem == "unavailable"
+    with pytest.raises(TokenStoreError), store.lock():
+        store.save(make_token())
+    assert not os.path.exists(store.path)
+
+
+PROGRAM = """
+import os, sys
+import keyring
+from webex_loopback.tokens.stores.keyring import KeyringTokenStore
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.secret import Secret
+assert type(keyring.get_keyring()).__module__ == "keyring.backends.SecretService", keyring.get_keyring()
+store = KeyringTokenStore("work")
+token = StoredToken(access_token=Secret("a" * 2000), refresh_token=Secret("r"), issued_at=1, refresh_at=2)
+with store.lock():
+    store.reserve()
+    store.save(token)
+assert KeyringTokenStore("work").load() == token
+assert b"aaaa" not in open(store.path, "rb").read()
+assert store.delete()
+print("works")
+"""
+
+
+def test_it_works_with_a_real_secret_service(tmp_path: Path) -> None:
+    missing = [name for name in ("dbus-run-session", "gnome-keyring-daemon") if shutil.which(name) is None]
+    if missing:
+        if os.environ.get("CI"):
+            pytest.fail(f"{missing[0]} is not installed; CI needs it.")
+        pytest.skip(f"{missing[0]} is not installed (Debian: apt-get install dbus-daemon gnome-keyring).")
+    session = 'printf password | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1; exec "$@"'
+    done = subprocess.run(
+        ["dbus-run-session", "--", "sh", "-c", session, "sh", sys.executable, "-c", PROGRAM],
+        env=os.environ | {"XDG_RUNTIME_DIR": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.stdout == "works\n", done.stderr

@@ -1,0 +1,305 @@
+"""Renewal as a state machine: several sources and processes, one login, a server that punishes mistakes, and faults.
+
+The server rotates refresh tokens and revokes the whole login if one is used twice. Whatever happens, the login must
+still be alive at the end, and a valid access token must be handed out within five seconds.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, Phase, Verbosity, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+if sys.platform == "win32":
+    pytest.skip("signals and fork servers as POSIX has them", allow_module_level=True)
+
+from tests.programs.renewing import PAUSES, Renewing
+from webex_loopback import TokenSource
+from webex_loopback.errors import LoginRequired, WebexLoopbackError
+from webex_loopback.oauth.token_response import TokenResponse
+from webex_loopback.sandbox import CLIENT_ID, CLIENT_SECRET, Person, Sandbox
+from webex_loopback.secret import Secret
+from webex_loopback.tokens import decision, renewal
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.stores.file import FileTokenStore
+
+pytestmark = pytest.mark.fuzz
+STEPS = int(os.environ.get("FUZZ_EXAMPLES", "150"))
+DAY = 86_400
+
+FAULTS = [
+    "error:400:temporarily_unavailable", "error:401:server_error", "error:400:invalid_scope", "error:400:slow_down",
+    "error:401:invalid_client", "error:404:unsupported_grant_type", "error:500:invalid_grant", "gateway401",
+    "empty400", "429", "500", "502", "503:0", "504", "html", "html:407", "reset", "redirect:http://127.0.0.1:9/",
+    "slow:0.2",
+]  # fmt: skip
+AGES = st.sampled_from([0, 3301, 3601])  # by so much the token gets older first: not at all, due, expired
+DISK_CALLS = ["fsync", "replace", "unlink", "open"]
+DISK_ERRORS = [errno.ENOSPC, errno.EBUSY, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT]
+
+seen: Counter[str] = Counter()
+
+
+class World(RuleBasedStateMachine):
+    """One login, used by two sources of this process and two other processes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.mkdtemp(prefix="webex-loopback-machine-")
+        self.servers_time = self.our_time = 0.0
+        self.sandbox = Sandbox(clock=lambda: time.time() + self.servers_time)
+        self.sandbox.start()
+        self.sandbox.switches.update({"rotation": True, "expires_in": 3600, "latency": 0.02})
+        self.store = FileTokenStore(os.path.join(self.folder, "tokens", "default.json"))
+        self.sources = [TokenSource(store=FileTokenStore(self.store.path), clock=self.now) for _ in range(2)]
+        self.processes: list[Renewing | None] = [None, None]
+        self.doubtful: set[str] = set()  # issued before the clock was set
+
+    def now(self) -> float:
+        return time.time() + self.our_time
+
+    @initialize()
+    def log_in(self) -> None:
+        """Get tokens from the sandbox as a login does, and store them."""
+        self.repair_server()
+        base, uri = self.sandbox.base_url, f"{self.sandbox.origin}/landing"
+        self.sandbox.redirect_uris[:] = [uri]
+        query = {"response_type": "code", "client_id": CLIENT_ID, "redirect_uri": uri, "scope": "spark:people_read"}
+        visit = Person().visit(f"{base}/authorize?{urlencode(query | {'state': 's'})}")
+        form = {"grant_type": "authorization_code", "code": dict(parse_qsl(urlsplit(visit.url).query))["code"]}
+        form |= {"redirect_uri": uri, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+        with httpx.Client(trust_env=False) as client:
+            body = client.post(f"{base}/access_token", data=form).content
+        record = StoredToken.from_response(
+            TokenResponse.from_json(body),
+            now=self.now(),
+            client_id=CLIENT_ID,
+            client_secret=Secret(CLIENT_SECRET),
+            token_url=f"{base}/access_token",
+            api_base_url=base,
+        )
+        with self.store.lock():
+            self.store.save(record)
+
+    @rule(who=st.integers(0, 1), age=AGES)
+    def ask_here(self, who: int, age: float = 0) -> None:
+        """Ask a source of this process."""
+        self.pass_time(age)
+        self.sources[who]._hot = (0.0, 0.0, "")
+        before, began = self.store.load(), time.monotonic()
+        try:
+            answer = "token", self.sources[who].get_token()
+        except WebexLoopbackError as error:
+            answer = type(error).__name__, str(error)
+        self.judge(before, began, *answer)
+
+    @rule(who=st.integers(0, 1), age=AGES, ring=st.booleans(), after=st.floats(0, 0.05))
+    def ask_elsewhere(self, who: int, age: float, ring: bool, after: float) -> None:
+        """Ask another process, and perhaps interrupt it by a signal whose handler raises."""
+        self.pass_time(age)
+        process, before, began = self.process(who), self.store.load(), time.monotonic()
+        process.ask(self.our_time)
+        if ring:
+            time.sleep(after)
+            process.ring()
+        self.judge(before, began, *process.answer())
+
+    @rule(age=AGES)
+    def ask_everywhere(self, age: float) -> None:
+        """Ask both processes and this one at the same time."""
+        self.pass_time(age)
+        before, began = self.store.load(), time.monotonic()
+        asked = [self.process(who) for who in (0, 1)]
+        for process in asked:
+            process.ask(self.our_time)
+        self.ask_here(0)
+        for process in asked:
+            self.judge(before, began, *process.answer())
+
+    @rule(who=st.integers(0, 1), age=AGES, after=st.floats(0, 0.05))
+    def kill(self, who: int, age: float, after: float) -> None:
+        """Kill a process while it may be renewing."""
+        self.pass_time(age)
+        process = self.process(who)
+        process.ask(self.our_time)
+        time.sleep(after)
+        process.kill()
+        self.processes[who] = None
+        time.sleep(0.05)  # the sandbox may still be processing its request
+        if not self.is_stored():
+            seen["killed between request and file"] += 1  # nothing can hold that
+            self.log_in()
+
+    @rule(who=st.integers(0, 1))
+    def end(self, who: int) -> None:
+        """End a process in the ordinary way."""
+        process, self.processes[who] = self.processes[who], None
+        if process is not None:
+            process.end()
+
+    @rule(
+        who=st.integers(0, 1),
+        age=AGES,
+        call=st.sampled_from(DISK_CALLS),
+        number=st.sampled_from(DISK_ERRORS),
+        after=st.integers(0, 3),
+    )
+    def ask_with_a_failing_disk(self, who: int, age: float, call: str, number: int, after: int) -> None:
+        """Ask while the file system of this process refuses."""
+        with failing_disk(call, number, after, self.folder):
+            self.ask_here(who, age)
+
+    @rule(fault=st.sampled_from(FAULTS))
+    def break_server(self, fault: str) -> None:
+        self.sandbox.switches.fault = fault
+
+    @rule(who=st.integers(0, 1), chance=st.integers(0, 7))
+    def ask_a_mute_server(self, who: int, chance: int) -> None:
+        if chance == 0:  # it takes a second
+            self.sandbox.switches.fault = "hang"
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(renewal, "DEADLINE_SECONDS", 0.5)
+                self.ask_here(who, 3601)
+            self.repair_server()
+
+    @rule()
+    def repair_server(self) -> None:
+        self.sandbox.switches.fault = ""
+
+    @rule(seconds=st.sampled_from([1, 61.7, DAY]))
+    def pass_time(self, seconds: float) -> None:
+        self.our_time += seconds
+        self.servers_time += seconds
+        self.sandbox.switches.date_offset = -self.servers_time  # or each renewal would warn of a wrong clock
+
+    @rule(seconds=st.sampled_from([-30, -7200, 7200, -400 * DAY, 400 * DAY]))
+    def set_clock(self, seconds: float) -> None:
+        """Set this machine's clock."""
+        self.our_time += seconds
+        self.doubtful = self.sandbox.secrets
+
+    @rule()
+    def check_alive(self) -> None:
+        """Without faults, the login works: it has not been lost."""
+        self.repair_server()
+        self.pass_time(3601)
+        source = TokenSource(store=FileTokenStore(self.store.path), clock=self.now)
+        self.judge(self.store.load(), time.monotonic(), "token", source.get_token())
+        assert self.sandbox.is_alive(source.refresh())
+
+    @invariant()
+    def the_current_refresh_token_is_stored_or_in_memory(self) -> None:
+        assert self.is_stored() or renewal._unsaved
+
+    def teardown(self) -> None:
+        try:
+            for who in (0, 1):
+                self.end(who)
+            for source in self.sources:  # what a failing disk has refused is saved by whoever asks next
+                source._hot = (0.0, 0.0, "")
+                with contextlib.suppress(WebexLoopbackError):
+                    source.get_token()
+            if self.store.load() is not None:
+                self.check_alive()
+            self.check_files()
+            seen["renewals"] += self.sandbox.count("refresh_token", status=200)
+            seen["requests"] += self.sandbox.count("refresh_token")
+        finally:
+            self.sandbox.stop()
+            shutil.rmtree(self.folder, ignore_errors=True)
+            renewal._unsaved.clear()
+
+    def judge(self, before: StoredToken | None, began: float, kind: str, value: str) -> None:
+        """Check an answer: a good token in time if there is one, and LoginRequired only after a rejection."""
+        seen[kind] += 1
+        assert time.monotonic() - began < 5
+        if kind == "token":
+            assert value in self.sandbox.secrets
+            assert value in self.doubtful or self.sandbox.is_alive(value)
+        elif kind != "bell":
+            assert before is None or before.expired(self.now()), value
+            if kind == LoginRequired.__name__:  # an empty 400 is ambiguous, once the access token has expired
+                assert self.sandbox.switches.fault == "empty400", value
+
+    def check_files(self) -> None:
+        """No secret is outside the token file."""
+        directory = os.path.dirname(self.store.path)
+        for name in os.listdir(directory):
+            if name != "default.json":
+                with open(os.path.join(directory, name), errors="replace") as file:
+                    content = file.read()
+                assert not any(secret in content for secret in self.sandbox.secrets)
+
+    def is_stored(self) -> bool:
+        stored = self.store.load()
+        token = None if stored is None else stored.refresh_token
+        return token is not None and self.sandbox.is_alive(token.get_secret_value())
+
+    def process(self, who: int) -> Renewing:
+        process = self.processes[who]
+        if process is None:
+            process = self.processes[who] = Renewing(self.store.path, impatient=True)
+        return process
+
+
+@contextlib.contextmanager
+def failing_disk(call: str, number: int, after: int, folder: str) -> Iterator[None]:
+    """Have calls to the operating system fail after the first ones; what is patched is its part, not ours."""
+    original = getattr(os, call)
+    left = after
+
+    def fail(what: Any, *others: Any, **named: Any) -> Any:
+        nonlocal left
+        if isinstance(what, int) or str(what).startswith(folder):
+            left -= 1
+            if left < 0:
+                raise OSError(number, os.strerror(number))
+        return original(what, *others, **named)
+
+    setattr(os, call, fail)
+    try:
+        yield
+    finally:
+        setattr(os, call, original)
+
+
+def test_a_live_login_is_never_lost(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(renewal, "OPTIONAL_SECONDS", 0.3)
+    monkeypatch.setattr(renewal, "DEADLINE_SECONDS", 2.0)
+    for pause in PAUSES:
+        monkeypatch.setattr(decision, pause, 0.0)
+    secrets: set[str] = set()
+
+    class Watched(World):
+        def teardown(self) -> None:
+            super().teardown()
+            secrets.update(self.sandbox.secrets)
+
+    run_state_machine_as_test(
+        Watched,
+        settings=settings(
+            max_examples=max(STEPS // 30, 5),
+            stateful_step_count=30,
+            deadline=None,
+            derandomize=STEPS <= 150,
+            phases=[Phase.generate],  # what depends on time does not shrink
+            verbosity=Verbosity.verbose,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )
+    print(dict(seen))
+    assert seen["renewals"] > STEPS // 10
+    assert not any(secret in caplog.text for secret in secrets)

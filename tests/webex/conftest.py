@@ -1,0 +1,108 @@
+"""Small servers that do what no sane server does, and a client with the sandbox's credentials."""
+
+import socket
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from webex_loopback.errors import WebexLoopbackError
+from webex_loopback.oauth.token_response import TokenResponse
+from webex_loopback.sandbox import Sandbox
+from webex_loopback.secret import Secret
+from webex_loopback.webex.client import Webex
+
+CODE, VERIFIER, REFRESH_TOKEN = "code-" + "c" * 60, "verifier-" + "v" * 60, "refresh-" + "r" * 60
+CLIENT_SECRET = "client-secret-" + "s" * 50
+
+
+@contextmanager
+def listening(answer: Callable[[socket.socket], object]) -> Iterator[tuple[str, list[bytes]]]:
+    """Answer every connection by a function; yield the origin, and what each connection sent first."""
+    came: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                connection.settimeout(5)
+                came.append(connection.recv(65_536))
+                answer(connection)
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    threading.Thread(target=serve, args=[connection], daemon=True).start()
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", came
+        with suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)  # ends accept(), on Linux
+    thread.join(5)
+
+
+def saying(text: bytes) -> Callable[[socket.socket], object]:
+    return lambda connection: connection.sendall(text)
+
+
+def answering(handler: Callable[[httpx.Request], httpx.Response]) -> httpx.Client:
+    return httpx.Client(transport=httpx.MockTransport(handler))
+
+
+@dataclass
+class Asker:
+    """Makes the usual token requests, with a client of its own for each."""
+
+    token_url: str
+    client_id: str = "C123"
+    client_secret: Secret = field(default_factory=lambda: Secret(CLIENT_SECRET))
+    ca_bundle: str = ""
+    http_client: httpx.Client | None = None
+    seconds: float = 10.0
+
+    def webex(self) -> Webex:
+        base = self.token_url.rpartition("/")[0]
+        urls = {"api_base_url": base, "token_url": self.token_url, "ca_bundle": self.ca_bundle}
+        return Webex(**urls, http_client=self.http_client)
+
+    def refresh(self, refresh_token: Secret | None = None) -> TokenResponse:
+        credentials: Any = {"client_id": self.client_id, "client_secret": self.client_secret, "seconds": self.seconds}
+        with self.webex() as webex:
+            return webex.refresh(**credentials, refresh_token=refresh_token or Secret(REFRESH_TOKEN))
+
+    def exchange(
+        self,
+        code: Secret | None = None,
+        verifier: Secret | None = None,
+        redirect_uri: str = "http://127.0.0.1/callback",
+    ) -> TokenResponse:
+        form: Any = {"client_id": self.client_id, "client_secret": self.client_secret, "redirect_uri": redirect_uri}
+        form |= {"code": code or Secret(CODE), "code_verifier": verifier or Secret(VERIFIER), "seconds": self.seconds}
+        with self.webex() as webex:
+            return webex.exchange_code(**form)
+
+
+@pytest.fixture
+def asker(sandbox: Sandbox) -> Asker:
+    return Asker(f"{sandbox.base_url}/access_token", sandbox.client_id, Secret(sandbox.client_secret))
+
+
+def failure(ask: Callable[[], object]) -> WebexLoopbackError:
+    """Return the error; nothing in it, its causes and their local variables shows a secret."""
+    with pytest.raises(WebexLoopbackError) as caught:
+        ask()
+    error = caught.value
+    assert error.__traceback__ is not None
+    ours = error.__traceback__.tb_next  # this function's own variables are not the product's
+    shown = traceback.TracebackException(type(error), error, ours, capture_locals=True)
+    text = "".join(shown.format()) + error.remedy
+    for secret in (CODE, VERIFIER, REFRESH_TOKEN, CLIENT_SECRET):
+        assert secret not in text
+    assert error.remedy
+    return error

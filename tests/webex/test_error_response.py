@@ -1,0 +1,229 @@
+"""What an error response means: the table of DESIGN §4, both bodies, tracking IDs, Retry-After."""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from webex_loopback.errors import TokenEndpointError
+from webex_loopback.webex.error_response import TABLE, http_date, read_error, retry_after
+
+DEAD = "The refresh token provided is expired, revoked, malformed, or invalid."
+RFC_TEXT = (
+    "The provided authorization grant or refresh token is invalid, expired, revoked, does not match the redirection "
+    "URI used in the authorization request, or was issued to another client."
+)
+UNAUTHORIZED = "The request requires a valid access token set in the Authorization request header."
+TRACKING_ID = "ROUTER_62E068B0-1B2C-4D5E-8F90-0123456789AB"
+
+
+def error_of(
+    status: int,
+    body: object = b"",
+    headers: Mapping[str, str] | None = None,
+    grant: str = "refresh_token",
+    **others: Any,
+) -> TokenEndpointError:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return read_error(status, headers or {}, content, "webexapis.com", grant=grant, **others)
+
+
+def gateway(description: str, message: str = "The request could not be understood.") -> dict[str, object]:
+    return {"message": message, "errors": [{"description": description}], "trackingId": TRACKING_ID}
+
+
+def oauth(error: str, description: str = "") -> dict[str, object]:
+    return {"error": error, "error_description": description, "trackingID": TRACKING_ID}
+
+
+def rows() -> list[tuple[int, object, str]]:
+    """Return status, body, meaning: DESIGN §4 spelled out."""
+    both = [oauth("invalid_request", DEAD), gateway(DEAD), oauth("invalid_client", DEAD), oauth("", DEAD)]
+    rejected = [*both, oauth("invalid_grant"), gateway("invalid_grant"), oauth("invalid_grant", RFC_TEXT)]
+    rejected += [oauth("invalid_refresh_token"), oauth("invalid_request", "Invalid refresh_token")]
+    misconfigured = [
+        oauth("invalid_client"),
+        oauth("unauthorized_client"),
+        oauth("invalid_scope"),
+        gateway("invalid_scope"),
+    ]
+    client_words = [gateway("Client Id is invalid"), gateway("The provided clientSecret is invalid")]
+    client_words += [
+        oauth("invalid_request", "Parameter:client_id is blank"),
+        gateway("x", "Invalid client credentials"),
+    ]
+    passing = ["temporarily_unavailable", "server_error", "slow_down", "unsupported_grant_type", "invalid_request", "x"]
+    bodies: list[object] = [
+        *map(oauth, passing),
+        gateway(UNAUTHORIZED),
+        oauth("tokenlimit_reached"),
+        gateway("tokenlimit_reached"),
+    ]
+    bodies += [
+        oauth("invalid_request", "Parameter:refresh_token is blank"),
+        {},
+        [],
+        b"",
+        b"<html>",
+        b"no healthy upstream",
+    ]
+    return [
+        *((status, body, "rejected") for status in (400, 401, 403, 404, 422) for body in rejected),
+        *((status, body, "misconfigured") for status in (400, 401, 403) for body in misconfigured + client_words),
+        *((status, oauth("invalid_client"), "misconfigured") for status in (200, 503)),
+        *((status, body, "passing") for status in (400, 401, 403, 408, 429, 500, 503) for body in bodies),
+        *(
+            (status, body, "passing")
+            for status in (200, 500, 502, 503, 504)
+            for body in rejected
+            if body is not both[2]
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("status", "body", "meaning"), rows())
+def test_what_an_answer_to_a_refresh_means(status: int, body: object, meaning: str) -> None:
+    error = error_of(status, body)
+    assert (error.meaning, error.status_code) == (meaning, status)
+    assert error.remedy
+    assert str(error).startswith("webexapis.com ")
+    assert str(error).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "description"),
+    [
+        *((body, "", "") for body in (b"", b" \n")),  # only an empty body says nothing
+        (b"<html>", "", "an HTML page"),
+        (b"{}", "", "JSON without an error"),
+        (oauth("invalid_grant", "Gone."), "invalid_grant", "Gone."),
+        (gateway("Gone."), "", "Gone."),
+        (gateway("slow_down", "Too fast."), "slow_down", "Too fast."),
+        ({"message": "Only this."}, "", "Only this."),
+        *((odd | {"message": "Odd."}, "", "Odd.") for odd in ({"error": {"code": 5}}, {"errors": ["text"]})),
+        ({"error": "Internal Server Error", "error_description": 7}, "Internal Server Error", ""),
+        (b"upstream connect error", "", "upstream connect error"),
+    ],
+)
+def test_both_bodies_are_read(body: object, code: str, description: str) -> None:
+    error = error_of(400, body)
+    assert (error.error, error.error_description) == (code, description)
+    assert all(part in str(error) for part in (code, description.rstrip(".")))
+
+
+@pytest.mark.parametrize(
+    ("body", "grant", "words"),
+    [
+        (oauth("tokenlimit_reached"), "refresh_token", "idbroker.webex.com/idb/profile"),
+        (oauth("invalid_client"), "refresh_token", "WEBEX_CLIENT_SECRET"),
+        *(
+            (body, "refresh_token", "WEBEX_SCOPES")
+            for body in (oauth("invalid_scope"), gateway("The scope is invalid."))
+        ),
+        (oauth("invalid_grant"), "refresh_token", "log in again"),
+        (oauth("invalid_request", "redirect_uri does not match"), "authorization_code", "WEBEX_REDIRECT_URI"),
+        (oauth("redirect_uri_mismatch"), "authorization_code", "WEBEX_REDIRECT_URI"),
+        (b"", "authorization_code", "WEBEX_REDIRECT_URI and WEBEX_CLIENT_SECRET"),
+        (b"", "refresh_token", "Try again in a few minutes"),
+        (gateway("The refresh token is invalid; client id unknown"), "api", "Try again"),
+        (gateway("The provided clientSecret is invalid"), "service_app", "WEBEX_CLIENT_SECRET"),
+        (gateway("The provided targetOrgId is invalid"), "service_app", "organization ID"),
+    ],
+)
+def test_the_remedy_fits_the_case(body: object, grant: str, words: str) -> None:
+    assert words in error_of(400, body, grant=grant).remedy
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(401, "log in again"), (403, "WEBEX_SCOPES"), (404, "Try again"), (500, "Try again")]
+)
+def test_the_remedy_of_an_api_call_fits_the_status(status: int, words: str) -> None:
+    assert words in error_of(status, gateway("x"), grant="api").remedy
+
+
+def test_the_remedy_has_the_login_command_of_the_profile() -> None:
+    assert "`webex-loopback login -p work --force`" in error_of(400, oauth("invalid_grant"), profile="work").remedy
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "shown"),
+    [
+        (gateway("x"), "", TRACKING_ID),
+        (oauth("x"), "IGNORED", TRACKING_ID),
+        ({"error": "x"}, f"webex-js-sdk_{TRACKING_ID[7:]}_12", f"webex-js-sdk_{TRACKING_ID[7:]}_12"),
+        (b"<html>", "ROUTERGW_short-id", "ROUTERGW_short-id"),
+        ({"error": "x", "trackingID": ["x"]}, "", ""),
+        (b"", "x" * 64 + "_PF84_62e068b0-1b2c-4d5e-8f90-0123456789ab", "[...]"),
+        (b"", "\x1b[2J\nid", "[2J id"),
+    ],
+)
+def test_the_tracking_id_is_found_and_shown(body: object, header: str, shown: str) -> None:
+    error = error_of(500, body, {"trackingId": header} if header else {})
+    assert error.tracking_id == shown
+    assert shown in str(error)
+    assert ("Webex support" in error.remedy) is bool(shown)
+
+
+@pytest.mark.parametrize(
+    "words", ["\x1b[2J\x1b[31mred", "line\r\nX: 1", "\u202eright to left", "a " * 5_000, 5, None, ["x"]]
+)
+def test_what_a_server_says_cannot_spoil_the_terminal(words: object) -> None:
+    said = str(error_of(400, {"error": words, "error_description": words, "message": words}))
+    assert said.isprintable()
+    assert len(said) < 1_300
+
+
+@pytest.mark.parametrize("secret", ["r" * 64, "client_secret=abc", "Bearer abcdefghijklmnop"])
+def test_a_server_that_quotes_a_secret_is_not_quoted(secret: str) -> None:
+    value = secret.rpartition("=")[2].rpartition(" ")[2]
+    for body in (oauth("invalid_request", f"bad {secret}"), gateway(secret), oauth(secret), f"got {secret}".encode()):
+        error = error_of(400, body)
+        assert value not in str(error) + error.error + error.error_description
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("0", 0), (" 194 ", 194), ("99999999999999999999", 3_600)),
+        *((text, None) for text in ("rand(30),add(30)", "-5", "1.5", "", "٣", "Thu, 99 Jan 1970 00:00:00 GMT")),
+        *((f"Thu, 01 Jan 1970 {time}", 20) for time in ("00:02:00 GMT", "00:02:00 -0000", "09:02:00 +0900")),
+        *(("Thu, 01 Jan 1970 00:00:00 GMT", 0), ("Fri, 31 Dec 9999 23:59:59 GMT", 3_600)),
+    ],
+)
+def test_retry_after(text: str, seconds: float | None) -> None:
+    assert retry_after(text, 100) == seconds
+
+
+def test_the_error_says_how_long_to_wait() -> None:
+    error = error_of(429, b"<html>", {"Retry-After": "3600"})
+    assert (error.retry_after, error.meaning) == (3600, "passing")
+    assert "1 h" in error.remedy
+
+
+@settings(deadline=None)
+@given(st.text(max_size=40))
+def test_dates_and_waits_survive_any_text(text: str) -> None:
+    wait, moment = retry_after(text, time.time()), http_date(text)
+    assert wait is None or 0 <= wait <= 3_600
+    assert moment is None or moment < 1e12
+
+
+@settings(deadline=None)
+@given(
+    status=st.integers(100, 999),
+    body=st.binary(max_size=80)
+    | st.dictionaries(
+        st.sampled_from(["error", "error_description", "message", "errors", "trackingId"]),
+        st.text(max_size=60) | st.none() | st.integers() | st.lists(st.dictionaries(st.just("description"), st.text())),
+    ).map(lambda value: json.dumps(value).encode()),
+    grant=st.sampled_from(["", "authorization_code", "refresh_token", "device_code", "service_app", "api"]),
+)
+def test_any_answer_has_a_meaning_and_a_remedy(status: int, body: bytes, grant: str) -> None:
+    error = error_of(status, body, grant=grant)
+    assert error.meaning in {row.meaning for row in TABLE}
+    assert error.remedy
+    assert (str(error) + error.remedy).isprintable()

@@ -1,0 +1,458 @@
+"""How requests travel: what is sent again, time limits, proxies, certificates, and what is said of a failure."""
+
+import datetime
+import inspect
+import logging
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import trustme
+
+from webex_loopback.errors import ConfigurationError, ServerUnreachable, TokenEndpointError
+from webex_loopback.sandbox import Sandbox
+from webex_loopback.secret import Secret
+from webex_loopback.webex.transport import Answer, Transport, issuer_seen, proxy_for, ssl_context
+
+from ..windows import UNDER_WINE
+from .conftest import REFRESH_TOKEN, Asker, answering, failure, listening, saying
+
+# What is sent again
+
+
+def test_no_connection_is_tried_three_times(free_port: Callable[[], int]) -> None:
+    started = time.monotonic()
+    error = failure(Asker(f"http://127.0.0.1:{free_port()}/v1/access_token").exchange)
+    assert "Connection refused by 127.0.0.1" in str(error)
+    assert 1.2 <= time.monotonic() - started < 4
+
+
+def test_attempts_to_connect_end_with_the_time_limit(free_port: Callable[[], int]) -> None:
+    started = time.monotonic()
+    failure(Asker(f"http://127.0.0.1:{free_port()}/v1/access_token", seconds=0.1).exchange)
+    assert time.monotonic() - started < 1
+
+
+def test_a_code_is_sent_once_the_server_is_there(free_port: Callable[[], int]) -> None:
+    late = Sandbox(port=free_port())
+    threading.Timer(0.1, late.start).start()
+    try:
+        asker = Asker(f"http://127.0.0.1:{late.port}/v1/access_token", late.client_id, Secret(late.client_secret))
+        assert isinstance(failure(asker.exchange), TokenEndpointError)
+        assert late.count("authorization_code") == 1
+    finally:
+        late.stop()
+
+
+def every_httpx_exception() -> list[type[Exception]]:
+    classes = (kind for _, kind in inspect.getmembers(httpx, inspect.isclass))
+    return [kind for kind in classes if issubclass(kind, Exception)]
+
+
+def raising(kind: type[Exception]) -> Exception:
+    request = httpx.Request("POST", "http://127.0.0.1/")
+    if kind is httpx.HTTPStatusError:
+        return httpx.HTTPStatusError("x", request=request, response=httpx.Response(500, request=request))
+    try:
+        return kind("x")
+    except TypeError:
+        return kind()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [*every_httpx_exception(), OSError, ssl.SSLError, TimeoutError, UnicodeError],
+    ids=lambda kind: kind.__name__,
+)
+def test_every_exception_is_translated_and_only_connecting_is_tried_again(kind: type[Exception]) -> None:
+    calls = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        calls.append(request)
+        raise raising(kind)
+
+    error = failure(Asker("http://127.0.0.1/v1/access_token", http_client=answering(handler)).refresh)
+    assert isinstance(error, ServerUnreachable)
+    never_sent = issubclass(kind, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+    assert len(calls) == (3 if never_sent else 1)
+
+
+GZIP = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope"
+NO_ANSWERS: dict[str, Callable[[socket.socket], object]] = {
+    "nothing": lambda connection: None,
+    "silence": lambda connection: time.sleep(1.5),
+    "another protocol": saying(b"SSH-2.0-OpenSSH_9.6\r\n"),
+    "half a body": saying(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{"),
+    "endless headers": saying(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000),
+    "endless body": saying(b"HTTP/1.1 200 OK\r\nContent-Length: 1100000\r\n\r\n" + b" " * 1_100_000),
+    "broken gzip": saying(GZIP),
+}
+
+
+@pytest.mark.parametrize("answer", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
+def test_a_server_that_gives_no_usable_answer_gets_a_code_once(answer: Callable[[socket.socket], object]) -> None:
+    with listening(answer) as (origin, came):
+        error = failure(Asker(f"{origin}/v1/access_token", seconds=1).exchange)
+        assert isinstance(error, ServerUnreachable)
+        assert re.match("(Unusable|No) answer from 127.0.0.1", str(error))
+        assert len(came) == 1
+
+
+# Time limits
+
+
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"])
+def test_a_server_that_drips_does_not_stretch_the_time_limit(before: bytes) -> None:
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(before or b"HTTP")
+        for _ in range(100):
+            time.sleep(0.05)
+            connection.sendall(b"x")
+
+    with listening(drip) as (origin, _):
+        started = time.monotonic()
+        error = failure(Asker(f"{origin}/v1/access_token", seconds=0.5).refresh)
+        assert "No answer from 127.0.0.1" in str(error)
+        assert time.monotonic() - started < 1.5
+
+
+def test_a_slow_name_lookup_does_not_stretch_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: threading.Event().wait(3))
+    started = time.monotonic()
+    failure(Asker("http://webex.example/v1/access_token", seconds=0.3).refresh)
+    assert time.monotonic() - started < 1.5
+
+
+def test_a_long_body_is_accepted_for_an_api_call() -> None:
+    body = b"x" * 3_000_000
+    transport = Transport((), http_client=answering(lambda request: httpx.Response(200, content=body)))
+    assert transport.send("GET", "http://127.0.0.1/", seconds=5, limited=False).body == body
+
+
+def test_a_connection_is_used_again() -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n")
+        if connection.recv(65_536):
+            serve(connection)
+
+    with listening(serve) as (origin, came), Asker(f"{origin}/v1/access_token").webex() as webex:
+        webex.connect()
+        assert webex.probe() == 405
+        assert len(came) == 1
+
+
+def test_a_connection_that_the_server_closed_is_not_used_again(sandbox: Sandbox, asker: Asker) -> None:
+    sandbox.switches.close_idle_after = 0.1
+    with asker.webex() as webex:
+        webex.connect()
+        time.sleep(0.4)
+        assert webex.probe() == 405
+
+
+# Secrets
+
+
+def test_an_answer_does_not_show_its_body_and_headers() -> None:
+    assert "secret" not in repr(Answer(200, {"x": "secret"}, b"secret", "host"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGALRM")
+def test_an_exception_of_a_signal_handler_carries_no_secret(sandbox: Sandbox, asker: Asker) -> None:
+    def interrupt(*_: object) -> None:
+        raise InterruptedError("alarm")
+
+    sandbox.switches.latency = 2
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(InterruptedError) as caught:
+            asker.refresh()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert caught.value.__traceback__ is not None
+    link = caught.value.__traceback__.tb_next
+    shown = traceback.TracebackException(InterruptedError, caught.value, link, capture_locals=True)
+    text = "".join(shown.format())
+    assert "transport.py" in text
+    assert REFRESH_TOKEN not in text
+    assert sandbox.client_secret not in text
+
+
+def test_nothing_secret_is_logged(sandbox: Sandbox, asker: Asker, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    failure(asker.refresh)
+    assert caplog.text
+    assert REFRESH_TOKEN not in caplog.text
+    assert sandbox.client_secret not in caplog.text
+
+
+# Clocks
+
+
+@pytest.mark.parametrize(
+    ("offset", "warned"),
+    [(0, ""), (200, ""), (-86_400, "1 day ahead of that of 127.0.0.1"), (3_600, "1 h behind that of 127.0.0.1")],
+)
+def test_a_wrong_clock_is_reported_once(
+    sandbox: Sandbox, asker: Asker, caplog: pytest.LogCaptureFixture, offset: float, warned: str
+) -> None:
+    sandbox.switches.date_offset = offset
+    with asker.webex() as webex:
+        assert webex.clock_skew is None
+        webex.probe()
+        webex.probe()
+        assert webex.clock_skew == pytest.approx(offset, abs=3)
+    assert caplog.text.count("This machine's clock") == (1 if warned else 0)
+    assert warned in caplog.text
+
+
+@pytest.mark.parametrize("date", ["yesterday", "Thu, 99 Foo 1970", "Thu, 01 Jan 1970 00:00:00 -0000"])
+def test_an_odd_date_does_not_cost_the_answer(sandbox: Sandbox, asker: Asker, date: str) -> None:
+    sandbox.answer("/v1/access_token", body={"access_token": "a"}, headers={"Date": date})
+    assert asker.refresh().access_token.get_secret_value() == "a"
+
+
+# Certificates
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA(organization_name="Example Proxy Inc.")
+
+
+@pytest.fixture
+def ca_bundle(authority: trustme.CA, tmp_path: Path) -> str:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return str(tmp_path / "ca.pem")
+
+
+@contextmanager
+def tls_sandbox(certificate: trustme.LeafCert, tmp_path: Path) -> Iterator[Sandbox]:
+    path = str(tmp_path / "server.pem")
+    certificate.private_key_and_cert_chain_pem.write_to_path(path)
+    with Sandbox(tls=(path, path)) as running:
+        yield running
+
+
+def test_an_unknown_authority_is_named_with_the_remedy(authority: trustme.CA, tmp_path: Path) -> None:
+    with tls_sandbox(authority.issue_cert("127.0.0.1"), tmp_path) as sandbox:
+        error = failure(Asker(f"{sandbox.base_url}/access_token").exchange)
+        assert isinstance(error, ServerUnreachable)
+        assert "Example Proxy Inc." in str(error)
+        assert "WEBEX_CA_BUNDLE" in error.remedy
+        assert sandbox.count("authorization_code") == 0
+        assert "Example Proxy Inc." in issuer_seen(sandbox.base_url)
+
+
+@pytest.mark.parametrize("name", ["", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"])
+def test_the_usual_variables_are_trusted(
+    authority: trustme.CA, ca_bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if name == "SSL_CERT_DIR":
+        (tmp_path / "certs").mkdir()
+        authority.cert_pem.write_to_path(str(tmp_path / "certs" / "ca.pem"))
+        try:
+            subprocess.run(["openssl", "rehash", str(tmp_path / "certs")], check=True, capture_output=True, timeout=20)
+        except (OSError, subprocess.SubprocessError):
+            pytest.skip("needs openssl rehash")
+        monkeypatch.setenv(name, f"/nowhere{os.pathsep}{tmp_path / 'certs'}")
+    elif name:
+        monkeypatch.setenv(name, ca_bundle)
+    with tls_sandbox(authority.issue_cert("localhost"), tmp_path) as sandbox:
+        base_url = sandbox.base_url.replace("127.0.0.1", "localhost")  # Wine compares no IP addresses
+        asker = Asker(f"{base_url}/access_token", ca_bundle="" if name else ca_bundle)
+        assert isinstance(failure(asker.exchange), TokenEndpointError), "it was answered"
+
+
+@pytest.mark.parametrize("name", ["WEBEX_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize("content", [None, "not a certificate", ""])
+def test_an_unusable_bundle_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, content: str | None
+) -> None:
+    path = tmp_path / "bundle.pem"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv(name, str(path))
+    asker = Asker("https://127.0.0.1:9/v1/access_token", ca_bundle=str(path) if name == "WEBEX_CA_BUNDLE" else "")
+    error = failure(asker.webex)
+    assert isinstance(error, ConfigurationError)
+    assert error.setting == name
+    assert "bundle.pem" in str(error)
+
+
+def test_a_certificate_for_another_host_and_an_expired_one_are_not_trusted(
+    authority: trustme.CA, ca_bundle: str, tmp_path: Path
+) -> None:
+    expired = authority.issue_cert("localhost", not_after=datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC))
+    for certificate, clock in ((authority.issue_cert("webex.example"), False), (expired, True)):
+        with tls_sandbox(certificate, tmp_path) as sandbox:
+            base_url = sandbox.base_url.replace("127.0.0.1", "localhost")
+            error = failure(Asker(f"{base_url}/access_token", ca_bundle=ca_bundle).exchange)
+        assert "The certificate of localhost:" in str(error)
+        assert ("this machine's clock" in error.remedy) is clock
+
+
+def test_https_to_a_server_that_speaks_http(sandbox: Sandbox) -> None:
+    error = failure(Asker(f"{sandbox.base_url.replace('http', 'https')}/access_token").exchange)
+    assert "Could not connect to 127.0.0.1" in str(error)
+    assert issuer_seen(sandbox.base_url) == ""
+
+
+def test_certificates_and_host_names_are_verified() -> None:
+    context = ssl_context()
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
+# Names and URLs
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 70 + ".invalid", "[::1"])
+def test_a_host_that_does_not_exist_is_named(host: str) -> None:
+    error = failure(Asker(f"http://{host}/v1/access_token").exchange)
+    assert isinstance(error, ServerUnreachable)
+    assert host in str(error)
+
+
+# Proxies
+
+PROXY = {"HTTPS_PROXY": "http://p:1"}
+WEBEX = "https://webexapis.com/v1"
+
+
+@pytest.mark.parametrize(
+    ("environ", "url", "proxy"),
+    [
+        *(({}, WEBEX, ""), (PROXY, WEBEX, "http://p:1"), ({"HTTP_PROXY": "http://p:1"}, WEBEX, "")),
+        *(({name: "p:1"}, WEBEX, "http://p:1") for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")),
+        *(({"ALL_PROXY": f"{scheme}://p:1"}, WEBEX, "socks5://p:1") for scheme in ("socks5", "socks")),
+        *((PROXY | {"NO_PROXY": no}, WEBEX, "") for no in ("webexapis.com", ".webexapis.com", "*")),
+        (PROXY | {"NO_PROXY": "webexapis.com:444"}, "https://webexapis.com:444/v1", ""),
+        (PROXY | {"NO_PROXY": "10.0.0.0/8, ::1,,[x, *.b, (, \\"}, WEBEX, "http://p:1"),
+        *((PROXY | {"HTTP_PROXY": "p:1"}, f"http://{host}:1/v1", "") for host in ("127.4.5.6", "localhost", "[::1]")),
+        *((PROXY, url, "http://p:1") for url in ("https://127.example.com/v1", "https://10.0.0.1/v1")),
+        *((PROXY, url, "") for url in ("https://[::1", "https://a:port/")),
+    ],
+)
+def test_the_proxy_is_chosen_as_usual_but_never_for_this_machine(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], url: str, proxy: str
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert proxy_for(url) == proxy
+
+
+@contextmanager
+def proxying(origin: str, refusal: bytes = b"") -> Iterator[tuple[str, list[bytes]]]:
+    """Run a CONNECT proxy that leads every name to `origin`, or refuses."""
+    there = urlsplit(origin)
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(refusal or b"HTTP/1.1 200 Connection established\r\n\r\n")
+        if not refusal:
+            with socket.create_connection((there.hostname, there.port), 5) as upstream:
+                back = threading.Thread(target=pump, args=(upstream, connection), daemon=True)
+                back.start()
+                pump(connection, upstream)
+                back.join(5)
+
+    with listening(answer) as serving:
+        yield serving
+
+
+def test_the_proxies_of_the_environment_are_not_left_to_httpx(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "http://[x")
+    assert isinstance(failure(asker.refresh), TokenEndpointError), "it was answered"
+
+
+@pytest.mark.skipif(UNDER_WINE, reason="Wine accepts certificates of an unknown issuer")
+def test_a_proxy_leads_to_webex(
+    authority: trustme.CA, ca_bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        tls_sandbox(authority.issue_cert("webexapis.example"), tmp_path) as sandbox,
+        proxying(sandbox.origin) as (proxy, asked),
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", proxy.replace("http://", "http://me:p%40ss@"))
+        asker = Asker("https://webexapis.example:443/v1/access_token")
+        assert "Example Proxy Inc." in str(failure(asker.exchange)), "the issuer is looked up through the proxy too"
+        asker.ca_bundle = ca_bundle
+        assert isinstance(failure(asker.exchange), TokenEndpointError)
+        assert sandbox.count("authorization_code") == 1
+    # The attempt that is not trusted, which is not repeated; the issuer; the attempt that is trusted.
+    assert [line.split(b"\r\n")[0] for line in asked] == [b"CONNECT webexapis.example:443 HTTP/1.1"] * 3
+    assert all(b"Proxy-Authorization: Basic bWU6cEBzcw==" in line for line in asked)
+
+
+@pytest.mark.parametrize(("status", "words"), [(407, "requires authentication"), (403, "HTTPS_PROXY and NO_PROXY")])
+def test_a_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch, status: int, words: str) -> None:
+    with proxying("", b"HTTP/1.1 %d Refused\r\n\r\n" % status) as (proxy, asked):
+        monkeypatch.setenv("HTTPS_PROXY", proxy.replace("http://", "http://me:proxy-password@"))
+        error = failure(Asker("https://webexapis.example/v1/access_token").exchange)
+    assert isinstance(error, ServerUnreachable)
+    assert f"Connection to webexapis.example refused by the proxy 127.0.0.1: {status}" in str(error)
+    assert words in error.remedy
+    assert "proxy-password" not in str(error) + error.remedy
+    assert len(asked) == 1
+
+
+def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:proxy-password@127.0.0.1:{free_port()}")
+    error = failure(Asker("https://webexapis.example/v1/access_token").exchange)
+    assert "Connection refused by the proxy 127.0.0.1" in str(error)
+    assert "proxy-password" not in str(error)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://p:1", "gopher://me:secret@p:1", "http://[bad:1", "http://p:port"])
+def test_an_unusable_proxy_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    error = failure(Asker("https://webexapis.example/v1/access_token").webex)
+    assert isinstance(error, ConfigurationError)
+    assert error.setting == "HTTPS_PROXY"
+    assert "secret" not in str(error)
+    assert ("socksio" in error.remedy) is proxy.startswith("socks")
+
+
+# Imports
+
+IMPORTS = """
+import sys
+import webex_loopback.webex.client
+assert not {"rich", "click", "httpx._main", "pydantic", "truststore", "cryptography", "aiohttp"} & set(sys.modules)
+import httpx
+assert httpx.main.__module__ == "httpx"
+sys.argv = ["httpx", "--help"]
+try:
+    httpx.main()
+except SystemExit as error:
+    assert not error.code
+assert "httpx._main" in sys.modules
+"""
+
+
+@pytest.mark.skipif(not find_spec("rich"), reason="httpx has no command line without rich")
+def test_httpx_is_imported_without_its_command_line_which_still_works() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr

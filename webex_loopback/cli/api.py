@@ -1,0 +1,186 @@
+"""`api`: send any request to the Webex API and print the answer."""
+
+import http.client
+import json
+import re
+import sys
+import time
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import click
+
+from webex_loopback.errors import ConfigurationError, LoginRequired, WebexLoopbackError
+from webex_loopback.paths import profile_name
+from webex_loopback.secret import Secret
+from webex_loopback.tokens.source import TokenSource
+from webex_loopback.webex.client import Webex
+from webex_loopback.webex.transport import Answer
+from webex_loopback.wording import duration, printable
+
+from .app import profile_option, say
+from .request import Request, read_options
+from .scopes import explain_403
+from .whoami import client_of
+
+_TRIES = 3
+_USUAL_WAIT, _LONGEST_WAIT = 5.0, 300.0  # seconds: without a Retry-After, and at most
+_REFERENCE = "Compare method, path and fields with the API reference at https://developer.webex.com/docs."
+
+
+@click.command()
+@click.argument("path")
+@profile_option
+@click.option("--method", "-X", metavar="METHOD", default="", help="Default: GET; POST if there is anything to send.")
+@click.option("--raw-field", "-f", "raw", multiple=True, metavar="KEY=VALUE", help="Add a string.")
+@click.option("--field", "-F", "typed", multiple=True, metavar="KEY=VALUE", help="Add JSON, or upload @FILE.")
+@click.option("--input", "body", metavar="FILE", help="Send this file as the body; - is standard input.")
+@click.option("--header", "-H", "headers", multiple=True, metavar="NAME:VALUE", help="Add a header.")
+@click.option("--include", "-i", is_flag=True, help="Print the status and the headers, too.")
+@click.option("--paginate", is_flag=True, help="Get all pages of a list; print one JSON document.")
+def api(profile: str | None, include: bool, paginate: bool, **options: Any) -> None:
+    """Send a request to the Webex API and print the answer.
+
+    PATH is relative to the API base URL, or a URL of the same server.
+
+    \b
+    webex-loopback api people/me
+    webex-loopback api rooms -X GET -f max=50 --paginate
+    webex-loopback api messages -f toPersonEmail=alex@example.com -f text=Hello
+    webex-loopback api messages -f roomId=ID -F files=@report.pdf
+
+    Fields are sent as a JSON object, with @FILE as multipart; with GET and DELETE, or beside --input, in the query.
+    JSON is indented on a terminal; a pipe or file gets the body as it is. The body of an error goes to stderr, and the
+    exit code is 1.
+    """
+    request = read_options(**options)
+    if paginate and (include or request.method != "GET"):
+        raise click.UsageError("--paginate is for GET, without --include.")
+    source = TokenSource(profile)
+    origin, token = source.from_environment(), Secret(source.get_token())
+    with client_of(source, origin) as webex:
+        webex.profile = "" if origin else profile_name(profile)
+        call = _Call(webex, source, origin, token)
+        body = _all_pages(call, request) if paginate else call.answer(request, include=include).body
+    if body and sys.stdout.isatty():
+        click.echo(_shown(body))
+    else:
+        click.echo(body, nl=False)
+
+
+class _Call:
+    """Sends requests with a profile's token; `origin` is set if the token is that of WEBEX_ACCESS_TOKEN."""
+
+    def __init__(self, webex: Webex, source: TokenSource, origin: str, token: Secret) -> None:
+        self.webex, self._source, self._origin, self._token = webex, source, origin, token
+        self._renewed = bool(origin)  # one that cannot be renewed
+
+    def answer(self, request: Request, *, include: bool = False) -> Answer:
+        """Return the answer, if it is a success; renews a rejected token once, and waits if Webex is busy."""
+        for left in reversed(range(_TRIES)):
+            answer = self._send(request)
+            if answer.status_code not in (429, 503) or not left or not self._wait(answer):
+                break
+        if include:
+            phrase = http.client.responses.get(answer.status_code, "")
+            lines = [f"HTTP/1.1 {answer.status_code} {phrase}", *(f"{n}: {v}" for n, v in answer.headers.items())]
+            click.echo("".join(f"{printable(line, 10_000)}\n" for line in lines))
+        if answer.status_code >= 300:
+            self._fail(answer, request)
+        return answer
+
+    def _send(self, request: Request) -> Answer:
+        answer = self.webex.call(request.method, request.path, bearer=self._token, **request.parts)
+        if answer.status_code == 401 and not self._renewed:
+            before, self._renewed = self._token, True
+            self._token = Secret(self._source.refresh(rejected=before.get_secret_value()))
+            if self._token != before:
+                return self._send(request)
+        return answer
+
+    def _wait(self, answer: Answer) -> bool:
+        """Wait as long as Webex asks for, unless that is too long."""
+        asked = self.webex.error(answer).retry_after
+        seconds = _USUAL_WAIT if asked is None else asked
+        if seconds > _LONGEST_WAIT:
+            return False
+        if sys.stderr.isatty():
+            say(f"Webex is busy (status {answer.status_code}). Trying again in {duration(seconds)}.", "yellow")
+        time.sleep(seconds)
+        return True
+
+    def _fail(self, answer: Answer, request: Request) -> None:
+        status, error, stored = answer.status_code, self.webex.error(answer), None
+        if not self._origin:
+            stored = self._source.stored()
+        if body := answer.body.replace(self._token.get_secret_value().encode(), b"[...]"):
+            click.echo(_shown(body), err=True)
+        if location := answer.headers.get("location", "") if status < 400 else "":
+            where = urlsplit(urljoin(self.url(request.path), location))
+            raise WebexLoopbackError(
+                f"{answer.host} answered {status}, a redirect to {printable(f'{where.scheme}://{where.netloc}')}; "
+                "redirects are not followed, because the access token is sent to the API only.",
+                remedy="The option -i shows the whole URL.",
+            )
+        if status == 401 and stored is not None:
+            command = stored.login_command(self.webex.profile, "--force")
+            raise LoginRequired(f"Webex rejected the access token. {error}", remedy=f"Run `{command}`.")
+        remedy = error.remedy if status in (408, 423, 429) or status >= 500 else _REFERENCE
+        if status == 401:
+            remedy = "Put another token into WEBEX_ACCESS_TOKEN, or unset it."
+        elif status == 403:
+            path = self.url(request.path).removeprefix(self.webex.api_base_url)
+            remedy = explain_403(request.method, path, stored, self.webex.profile) or error.remedy
+        tracking = f" (tracking ID {error.tracking_id})" if error.tracking_id else ""
+        raise WebexLoopbackError(f"{answer.host} answered {status}{tracking}.", remedy=remedy)
+
+    def url(self, path: str) -> str:
+        """Return the URL that a path stands for."""
+        return path if "://" in path.partition("?")[0] else f"{self.webex.api_base_url}/{path.removeprefix('/')}"
+
+
+def _all_pages(call: _Call, request: Request) -> bytes:
+    """Follow `Link: rel="next"` (RFC 8288); return the pages as one JSON document, in which their lists are joined."""
+    whole, seen = None, {call.url(request.path)}
+    while True:
+        try:
+            answer = call.answer(request)
+        except ConfigurationError as error:
+            if len(seen) == 1:
+                raise
+            message = f"The next page cannot be requested with the access token. {error}"
+            raise WebexLoopbackError(message, remedy="Leave out --paginate to get the first page.") from None
+        try:
+            page = json.loads(answer.body)
+            whole = page if whole is None else _joined(whole, page)
+        except (ValueError, RecursionError):
+            message = f"{answer.host} did not answer with a list in JSON."
+            raise WebexLoopbackError(message, remedy="Leave out --paginate.") from None
+        link = re.search(r'<([^>]*)>[^<]*;\s*rel="?([^";,]*\s)?next[\s";,]', answer.headers.get("link", "") + ";", re.I)
+        if link is None:
+            return json.dumps(whole).encode() + b"\n"
+        request = request._replace(path=urljoin(call.url(request.path), link[1]))
+        if request.path in seen:
+            raise WebexLoopbackError(f"The pages of {answer.host} form a circle.", remedy="Leave out --paginate.")
+        seen.add(request.path)
+
+
+def _joined(whole: Any, page: Any) -> Any:
+    if isinstance(whole, list) and isinstance(page, list):
+        return whole + page
+    if not (isinstance(whole, dict) and isinstance(page, dict)):
+        raise ValueError("neither lists nor objects")
+    lists = {name for name, value in page.items() if isinstance(value, list) and isinstance(whole.get(name), list)}
+    return page | whole | {name: whole[name] + page[name] for name in lists}
+
+
+def _shown(body: bytes) -> str:
+    """Return a body for a terminal: JSON indented, and nothing in it that could harm the terminal."""
+    try:
+        text = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        if b"\0" in body:
+            return f"({len(body)} bytes that are not text; redirect the output to a file)"
+        text = body.decode(errors="replace").strip()
+    spaces = ("\n", "\u00a0", "\u3000")  # the last is the space of Japanese texts
+    return "".join(c if c.isprintable() or c in spaces else json.dumps(c)[1:-1] for c in text)

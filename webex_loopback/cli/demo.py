@@ -1,0 +1,114 @@
+"""`demo`: a complete login against the sandbox; the user's own tokens and settings are not touched."""
+
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+import httpx
+
+from webex_loopback.login.browser import find
+from webex_loopback.login.login import log_in
+from webex_loopback.login.progress import Progress
+from webex_loopback.sandbox import Person, Sandbox
+from webex_loopback.tokens.source import TokenSource, forget
+from webex_loopback.wording import printable
+
+from .app import width_of, wrap
+from .status import status
+from .token import valid_token
+
+_PYTHON = """\
+import httpx
+from webex_loopback import get_token
+headers = {"Authorization": f"Bearer {get_token()}"}
+print(httpx.get("https://webexapis.com/v1/people/me", headers=headers).json())"""
+
+
+class _WithoutURL(Progress):
+    """The display of a login that nobody needs to do anything for."""
+
+    def show_url(self, *_: object, **__: object) -> None: ...
+
+
+@click.command()
+@click.option("--no-browser", is_flag=True, help="Do not open a browser; simulate the user over HTTP.")
+@click.pass_context
+def demo(ctx: click.Context, no_browser: bool) -> None:
+    """Show a complete login against the sandbox.
+
+    Needs no account. Your own tokens and settings are not touched.
+    """
+    with Sandbox() as sandbox, _apart(sandbox):
+        choice = find(os.environ)
+        _head("1. Log in: webex-loopback login")
+        if choice.argv is None or no_browser:
+            reason = "--no-browser" if no_browser else printable(choice.reason)
+            _tell(f"No browser ({reason}): the demo signs in over HTTP. Simulated Webex: {sandbox.origin}")
+            log_in(open_browser=Person().visit, display=_WithoutURL())
+        else:
+            _tell(f"In the browser, choose an account and allow access. Simulated Webex: {sandbox.origin}")
+            log_in()
+        _head("2. Use the token: webex-loopback token")
+        source = TokenSource()
+        token = source.get_token()
+        _tell(f"Token: {token[:24]}...")
+        headers = {"Authorization": f"Bearer {token}"}
+        with httpx.Client(base_url=sandbox.base_url, headers=headers, trust_env=False) as api:
+            person = api.get("/people/me").raise_for_status().json()
+            _tell(f"GET /people/me: {person['displayName']} <{person['emails'][0]}>")
+            note = {"toPersonEmail": person["emails"][0], "text": "Hello from webex-loopback"}
+            _tell(f"POST /messages: {api.post('/messages', json=note).raise_for_status().json()['text']}")
+        _head("3. Renew it: webex-loopback token --refresh")
+        valid_token(source, None, refresh=True)
+        _head("4. Check it: webex-loopback status")
+        ctx.invoke(status)
+    _head("In Python:")
+    click.echo(_PYTHON)
+    _head("Try next:")
+    click.echo("\n".join(f"{_command()} {name}" for name in ("init", "sandbox", "doctor")))
+
+
+@contextmanager
+def _apart(sandbox: Sandbox) -> Iterator[None]:
+    """Replace all settings by the sandbox's, with an empty data directory; restore them afterwards."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{probe.getsockname()[1]}/callback"
+    sandbox.redirect_uris.append(uri)
+    saved = {name: os.environ.pop(name) for name in list(os.environ) if name.upper().startswith("WEBEX_")}
+    # Windows cannot remove a lock file that is still open.
+    with tempfile.TemporaryDirectory(prefix="webex-loopback-demo-", ignore_cleanup_errors=True) as directory:
+        config = os.path.join(directory, "config.env")  # empty, so that the user's own is not looked for
+        with open(config, "wb"):
+            os.chmod(config, 0o600)
+        settings = {"WEBEX_LOOPBACK_HOME": directory, "WEBEX_CONFIG_FILE": config}
+        os.environ |= sandbox.environment(uri) | settings | {"WEBEX_SCOPES": "spark:people_read spark:messages_write"}
+        forget()
+        try:
+            yield
+        finally:
+            for name in [name for name in os.environ if name.upper().startswith("WEBEX_")]:
+                del os.environ[name]
+            os.environ |= saved
+            forget()
+
+
+def _tell(text: str) -> None:
+    click.echo(wrap(text, width_of(sys.stdout)))
+
+
+def _head(text: str) -> None:
+    click.secho(f"\n{text}", bold=not os.environ.get("NO_COLOR"))
+
+
+def _command() -> str:
+    """Return how to type the command here: it may be in a virtual environment that is not activated."""
+    quote = shlex.quote if os.name == "posix" else lambda text: subprocess.list2cmdline([text])
+    return "webex-loopback" if shutil.which("webex-loopback") else f"{quote(sys.executable)} -m webex_loopback"

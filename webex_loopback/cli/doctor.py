@@ -1,0 +1,305 @@
+"""`doctor`: checks what a login and a renewal depend on, and says how to fix what it finds. It repairs nothing."""
+
+import contextlib
+import difflib
+import os
+import re
+import shlex
+import socket
+import stat
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from urllib.parse import urlsplit
+
+import click
+
+from webex_loopback import __version__
+from webex_loopback.errors import LoginFailed, TokenStoreError, WebexLoopbackError
+from webex_loopback.login import browser
+from webex_loopback.login.certificate import HOSTS, describe
+from webex_loopback.login.listener import bind
+from webex_loopback.oauth.redirect_uri import RedirectURI
+from webex_loopback.paths import data_directory, login_command, profile_name
+from webex_loopback.private_file import is_ours, readable_by_others
+from webex_loopback.secret import Secret
+from webex_loopback.settings import ENVIRONMENT_ONLY, Settings, load
+from webex_loopback.tokens.record import DAY, StoredToken
+from webex_loopback.tokens.source import TokenSource
+from webex_loopback.tokens.stores import open_store
+from webex_loopback.tokens.stores.file import FileTokenStore
+from webex_loopback.tokens.stores.lock import hold_lock
+from webex_loopback.webex import transport
+from webex_loopback.webex.client import Webex
+from webex_loopback.wording import duration, moment, printable
+
+from .app import json_option, print_json, profile_option, width_of, wrap
+from .texts import catalogue
+
+LOCK_SECONDS, SKEW_SECONDS = 5.0, 300
+_COLUMN = 23  # where texts start: after a mark and the longest name, WEBEX_CLIENT_SECRET
+_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red"), "skipped": ("-", None)}
+_FORMS = {"WEBEX_CLIENT_ID": "(?i)C[0-9a-f]{64}", "WEBEX_CLIENT_SECRET": "(?i)[0-9a-f]{64}"}
+_TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+_LEFTOVER = re.compile(r"\.(new|tmp)$|\.(corrupt|foreign|future)-")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding; `exit_code` is that of a command that hits this error."""
+
+    name: str
+    level: str  # "ok", "warning", "error" or "skipped"
+    text: str
+    remedy: str = ""
+    exit_code: int = 0
+
+
+@dataclass(slots=True)
+class _Case:
+    """What to check; `settings` are there once they have been read."""
+
+    profile: str | None
+    online: bool
+    settings: Settings | None = None
+
+
+@click.command()
+@profile_option
+@json_option
+@click.option("--offline", is_flag=True, help="Make no network requests.")
+def doctor(profile: str | None, as_json: bool, offline: bool) -> int:
+    """Check settings, network, browser, files and tokens.
+
+    Says what is right and how to fix what is not; repairs nothing. The exit code is that of the first error.
+    """
+    checks: list[Check] = []
+    for check in examine(profile, online=not offline):
+        checks.append(check)
+        if not as_json:
+            click.echo(as_lines(check, width_of(sys.stdout)))
+    code = next((check.exit_code for check in checks if check.level == "error"), 0)
+    if as_json:
+        print_json({"exit_code": code, "checks": [asdict(check) for check in checks]})
+    else:
+        click.echo(f"\n{summary(checks)}")
+    return code
+
+
+def examine(profile: str | None, *, online: bool) -> Iterator[Check]:
+    """Yield the findings in the order in which to fix them.
+
+    The ports, the lock and the room for a token file are really taken, for a moment. No secret is sent anywhere.
+    """
+    case = _Case(profile, online)
+    for look in (_python, _settings, _redirect_uri, _browser, _connection, _data_directory, _token_store):
+        name = look.__name__[1:].replace("_", " ").replace("uri", "URI")
+        if case.settings is None and look in (_redirect_uri, _connection):
+            yield _find("unchecked", name=name)
+            continue
+        try:
+            yield from map(_harmless, look(case))
+        except (WebexLoopbackError, OSError) as error:
+            # Not the part that sends the reader here.
+            remedy = re.sub(r"[,;.]?[^,;.`]*`webex-loopback doctor`[^.;]*", "", getattr(error, "remedy", ""))
+            yield _harmless(Check(name, "error", str(error), remedy.lstrip(". "), getattr(error, "exit_code", 1)))
+
+
+def as_lines(check: Check, width: int) -> str:
+    """Return a finding as lines: mark, name, and in a column of their own text and remedy."""
+    mark, colour = _MARKS[check.level]
+    text = check.text + (f"\n-> {check.remedy}" if check.remedy else "")
+    lines = textwrap.indent(wrap(text, max(width - _COLUMN, 30)), " " * _COLUMN)
+    return f"{click.style(mark, fg=colour)} {check.name:<{_COLUMN - 3}} {lines[_COLUMN:]}"
+
+
+def summary(checks: Sequence[Check]) -> str:
+    """Return the last line."""
+    counts = {level: sum(check.level == level for check in checks) for level in ("error", "warning")}
+    text = " and ".join(f"{count} {level}{'s' * (count > 1)}" for level, count in counts.items() if count)
+    return f"{text}.{' Fix the first error first.' * bool(counts['error'])}" if text else "No problems found."
+
+
+def _find(key: str, /, **values: object) -> Check:
+    """Return a finding from `texts/doctor.json`."""
+    found = catalogue("doctor")[key]
+    name, text, remedy = (found.get(part, "").format(**values) for part in ("check", "text", "remedy"))
+    return Check(name, found.get("level", "ok"), text, remedy, found.get("exit", 0))
+
+
+def _harmless(check: Check) -> Check:
+    """Return the finding without control characters and without passwords in URLs."""
+    hidden = [re.sub(r"(://)\S*@", r"\1[...]@", printable(text, 2000)) for text in (check.text, check.remedy)]
+    text, remedy = (re.sub(r"([?&](?:ssl)?password=)[^&\s]*", r"\1[...]", part) for part in hidden)
+    return replace(check, text=text, remedy=remedy)
+
+
+def _python(_: _Case) -> Iterator[Check]:
+    python = {"python": sys.version.split()[0], "platform": sys.platform, "executable": sys.executable}
+    yield _find("python", own=__version__, **python)
+
+
+def _settings(case: _Case) -> Iterator[Check]:
+    settings = load()
+    key = "file" if settings.config_file else "no_file"
+    yield _find(key, path=settings.config_file, directory=data_directory())
+    yield from (_find("note", text=warning) for warning in settings.warnings)
+    known = [*ENVIRONMENT_ONLY, *settings.origins]
+    for name, value in os.environ.items():
+        if name in ENVIRONMENT_ONLY and value:
+            yield _find("value", name=name, value=value, origin="environment")
+        elif name.upper() not in known and (meant := difflib.get_close_matches(name.upper(), known, 1, 0.88)):
+            yield _find("misspelled", name=name, meant=meant[0])
+    for name, origin in settings.origins.items():
+        value = getattr(settings, name.removeprefix("WEBEX_").lower())
+        if name in _FORMS and not value:
+            key = "unset_logged_in" if _is_logged_in(case.profile) else "unset"
+        elif name in _FORMS and not re.fullmatch(_FORMS[name], getattr(value, "get_secret_value", value.__str__)()):
+            key = "odd"
+        elif origin != "default":
+            key = "value"
+        else:
+            continue
+        yield _find(key, name=name, value="set" if isinstance(value, Secret) else value, origin=origin)
+    if settings.client_secret:
+        settings.check_destinations(settings.origins["WEBEX_CLIENT_SECRET"], "the client secret")
+    case.settings = settings
+
+
+def _is_logged_in(profile: str | None) -> bool:
+    with contextlib.suppress(WebexLoopbackError):
+        return bool(TokenSource(profile).from_environment() or TokenSource(profile).stored())
+    return False
+
+
+def _redirect_uri(case: _Case) -> Iterator[Check]:
+    assert case.settings  # noqa: S101 - seen to by examine()
+    uris = [RedirectURI.parse(text) for text in case.settings.redirect_uris]
+    checks, usable = [], False
+    for uri in uris:
+        listener, refusals = bind([uri])
+        if listener is not None:
+            listener.close()
+        key, why = (refusals[0].why, refusals[0].text) if refusals else ("available", "")
+        usable |= key in ("available", "privileges")  # without privileges the redirect can be pasted
+        checks.append(_find(key, uri=uri.text, why=why))
+    yield from checks if usable else (replace(c, level="error", exit_code=LoginFailed.exit_code) for c in checks)
+    if any(uri.host == "localhost" for uri in uris):
+        addresses = sorted({str(entry[4][0]) for entry in socket.getaddrinfo("localhost", None)})
+        here = all(address == "::1" or address.startswith("127.") for address in addresses)
+        yield _find("localhost" if here else "localhost_elsewhere", addresses=", ".join(addresses))
+    if hosts := [uri.host for uri in uris if uri.secure]:
+        yield _certificate(case.settings.tls_cert, case.settings.tls_key, hosts)
+
+
+def _certificate(cert: str, key: str, hosts: list[str]) -> Check:
+    found = describe(folder=data_directory(), cert=cert, key=key, hosts=hosts if cert or key else HOSTS)
+    end = found["not_after"] or time.time()
+    usable = "certificate_ends" if end - time.time() < 30 * DAY else "certificate"
+    own = "certificate_problem" if found["problem"] else usable if found["private"] else "certificate_exposed"
+    told = {"names": ", ".join(found["names"]), "path": found["path"], "problem": found["problem"], "key": key}
+    return _find("self_signed" if found["self_signed"] else own, end=moment(end), quoted=shlex.quote(key), **told)
+
+
+def _browser(case: _Case) -> Iterator[Check]:
+    choice = browser.find(os.environ, case.settings.browser if case.settings else "", origin="WEBEX_BROWSER")
+    yield _find("browser" if choice.argv is not None else "no_browser", name=choice.name, reason=choice.reason)
+    if choice.skipped:
+        yield _find("skipped_browser", why=choice.skipped)
+
+
+def _connection(case: _Case) -> Iterator[Check]:
+    assert case.settings  # noqa: S101 - seen to by examine()
+    url, ca_bundle = case.settings.token_url, case.settings.ca_bundle
+    host, proxy = urlsplit(url).netloc, transport.proxy_for(url)
+    yield _find("proxy" if proxy else "no_proxy", proxy=proxy, host=host)
+    transport.ssl_context(ca_bundle)  # reads all of these
+    named = {"WEBEX_CA_BUNDLE": ca_bundle} | {name: os.environ.get(name, "") for name in _TRUST}
+    yield _find("trust", more="".join(f", {path} ({name})" for name, path in named.items() if path))
+    if not case.online:
+        yield _find("offline")
+        return
+    with Webex(api_base_url=case.settings.api_base_url, token_url=url, ca_bundle=ca_bundle) as webex:
+        began = time.monotonic()
+        status = webex.probe()
+        portal = status == 511 or 300 <= status < 400
+        key = "portal" if portal else "failing" if status >= 500 else "connection"
+        yield _find(key, host=host, status=status, milliseconds=round(1000 * (time.monotonic() - began)))
+    if issuer := transport.issuer_seen(url) if url.startswith("https") else "":
+        yield _find("issuer", issuer=issuer)  # a company's name is that of a proxy that decrypts the traffic
+    skew = webex.clock_skew
+    key = "no_clock" if skew is None else "clock" if abs(skew) <= SKEW_SECONDS else "behind" if skew > 0 else "ahead"
+    yield _find(key, host=host, skew=duration(abs(skew or 0)))
+
+
+def _data_directory(_: _Case) -> Iterator[Check]:
+    directory = os.path.realpath(data_directory())
+    missing = "not_directory" if os.path.exists(directory) else "no_directory"
+    yield _find("directory" if os.path.isdir(directory) else missing, path=directory)
+    found: dict[str, list[str]] = {"foreign": [], "exposed": [], "leftovers": []}
+    for above, _below, names in os.walk(directory):
+        for path in (above, *(os.path.join(above, name) for name in names)):
+            with contextlib.suppress(FileNotFoundError):  # a save that has just ended
+                status = os.lstat(path)
+                found["foreign"] += [path] * (not is_ours(status))
+                found["exposed"] += [path] * (readable_by_others(status) and not stat.S_ISLNK(status.st_mode))
+                found["leftovers"] += [path] * bool(_LEFTOVER.search(os.path.basename(path)))
+    if found["exposed"]:
+        with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=directory) as probe:  # created with mode 0600
+            if readable_by_others(os.fstat(probe.fileno())):
+                del found["exposed"]
+                yield _find("no_modes", path=directory)
+    for key, paths in found.items():
+        if paths:
+            more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+            yield _find(key, paths=paths[0] + more, quoted=shlex.quote(directory))
+
+
+def _token_store(case: _Case) -> Iterator[Check]:
+    store = open_store(case.profile)
+    with store.lock(LOCK_SECONDS):
+        if isinstance(store, FileTokenStore):
+            with contextlib.suppress(TokenStoreError), hold_lock(store.lock_path, 0):
+                yield _find("no_lock", path=store.lock_path)
+        getattr(store, "reserve", bool)()  # room, permissions, and a key in the keyring
+    token = store.load()
+    yield _find("store", store=store)
+    yield from _login(case, token)
+
+
+def _login(case: _Case, token: StoredToken | None) -> Iterator[Check]:
+    name, now = profile_name(case.profile), time.time()
+    told = {"profile": name, "login": login_command(name, "--force")}
+    if origin := TokenSource(case.profile).from_environment():
+        yield _find("environment_token_wins" if token else "environment_token", origin=origin, **told)
+    if token is None:
+        yield _find("not_needed" if origin else "not_logged_in", profile=name, login=login_command(name))
+        return
+    account = f"{token.account.name} <{token.account.email}>" if token.account.email else token.account.name
+    yield _find("login", account=account or "account unknown", **told)
+    app = token.service_app
+    dead = not token.can_renew or (app is None and token.refresh_token_expired(now))
+    yield _lifetime("access token", token.expires_at, now, "ended" if dead else "renewable", 0, **told)
+    if app is not None:
+        yield _find("service_app", org=app.org_id, using=app.using)
+    elif token.refresh_token is None:
+        yield _find("no_refresh_token", **told)
+    else:
+        yield _lifetime("refresh token", token.refresh_token_expires_at, now, "expired", 7 * DAY, **told)
+    yield _find("not_granted" if token.missing else "scopes", scopes=" ".join(token.missing or token.granted), **told)
+    if app is None and case.settings and case.settings.client_id:
+        new = [scope for scope in case.settings.scope_list if scope not in token.scopes_requested]
+        if token.client_id != case.settings.client_id:
+            yield _find("other_integration", **told)
+        elif new:
+            yield _find("new_scopes", scopes=" ".join(new), **told)
+
+
+def _lifetime(name: str, end: int | None, now: float, expired: str, soon: float, **told: str) -> Check:
+    if end is None:
+        return _find("no_expiry", token=name)
+    key = expired if now >= end else "expires_soon" if end - now < soon else "valid"
+    return _find(key, token=name, end=moment(end), left=duration(end - now), ago=duration(now - end), **told)

@@ -1,0 +1,199 @@
+"""Tokens from and for other tools: token responses, Postman environments, wxc_sdk's file, shells and curl.
+
+An absolute time wins over `expires_in`, which counts from when the token was issued. In a bare token response it is
+counted from now, because nothing better is known; if that is too late, the first 401 leads to a renewal.
+"""
+
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from webex_loopback.oauth.token_response import MalformedToken, TokenResponse, read_object
+from webex_loopback.secret import Secret
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.wording import printable
+
+FORMATS = ("env", "header", "json", "curl", "postman", "wxc-sdk", "token-response")
+WITH_REFRESH_TOKEN = ("postman", "wxc-sdk", "token-response")
+
+_SECRETS = ("access_token", "refresh_token", "client_secret")
+_LIFETIMES = ("expires_in", "refresh_token_expires_in")
+_OTHERS = ("token_type", "scope", "client_id", "expires_at", "refresh_token_expires_at")
+# Other tools write the names in other ways: `accessToken`, `WEBEX_ACCESS_TOKEN`.
+_NAMES = {name.replace("_", ""): name for name in (*_SECRETS, *_LIFETIMES, *_OTHERS)} | {"scopes": "scope"}
+_MILLISECONDS_FROM = 1e11  # as seconds that would be the year 5138
+
+_YAML_LINE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*):(?: +(.*?))? *")
+_YAML_QUOTED = re.compile(r"'((?:[\x20-\x26\x28-\x7e]|'')*)'")
+# A plain scalar: no indicator at its start, and nothing in it that YAML reads as more than text.
+_YAML_PLAIN = re.compile(r"""(?![,\[\]{}#&*!|>%@`"']|[-?:](?: |$))(?!.*(?:: | #|:$))[\x20-\x7e]*""")
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """Tokens read from another tool's file, which `kind` describes. Moments are epoch seconds, None if unknown."""
+
+    kind: str
+    access_token: Secret
+    refresh_token: Secret | None = None
+    expires_at: int | None = None
+    refresh_token_expires_at: int | None = None
+    scopes: list[str] | None = None
+    client_id: str = ""
+    client_secret: Secret | None = None
+
+
+def read(data: bytes, now: float) -> Imported:
+    """Read a token response, a Postman environment or globals, or wxc_sdk's yml file.
+
+    Raises:
+        MalformedToken: It is none of them, or has no usable access token; nothing is quoted.
+    """
+    try:  # PowerShell's `>` writes UTF-16
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig").strip()
+    except UnicodeDecodeError:
+        text = "\0"
+    if not text.startswith("{"):
+        return _imported("a token file of wxc_sdk", _flat_yaml(text), now)
+    values = read_object(text)
+    if not isinstance(values.get("values"), list):
+        return _imported("a token response", values.items(), now)
+    pairs = [
+        (entry["key"], entry.get("value"))
+        for entry in values["values"]
+        if isinstance(entry, dict) and isinstance(entry.get("key"), str) and entry.get("enabled") is not False
+    ]
+    return _imported("a Postman environment", pairs, now)
+
+
+def write(form: str, access_token: str, token: StoredToken | None, now: float) -> str:
+    """Return a token in one of `FORMATS`; lifetimes are what is left of them.
+
+    Args:
+        token: The stored record; None for a token from the environment, of which nothing else is known.
+    """
+    end, refresh_end = (token.expires_at, token.refresh_token_expires_at) if token else (None, None)
+    header = f"Authorization: Bearer {access_token}"
+    if form == "header":
+        return header
+    if form == "env":
+        return f"WEBEX_ACCESS_TOKEN={shlex.quote(access_token)}"
+    if form == "curl":  # quoted as curl reads it, which is JSON's way for ASCII
+        return f"header = {json.dumps(header)}"
+    if form == "json":
+        return json.dumps({"access_token": access_token, "token_type": "Bearer", "expires_at": end})
+    values: dict[str, str | int | None] = {
+        "access_token": access_token,
+        "token_type": "Bearer",
+        "expires_in": None if end is None else max(0, end - int(now)),
+        "refresh_token": token.refresh_token.get_secret_value() if token and token.refresh_token else None,
+        "refresh_token_expires_in": None if refresh_end is None else max(0, refresh_end - int(now)),
+        "scope": " ".join(token.granted) or None if token else None,
+        "expires_at": iso(end),
+        "refresh_token_expires_at": iso(refresh_end),
+    }
+    if form == "wxc-sdk":  # a JSON string would be YAML, too, but not for every reader
+        quoted = {n: "'" + v.replace("'", "''") + "'" if isinstance(v, str) else v for n, v in values.items()}
+        return "\n".join(f"{name}: {'null' if value is None else value}" for name, value in sorted(quoted.items()))
+    if form == "postman":
+        return json.dumps(_postman(values, token, now), indent=2)
+    return json.dumps({name: value for name, value in values.items() if value is not None}, indent=2)
+
+
+def _postman(values: dict[str, str | int | None], token: StoredToken | None, now: float) -> dict[str, Any]:
+    if token is not None:
+        values |= {"client_id": token.client_id, "client_secret": token.client_secret.get_secret_value()}
+        values |= {"token_url": token.token_url, "api_base_url": token.api_base_url}
+    email = printable(token.account.email, 100) if token else ""
+    return {
+        "name": f"Webex ({email})" if email else "Webex",
+        "values": [
+            {"key": name, "value": value, "type": "secret" if name in _SECRETS else "default", "enabled": True}
+            for name, value in values.items()
+            if value and name not in ("token_type", *_LIFETIMES)
+        ],
+        "_postman_variable_scope": "environment",
+        "_postman_exported_at": iso(int(now)),
+        "_postman_exported_using": "webex-loopback",
+    }
+
+
+def iso(moment: float | None) -> str | None:
+    """Return a moment in UTC, ISO 8601; None if unknown or beyond the calendar."""
+    try:
+        return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _imported(kind: str, pairs: Any, now: float) -> Imported:
+    values: dict[str, Any] = {}
+    for spelling, value in pairs:
+        name = _NAMES.get(re.sub(r"[_-]", "", spelling.lower()).removeprefix("webex"))
+        if name is None or value in (None, ""):
+            continue
+        if values.setdefault(name, value) != value:
+            raise MalformedToken(f"contains {name} twice, with different values")
+        if name in _SECRETS and isinstance(value, str) and value.startswith("{{"):
+            raise MalformedToken(f"has the name of a Postman variable in place of {name}")
+    if "Postman" in kind:
+        if "access_token" not in values:  # Postman keeps what it calls current values to itself
+            raise MalformedToken("is a Postman environment in which access_token has no (initial) value")
+        for name in _LIFETIMES:  # it does not say since when
+            values.pop(name, None)
+    response = TokenResponse.from_json(json.dumps(values).encode())
+    if response.refresh_token is None and "refresh_token" in values:
+        raise MalformedToken("contains an unusable refresh_token")
+    end = _end(values.get("refresh_token_expires_at"), response.refresh_token_expires_in, now)
+    secret = _word(values.get("client_secret"))
+    return Imported(
+        kind=kind,
+        access_token=response.access_token,
+        refresh_token=response.refresh_token,
+        expires_at=_end(values.get("expires_at"), response.expires_in, now),
+        refresh_token_expires_at=end if response.refresh_token else None,
+        scopes=response.scope,
+        client_id=_word(values.get("client_id")),
+        client_secret=Secret(secret) if secret else None,
+    )
+
+
+def _end(moment: Any, lifetime: int | None, now: float) -> int | None:
+    """Return when a token expires; a moment that cannot be read is unknown rather than a guess."""
+    if moment is None:
+        return None if lifetime is None else int(now) + lifetime
+    try:
+        if isinstance(moment, str) and not re.fullmatch(r"\d+(\.\d+)?", moment, re.ASCII):
+            date = datetime.fromisoformat(moment)
+            moment = date.timestamp() if date.tzinfo else None
+        epoch = float(moment)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    if isinstance(moment, bool) or not 0 <= epoch < _MILLISECONDS_FROM * 1000:
+        return None
+    return int(epoch / 1000 if epoch >= _MILLISECONDS_FROM else epoch)
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]{1,512}", value) else ""
+
+
+def _flat_yaml(text: str) -> list[tuple[str, str]]:
+    """Read the subset of YAML that wxc_sdk writes: `name: text`; anything else is refused, not read differently."""
+    text = re.sub("(?m)^#.*", "", text.replace("\r\n", "\n").removeprefix("---\n"))
+    pairs = []
+    for line in filter(None, re.sub(r" *\n +", " ", text).split("\n")):
+        match = _YAML_LINE.fullmatch(line)
+        value = (match and match[2]) or ""
+        if match and (quoted := _YAML_QUOTED.fullmatch(value)):
+            pairs.append((match[1], quoted[1].replace("''", "'")))
+        elif match and _YAML_PLAIN.fullmatch(value):
+            pairs.append((match[1], "" if value in ("~", "null") else value))
+        else:
+            raise MalformedToken("is neither JSON nor a token file of wxc_sdk")
+    if len(dict(pairs)) != len(pairs):
+        raise MalformedToken("contains a name twice")
+    return pairs

@@ -1,0 +1,58 @@
+"""`import`: take over tokens that another tool has obtained."""
+
+import sys
+import time
+
+import click
+
+from webex_loopback.login.login import adopt
+from webex_loopback.oauth.token_response import MalformedToken
+from webex_loopback.paths import profile_name
+from webex_loopback.tokens.move import move_login
+from webex_loopback.wording import printable
+
+from .app import profile_option, say
+from .formats import read
+from .login import describe
+
+_LARGEST = 1 << 20
+
+
+@click.command("import")
+@profile_option
+@click.argument("file", required=False)
+@click.option("--from-store", metavar="STORE", help="Move the login from there into the store that is set.")
+@click.option("--force", is_flag=True, help="Replace the profile's login, if it has one.")
+def import_(profile: str | None, file: str | None, from_store: str | None, force: bool) -> None:
+    """Import tokens that you already have.
+
+    FILE (default: standard input) is a token response in JSON, as Postman shows it, a Postman environment, or the yml
+    file of wxc_sdk. Client ID and secret, which a renewal needs, are taken from FILE or from the settings. The tokens
+    are checked with Webex before anything is replaced.
+
+    With --from-store, STORE is file, keyring or a postgresql:// URL, and the login moves from there into the store that
+    WEBEX_TOKEN_STORE names. It is removed from the old store when the new one has it.
+    """
+    if from_store is not None:
+        if file is not None or not from_store:
+            raise click.UsageError("--from-store STORE takes a store's name, and no FILE.")
+        token, old, new = move_login(profile, from_store, force=force)
+        describe(profile, token, "moved")
+        say(f"  Moved from {printable(str(old), 4096)} to {printable(str(new), 4096)}.")
+        return
+    file = file or "-"
+    name, origin = profile_name(profile), "Standard input" if file == "-" else printable(file)
+    if file == "-" and sys.stdin.isatty():
+        say("Paste the tokens, then press Ctrl-D.")
+    try:
+        with open(0 if file == "-" else file, "rb", closefd=file != "-") as opened:
+            data = opened.read(_LARGEST + 1)  # /dev/zero has no end
+        if len(data) > _LARGEST:
+            raise MalformedToken("is too large to contain tokens")
+        imported = read(data, time.time())
+    except OSError as error:
+        raise click.UsageError(f"Could not read {origin}: {error.strerror}.") from None
+    except MalformedToken as error:
+        raise click.UsageError(f"{origin} {error}.") from None
+    say(f"Found {imported.kind}.")
+    describe(name, adopt(name, imported, force=force), "imported")

@@ -1,0 +1,105 @@
+"""`login` and `logout`."""
+
+import time
+from typing import Any
+
+import click
+
+from webex_loopback.login.login import log_in, log_out
+from webex_loopback.paths import login_command, profile_name
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.source import TokenSource
+from webex_loopback.wording import printable
+
+from .app import profile_option, retired, say
+from .status import outlook
+
+_REVOKE_PAGE = "https://idbroker.webex.com/idb/profile#/tokens"
+_STARTS = {
+    "already": "Already logged in as",
+    "other": "Logged in by another process as",
+    "imported": "Imported the tokens of",
+    "moved": "Moved the login of",
+}
+
+
+@click.command()
+@profile_option
+@click.option("--scopes", metavar="SCOPES", help="Instead of WEBEX_SCOPES; separated by spaces or commas.")
+@click.option("--redirect-uri", metavar="URI", help="Instead of WEBEX_REDIRECT_URI; exactly as registered.")
+@click.option("--timeout", "timeout_seconds", metavar="SECONDS", help="Instead of WEBEX_LOGIN_TIMEOUT.")
+@click.option("--no-browser", is_flag=True, help="Print the URL; do not open a browser.")
+@click.option("--browser", metavar="CMD", default="", help="Open the URL with this command; %s stands for the URL.")
+@click.option("--device", is_flag=True, help="Approve with a code on another device; needs no browser here.")
+@click.option("--login-hint", metavar="EMAIL", default="", help="Fill in this email address on Webex's page.")
+@click.option(
+    "--prompt",
+    type=click.Choice(["select_account", "none"]),
+    help="Ask which account to use; or never ask, and fail if nobody is signed in.",
+)
+@click.option("--force", is_flag=True, help="Log in even if already logged in.")
+@click.option("--service-app", metavar="ORG_ID", help="Fetch a Service App's tokens for this organization; no browser.")
+@click.option("--using", metavar="PROFILE", help="Fetch them with this login; it needs spark:applications_token.")
+@click.option("--app-id", metavar="ID", help="Application ID, if it does not follow from the client ID.")
+def login(
+    profile: str | None,
+    no_browser: bool,
+    service_app: str | None,
+    using: str | None,
+    app_id: str | None,
+    **options: Any,
+) -> None:
+    """Log in to Webex and save the tokens.
+
+    Opens Webex in the browser, receives the redirect on this machine, exchanges the code and saves the tokens for the
+    profile. Does nothing if the profile is already logged in.
+    """
+    if (service_app is None) != (using is None) or (app_id is not None and using is None):
+        raise click.UsageError("A Service App's tokens need --service-app ORG_ID and --using PROFILE.")
+    if service_app is not None and using is not None:
+        # Here, because it imports httpx, which a login in the browser does later.
+        from webex_loopback.login.service_app import log_in_service_app
+
+        if not using:  # as for `-p ""`
+            raise click.UsageError("The name after --using is empty. Is a variable not set?")
+        result = log_in_service_app(profile, service_app, using, app_id or "", force=options["force"])
+        describe(profile, result.token, result.how)
+        return
+    result = log_in(profile, open_browser=not no_browser, **options | {"prompt": options["prompt"] or ""})
+    describe(profile, result.token, result.how)
+
+
+@click.command()
+@profile_option
+@click.option("--revoke", is_flag=True, hidden=True)
+@click.pass_context
+def logout(ctx: click.Context, profile: str | None, revoke: bool) -> None:
+    """Remove the profile's tokens from this machine.
+
+    They stay valid at Webex until they expire; the command says where they can be revoked.
+    """
+    if revoke:
+        retired(ctx, "logout --revoke", f"run `webex-loopback logout`, then revoke the tokens at {_REVOKE_PAGE}")
+    name = profile_name(profile)
+    token, _ = log_out(profile)
+    if token is None:
+        say(f"Profile {name} was not logged in.")
+        return
+    say(f"Removed the tokens of profile {name} from this machine.", "green")
+    say(f"  At Webex they stay valid until they expire. To revoke them: {_REVOKE_PAGE}")
+
+
+def describe(profile: str | None, token: StoredToken, how: str) -> None:
+    """Say who is logged in, and until when."""
+    account, name = token.account, profile_name(profile)
+    who = f"{account.name} <{account.email}>" if account.name and account.email else account.name or account.email
+    say(f"{_STARTS.get(how, 'Logged in as')} {printable(who) or 'an unknown account'}.", "green")
+    say(f"  Profile {name}. {outlook(token, time.time())}")
+    if app := token.service_app:
+        say(f"  Service App of organization {printable(app.org_id)}, through profile {printable(app.using)}.")
+    if token.missing:
+        say(f"  Requested but not granted: {printable(' '.join(token.missing))}", "yellow")
+    if how == "already":
+        say(f"  To log in again: `{login_command(name, '--force')}`")
+    if profile is None and (origin := TokenSource().from_environment()):
+        say(f"  WEBEX_ACCESS_TOKEN is set ({printable(origin)}); get_token() returns it until it is unset.", "yellow")

@@ -1,0 +1,90 @@
+"""`token`: print a valid access token, for a shell, curl or another tool."""
+
+import os
+import time
+
+import click
+
+from webex_loopback.errors import ConfigurationError, TokenStoreError
+from webex_loopback.private_file import write_private_file
+from webex_loopback.tokens.source import TokenSource
+from webex_loopback.wording import duration, printable
+
+from .app import Duration, profile_option, say
+from .formats import FORMATS, WITH_REFRESH_TOKEN, write
+
+
+@click.command()
+@profile_option
+@click.option("--format", "form", type=click.Choice(FORMATS), metavar="FORMAT", help="Use one of these formats.")
+@click.option("--json", "form", flag_value="json", help="As --format json.")
+@click.option("--header", "form", flag_value="header", help="As --format header.")
+@click.option("--env", "form", flag_value="env", help="As --format env.")
+@click.option("--refresh", is_flag=True, help="Renew the token now, even if it is not due.")
+@click.option("--min-validity", type=Duration(), help="Renew first if it expires sooner: 7d, 12h, 30m.")
+@click.option("--output", "-o", metavar="FILE", help="Write to a file that only you can read, not to stdout.")
+def token(profile: str | None, form: str | None, refresh: bool, min_validity: float | None, output: str | None) -> None:
+    """Print a valid access token.
+
+    It is renewed first if it is due. Needs no settings and works in any directory. Run daily by a timer,
+    `webex-loopback token` keeps a login alive that nothing else uses.
+
+    \b
+    Formats:
+      env             WEBEX_ACCESS_TOKEN=..., quoted for a shell
+      header          Authorization: Bearer ..., for curl -H
+      curl            a configuration file, for curl -K
+      json            access_token, token_type, expires_at
+      token-response  JSON of RFC 6749, with the refresh token
+      postman         an environment, with the refresh token
+      wxc-sdk         its yml file, with the refresh token
+    """
+    source = TokenSource(profile)
+    text = access_token = valid_token(source, min_validity, refresh=refresh)
+    if form is not None:
+        text = write(form, access_token, None if source.from_environment() else source.stored(), time.time())
+    if output is None:
+        click.echo(text)
+    else:
+        _save(output, text)
+    if form in WITH_REFRESH_TOKEN:
+        say("This output contains secrets. Keep it out of chats, tickets and repositories.", "yellow")
+
+
+def valid_token(source: TokenSource, min_validity: float | None, *, refresh: bool = False) -> str:
+    """Return an access token that is valid for `min_validity` seconds, renewed first if necessary or if asked for."""
+    if source.from_environment() and not refresh:
+        if min_validity is not None:
+            say("The expiry of the token in WEBEX_ACCESS_TOKEN is not known; --min-validity is ignored.", "yellow")
+        return source.get_token()
+    access_token = "" if refresh else source.get_token()
+    if refresh or _left(source) < (min_validity or 0):
+        before = None if source.from_environment() else source.stored()
+        access_token = source.refresh()
+        if source.stored() == before:
+            raise TokenStoreError(
+                "The token was renewed, but the new tokens could not be stored.", problem="unwritable"
+            )
+        left = _left(source)
+        say("Refreshed." if left == float("inf") else f"Refreshed. The access token is valid for {duration(left)}.")
+        if left < (min_validity or 0):
+            raise ConfigurationError(
+                f"Webex grants access tokens for {duration(left)}, less than --min-validity asks for.",
+                setting="--min-validity",
+                remedy="Ask for less, or have the program call get_token() whenever it needs a token.",
+            )
+    return access_token
+
+
+def _left(source: TokenSource) -> float:
+    stored = source.stored()
+    return float("inf") if stored is None or stored.expires_at is None else stored.expires_at - time.time()
+
+
+def _save(path: str, text: str) -> None:
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise click.UsageError(f"{printable(path)} is not a regular file.")
+    try:
+        write_private_file(os.path.realpath(path), f"{text}\n".encode())
+    except OSError as error:
+        raise click.UsageError(f"Could not write {printable(path)}: {error.strerror}.") from None

@@ -1,0 +1,64 @@
+"""`whoami`: ask Webex whose token it is."""
+
+import click
+
+from webex_loopback.errors import LoginRequired, TokenEndpointError, WebexLoopbackError
+from webex_loopback.paths import login_command, profile_name
+from webex_loopback.secret import Secret
+from webex_loopback.settings import load
+from webex_loopback.tokens.service_app import client_for
+from webex_loopback.tokens.source import TokenSource
+from webex_loopback.webex.account import Account
+from webex_loopback.webex.client import Webex
+from webex_loopback.wording import printable
+
+from .app import json_option, print_json, profile_option
+
+
+@click.command()
+@profile_option
+@json_option
+def whoami(profile: str | None, as_json: bool) -> None:
+    """Ask Webex which account the token belongs to (GET /people/me)."""
+    account = ask(TokenSource(profile))
+    if as_json:
+        print_json({"name": account.name, "email": account.email, "id": account.id})
+    else:
+        click.echo(printable(f"{account.name} <{account.email}>"))
+
+
+def ask(source: TokenSource) -> Account:
+    """Return the account of the source's token; a token that Webex rejects is renewed once."""
+    origin, token = source.from_environment(), Secret(source.get_token())
+    with client_of(source, origin) as webex:
+        renewed = bool(origin)  # a token of the environment cannot be renewed
+        while True:
+            try:
+                return webex.people_me(token)
+            except TokenEndpointError as error:
+                if renewed or error.status_code != 401:
+                    raise _explained(error, source, origin) from None
+            token, renewed = Secret(source.refresh(rejected=token.get_secret_value())), True
+
+
+def client_of(source: TokenSource, origin: str) -> Webex:
+    """Return a client of the API that the source's token is for; `origin` as from `from_environment()`."""
+    if stored := None if origin else source.stored():
+        return client_for(stored)
+    settings = load()
+    settings.check_destinations(origin, "WEBEX_ACCESS_TOKEN")
+    return Webex(api_base_url=settings.api_base_url, token_url=settings.token_url, ca_bundle=settings.ca_bundle)
+
+
+def _explained(error: TokenEndpointError, source: TokenSource, origin: str) -> WebexLoopbackError:
+    """Return the error with what to do about a 401 or a 403."""
+    command = login_command(profile_name(source.profile), "--force")
+    if error.status_code == 401 and not origin:
+        return LoginRequired(f"Webex rejected the access token. {error}", remedy=f"Run `{command}`.")
+    if error.status_code == 401:
+        error.remedy = "Put another token into WEBEX_ACCESS_TOKEN, or unset it."
+    elif error.status_code == 403:
+        error.remedy = "The token probably does not have the scope spark:people_read."
+        if not origin:
+            error.remedy += f" Add it to the Integration and to WEBEX_SCOPES, then run `{command}`."
+    return error

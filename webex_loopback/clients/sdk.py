@@ -1,0 +1,29 @@
+"""What the modules for the Webex SDKs have in common."""
+
+import importlib
+from typing import Any
+
+from webex_loopback.errors import ConfigurationError
+from webex_loopback.settings import load
+from webex_loopback.tokens.source import TokenSource
+
+PLACEHOLDER = "set-by-webex-loopback"  # the SDKs insist on a token at creation; each request gets the real one
+
+
+def import_sdk(module: str, package: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigurationError(f"Cannot import {module}: {error}.", remedy=f"Run `pip install {package}`.") from error
+
+
+def api_base_url(source: TokenSource) -> str:
+    """Return the base URL of the API that the source's token is for."""
+    if not (origin := source.from_environment()):
+        if (stored := source.stored()) is None:
+            source.get_token()  # raises LoginRequired; the settings may name another API than a later login
+        elif stored.api_base_url:
+            return stored.api_base_url
+    settings = load()
+    settings.check_destinations(origin or str(source.store), "the access token")
+    return settings.api_base_url

@@ -1,0 +1,142 @@
+"""What every way to log in shares: one profile's login, its place in the queue, and the saving of what it obtains."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from webex_loopback.errors import TokenStoreError, WebexLoopbackError
+from webex_loopback.oauth.token_response import TokenResponse
+from webex_loopback.paths import token_file
+from webex_loopback.settings import Settings
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.stores import TokenStore
+from webex_loopback.tokens.stores.file import FileTokenStore
+from webex_loopback.tokens.stores.lock import hold_lock
+from webex_loopback.tokens.transaction import Transaction
+from webex_loopback.wording import printable
+
+from .progress import Progress, State
+
+if TYPE_CHECKING:
+    from webex_loopback.webex.client import Webex
+
+GRACE_SECONDS = 60  # that another login may take beyond its timeout, to exchange the code and save
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One login of one profile; `force` lets it replace a record that it cannot read."""
+
+    profile: str
+    settings: Settings
+    store: TokenStore
+    display: Progress
+    force: bool = False
+
+    def say(self, key: str, **values: object) -> str:
+        """Return a text of `texts/`."""
+        return self.display.words(key, **values)
+
+    def note(self, key: str, **values: object) -> None:
+        """Print a text that stays."""
+        self.display.note(self.say(key, **values))
+
+    def step(self, step: str, key: str, state: State, **values: object) -> None:
+        """Set the text and state of a step."""
+        self.display.step(step, self.say(key, **values), state)
+
+    def stored(self) -> StoredToken | None:
+        """Return the stored token; None also for a record that will be set aside."""
+        try:
+            return self.store.load()
+        except TokenStoreError as error:
+            if error.problem == "corrupt" or (self.force and error.problem in ("foreign", "future")):
+                return None
+            raise
+
+    def matches(self, token: StoredToken, login_hint: str = "") -> bool:
+        """Whether a token is what this login would obtain."""
+        fields = self.fields()
+        return (
+            all(getattr(token, name) == fields[name] for name in ("client_id", "token_url", "api_base_url"))
+            and set(token.scopes_requested) == set(fields["scopes_requested"])
+            and login_hint in ("", token.account.email)
+        )
+
+    def fields(self) -> dict[str, Any]:
+        """Return what the settings contribute to a `StoredToken`."""
+        settings = self.settings
+        names = ("client_id", "client_secret", "token_url", "api_base_url", "ca_bundle")
+        return {name: getattr(settings, name) for name in names} | {"scopes_requested": settings.scope_list}
+
+    def check_writable(self) -> None:
+        """Raise `TokenStoreError` now, before anything is opened, if new tokens could not be saved."""
+        with self.store.lock():
+            getattr(self.store, "reserve", lambda: None)()
+
+    def transaction(self, request: Callable[[], TokenResponse]) -> Transaction:
+        """Return the transaction that makes a request and saves the tokens it returns."""
+
+        def make(_current: StoredToken | None) -> StoredToken:
+            response = request()
+            self.set_aside()
+            return StoredToken.from_response(response, now=time.time(), **self.fields())
+
+        return Transaction(self.store, make)
+
+    def set_aside(self) -> None:
+        """Rename a record that cannot be read, just before it is replaced, so that nothing of it is lost."""
+        try:
+            self.store.load()
+        except TokenStoreError as error:
+            if move := getattr(self.store, "set_aside", None):
+                self.display.note(f"{error} {self.say('set_aside', path=move(error.problem))}")
+
+    def with_account(self, token: StoredToken, webex: "Webex") -> StoredToken:
+        """Look up whose tokens these are and save that, too; return the token unchanged if that is not possible."""
+        with contextlib.suppress(WebexLoopbackError):  # for instance without spark:people_read
+            known = replace(token, account=webex.people_me(token.access_token))
+            # A renewal, login or logout that has happened meanwhile wins.
+            make: Any = lambda current: known if current == token else current  # noqa: E731
+            Transaction(self.store, make).run()
+            return known
+        return token
+
+    @contextlib.contextmanager
+    def queue(self) -> Iterator[bool]:
+        """Be the only login of this profile: two would open two browsers. Yield whether another was waited for."""
+        lock, waited = FileTokenStore(self._holder_file).lock_path, False
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(hold_lock(lock, 0))
+            except TokenStoreError as error:
+                if error.problem != "locked":
+                    raise
+                self.note("waiting", profile=self.profile, place=read_holder(self._holder_file))
+                stack.enter_context(hold_lock(lock, self.settings.login_timeout + GRACE_SECONDS, poll_seconds=0.1))
+                waited = True
+            try:
+                self.announce("")
+                yield waited
+            finally:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._holder_file)
+
+    def announce(self, place: str) -> None:
+        """Write down for other logins where this one waits."""
+        with contextlib.suppress(OSError), open(self._holder_file, "w", encoding="utf-8") as file:
+            file.write(place + f" (pid {os.getpid()})")
+
+    @property
+    def _holder_file(self) -> str:
+        return f"{os.path.realpath(token_file(self.profile))}.login"
+
+
+def read_holder(path: str) -> str:
+    """Return where another login waits: "on port 8765 (pid 4711)"; "" if it has not been written down."""
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        return printable(file.read(100))
+    return ""

@@ -1,0 +1,149 @@
+"""A login by the device grant (RFC 8628): approve on any device; nothing is redirected to this machine."""
+
+import io
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import segno
+
+from webex_loopback.errors import AuthorizationDenied, LoginTimeout, ServerUnreachable, TokenEndpointError
+from webex_loopback.oauth.token_response import TokenResponse
+from webex_loopback.paths import login_command
+from webex_loopback.secret import Secret
+from webex_loopback.tokens import worker
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.webex.client import Webex
+from webex_loopback.wording import printable
+
+from .attempt import Attempt
+
+# Webex sends the approval through these; an Integration that lacks one shows an error page at the end.
+HELPER_REDIRECT_URIS = tuple(
+    f"https://oauth-helper-{letter}.wbx2.com/helperservice/v1/actions/device/callback" for letter in "arkd"
+)
+SLOW_DOWN_SECONDS = 5.0  # RFC 8628 §3.5
+POLL_SECONDS = 10.0  # that one request may take
+_DIGITS = {
+    "0": ("█▀█", "█ █", "▀▀▀"),
+    "1": ("▄█ ", " █ ", "▀▀▀"),
+    "2": ("▀▀█", "█▀▀", "▀▀▀"),
+    "3": ("▀▀█", " ▀█", "▀▀▀"),
+    "4": ("█ █", "▀▀█", "  ▀"),
+    "5": ("█▀▀", "▀▀█", "▀▀▀"),
+    "6": ("█▀▀", "█▀█", "▀▀▀"),
+    "7": ("▀▀█", "  █", "  ▀"),
+    "8": ("█▀█", "█▀█", "▀▀▀"),
+    "9": ("█▀█", "▀▀█", "▀▀▀"),
+}
+
+
+class _Undecided(Exception):
+    """The user has not decided yet; the text is the server's answer."""
+
+
+def log_in_by_device(attempt: Attempt, webex: Webex) -> StoredToken:
+    """Show the code to enter elsewhere, wait for the approval, and save the tokens; raises as `log_in`."""
+    settings, display, say = attempt.settings, attempt.display, attempt.say
+    named = {"login": login_command(attempt.profile, "--device"), "uris": " ".join(HELPER_REDIRECT_URIS)}
+    try:
+        device = webex.device_authorization(client_id=settings.client_id, scope=" ".join(settings.scope_list))
+    except TokenEndpointError as error:
+        if "redirect" in error.error_description.lower():
+            error.remedy = say("helpers", **named)
+        raise
+    code = Secret(device.pop("device_code"))
+    interval = _seconds(device.get("interval"), 5)
+    deadline = time.time() + min(_seconds(device.get("expires_in"), 300), settings.login_timeout)
+    _announce(attempt, device)
+    attempt.step("approval", "waiting_for_approval", "doing")
+    display.start(deadline)
+    trouble: ServerUnreachable | TokenEndpointError | None = None
+    while time.time() + interval < deadline:
+        time.sleep(interval)
+        try:
+            token = _poll(attempt, webex, code)
+        except _Undecided as answer:
+            trouble = None
+            interval += SLOW_DOWN_SECONDS * (str(answer) == "slow_down")
+        except (ServerUnreachable, TokenEndpointError) as error:
+            if _code_is_dead(attempt, error, named["login"]):
+                break
+            trouble = error  # RFC 8628 §3.5: the device code is still valid
+            interval += SLOW_DOWN_SECONDS
+            display.note(f"{error} {say('trying_again')}")
+        else:
+            attempt.step("approval", "approved", "done")
+            attempt.step("saved", "saved", "done", store=attempt.store)
+            return attempt.with_account(token, webex)
+    raise trouble or LoginTimeout(say("device_timeout"), remedy=say("device_timeout.remedy", **named))
+
+
+def _poll(attempt: Attempt, webex: Webex, code: Secret) -> StoredToken:
+    """Ask once and save the tokens, if any; an interruption waits for the answer, and for the truth about them."""
+    settings = attempt.settings
+
+    def request() -> TokenResponse:
+        answer = webex.device_token(
+            client_id=settings.client_id, client_secret=settings.client_secret, device_code=code, seconds=POLL_SECONDS
+        )
+        if isinstance(answer, str):
+            raise _Undecided(answer)
+        return answer
+
+    transaction = attempt.transaction(request)
+    poll = worker.start(transaction.run)
+    try:
+        return worker.finish(poll, 3 * POLL_SECONDS, cancel=transaction.cancel)
+    except BaseException:
+        if poll.done() and poll.exception() is None:
+            attempt.note("cancelled_saved", profile=attempt.profile)
+        raise
+
+
+def _code_is_dead(attempt: Attempt, error: ServerUnreachable | TokenEndpointError, login: str) -> bool:
+    """Whether to stop asking because the device code has expired; raises what ends the login for another reason."""
+    if isinstance(error, ServerUnreachable):
+        return False
+    words = f"{error.error} {error.error_description}"
+    if "access_denied" in words:
+        raise AuthorizationDenied(
+            f"{attempt.say('device_declined')} (access_denied).",
+            error="access_denied",
+            error_description=error.error_description,
+            remedy=attempt.say("denied_access_denied.remedy", login=login_command(attempt.profile, "--device")),
+        ) from error
+    dead = "expired_token" in words or "invalid_grant" in words
+    if not dead and error.status_code < 500:
+        raise error
+    return dead
+
+
+def _announce(attempt: Attempt, device: dict[str, Any]) -> None:
+    say, uri, code = attempt.say, device["verification_uri"], printable(device["user_code"], 20)
+    complete = device.get("verification_uri_complete")
+    if not isinstance(complete, str) or urlsplit(complete).scheme not in ("http", "https"):
+        complete = uri
+    # The code comes last, because on 24 lines the rest scrolls away.
+    hints = [say("scan"), *qr_code(complete), "", say("enter_code"), "", *large(code)]
+    attempt.display.show_url(uri, say("device_at"), hints)
+
+
+def qr_code(text: str) -> list[str]:
+    """Return a QR code as lines for a terminal, two rows of dots a line, each indented by two spaces."""
+    out = io.StringIO()
+    segno.make_qr(text, error="l").terminal(out=out, compact=True, border=2)
+    return [f"  {line}" for line in out.getvalue().rstrip("\n").split("\n")]
+
+
+def large(code: str) -> list[str]:
+    """Return a code of digits in large characters, and below it as it is."""
+    rows: list[str] = []
+    if code and all(character in _DIGITS for character in code):
+        rows = ["    " + "  ".join(_DIGITS[digit][row] for digit in code).rstrip() for row in range(3)] + [""]
+    return [*rows, f"  {code}"]
+
+
+def _seconds(value: object, default: float) -> float:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 86_400
+    return float(value) if good else default  # type: ignore[arg-type]

@@ -1,0 +1,329 @@
+"""`log_in()`, `log_out()` and `adopt()`: from a profile's name to stored tokens, and back.
+
+The order makes a login fast: settings, checks that need no network, the lock, the sockets, the URL, the browser. Only
+then are the HTTP libraries imported, while the browser starts; hence the imports inside functions.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from webex_loopback import errors
+from webex_loopback.oauth.authorization import AuthorizationRequest
+from webex_loopback.oauth.redirect_uri import RedirectURI
+from webex_loopback.oauth.token_response import TokenResponse
+from webex_loopback.paths import data_directory, login_command, profile_name
+from webex_loopback.private_file import read_small_file
+from webex_loopback.secret import Secret
+from webex_loopback.settings import load, require
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.stores import open_store
+from webex_loopback.tokens.transaction import replace_token
+from webex_loopback.wording import language
+
+from .attempt import Attempt, read_holder
+from .browser import Choice, Opener, find, ssh_hint
+from .listener import Listener, Refusal, bind
+from .paste import Keyboard
+from .progress import Progress, Words
+
+if TYPE_CHECKING:
+    from webex_loopback.webex.client import Webex
+
+
+@dataclass(frozen=True, slots=True)
+class LoginResult:
+    """How a login ended.
+
+    Attributes:
+        token: What is stored now.
+        path: Where: the token file, or a description of another store.
+        how: `browser`, `pasted`, `device`, `already` (it was logged in), or `other` (another process logged in).
+    """
+
+    token: StoredToken
+    path: str
+    how: str
+
+
+def log_in(
+    profile: str | None = None,
+    *,
+    scopes: str | None = None,
+    redirect_uri: str | None = None,
+    timeout_seconds: float | None = None,
+    open_browser: bool | Callable[[str], object] = True,
+    browser: str = "",
+    device: bool = False,
+    force: bool = False,
+    login_hint: str = "",
+    prompt: str = "",
+    display: Progress | None = None,
+) -> LoginResult:
+    """Log in and save the tokens; blocks until the user has approved or declined, or the time is up.
+
+    Opens nothing if the profile is already logged in with the same Integration and scopes and Webex accepts its token.
+
+    Args:
+        profile: Default: `$WEBEX_PROFILE`, else `default`.
+        scopes: Separated by spaces or commas, instead of `WEBEX_SCOPES`.
+        redirect_uri: Instead of `WEBEX_REDIRECT_URI`.
+        timeout_seconds: Instead of `WEBEX_LOGIN_TIMEOUT`.
+        open_browser: False: only print the URL. A function is called with the URL instead, in a thread.
+        browser: Command to open the URL with, instead of `WEBEX_BROWSER`; `%s` in it stands for the URL.
+        device: Use the device grant (RFC 8628): approve on another device, without a redirect to this machine.
+        force: Log in even if already logged in; set an unreadable token file aside.
+        login_hint: Email address to fill in on Webex's page.
+        prompt: `select_account` to be asked for the account, `none` never to be asked.
+
+    Raises:
+        ConfigurationError: A setting is missing or wrong; nothing has been opened.
+        LoginFailed: `AuthorizationDenied` and `LoginTimeout` say more.
+        TokenEndpointError, ServerUnreachable: The code was not exchanged.
+        TokenStoreError: The stored token cannot be replaced, or the new one was not saved.
+    """
+    name = profile_name(profile)
+    with display or Progress() as display, contextlib.ExitStack() as stack:
+        settings = load(scopes=scopes, redirect_uri=redirect_uri, login_timeout=timeout_seconds)
+        display.words = Words(settings.lang or language())
+        for warning in settings.warnings:
+            display.note(warning)
+        require(settings)
+        redirect_uris = [RedirectURI.parse(text) for text in settings.redirect_uris]
+        _check_certificates(settings.ca_bundle)
+        attempt = Attempt(name, settings, open_store(name, settings.token_store), display, force)
+        path = str(getattr(attempt.store, "path", attempt.store))
+        before = attempt.stored()
+        if before and not (force or login_hint or prompt) and attempt.matches(before) and _is_accepted(attempt):
+            return LoginResult(attempt.store.load() or before, path, "already")
+        waited = stack.enter_context(attempt.queue())
+        now = attempt.stored()
+        if waited and now and now != before and attempt.matches(now, login_hint):
+            return LoginResult(now, path, "other")
+        attempt.check_writable()
+        if device:
+            from .device_grant import log_in_by_device
+
+            with _webex(attempt) as webex:
+                return LoginResult(log_in_by_device(attempt, webex), path, "device")
+        opener = stack.enter_context(_opener(attempt, open_browser, browser))
+        token, how = _by_browser(attempt, redirect_uris, opener, login_hint, prompt)
+        return LoginResult(token, path, how)
+
+
+def log_out(profile: str | None = None) -> tuple[StoredToken | None, str]:
+    """Remove a profile's tokens from this machine, in whatever files they are.
+
+    They stay valid at Webex until they expire. Returns what was stored, None if nothing that can be read, and the
+    place of a record that could not be read.
+
+    Raises:
+        TokenStoreError: The record belongs to another user or was written by a newer version.
+    """
+    store, unreadable = open_store(profile), ""
+    with store.lock():  # a renewal in progress would write the record again
+        try:
+            held = store.load()
+        except errors.TokenStoreError as error:
+            if error.problem != "corrupt":
+                raise
+            held, unreadable = None, str(store)
+        store.delete()
+    return held, unreadable
+
+
+def adopt(profile: str, imported: Any, *, force: bool = False) -> StoredToken:
+    """Save tokens that come from elsewhere, if Webex accepts them; otherwise, what is stored stays as it is.
+
+    Args:
+        imported: Has the attributes of `cli.formats.Imported`. The settings complete it, but their client secret does
+            not go with another Integration's client id.
+
+    Raises:
+        ConfigurationError: The profile is logged in, and `force` was not given.
+        LoginRequired: Webex rejected the tokens.
+        TokenEndpointError, ServerUnreachable, TokenStoreError: They could not be checked or saved.
+    """
+    from webex_loopback.tokens.service_app import client_for, request_tokens
+
+    settings = load()
+    settings.check_destinations("the import", "the imported token")
+    attempt = Attempt(profile, settings, open_store(profile, settings.token_store), Progress(), force)
+    token = _completed(attempt, imported)
+
+    def make(current: StoredToken | None) -> StoredToken:
+        if current is not None and not force:
+            raise errors.ConfigurationError(
+                f"Profile {profile} is already logged in.",
+                remedy="Use --force to replace its tokens, or choose another profile with -p.",
+            )
+        checked = token
+        try:
+            with client_for(token) as webex:
+                checked = replace(token, account=webex.people_me(token.access_token))
+        except errors.TokenEndpointError as error:
+            if error.status_code == 401 and token.can_renew:
+                checked = token.renewed(request_tokens(token, 30.0), now=time.time())
+            elif error.status_code != 403:  # a valid token without spark:people_read
+                raise
+        attempt.set_aside()
+        return checked
+
+    attempt.stored()  # raises if what is stored must not be replaced
+    try:
+        stored = replace_token(attempt.store, make)
+    except errors.TokenEndpointError as error:
+        if error.status_code != 401 and error.meaning != "rejected":
+            raise
+        raise errors.LoginRequired(
+            f"Webex rejected the imported tokens. {error} Nothing was replaced.",
+            remedy=f"Run `{login_command(profile)}`, or import newer tokens.",
+        ) from error
+    with client_for(stored) as webex:
+        return stored if stored.account.id else attempt.with_account(stored, webex)
+
+
+def _completed(attempt: Attempt, imported: Any) -> StoredToken:
+    now, fields = int(time.time()), attempt.fields() | {"scopes_requested": imported.scopes or []}
+    if imported.client_id not in ("", fields["client_id"]):
+        fields |= {"client_id": imported.client_id, "client_secret": Secret()}
+    fields["client_secret"] = imported.client_secret or fields["client_secret"]
+    left, refresh_left = (
+        None if end is None else end - now for end in (imported.expires_at, imported.refresh_token_expires_at)
+    )
+    response = TokenResponse(imported.access_token, imported.refresh_token, left, refresh_left, imported.scopes)
+    return StoredToken.from_response(response, now=now, **fields)
+
+
+def _check_certificates(ca_bundle: str) -> None:
+    """Raise `ConfigurationError` now, before anything is opened, if a file of certificates cannot be used."""
+    # Reading all of them with `ssl` takes longer than everything else up to here.
+    for path in filter(None, (ca_bundle, os.environ.get("SSL_CERT_FILE"), os.environ.get("REQUESTS_CA_BUNDLE"))):
+        with contextlib.suppress(OSError):
+            if os.path.isdir(path) or b"-----BEGIN" in read_small_file(path, 1 << 24):
+                continue
+        from webex_loopback.webex.transport import ssl_context
+
+        ssl_context(ca_bundle)
+
+
+def _is_accepted(attempt: Attempt) -> bool:
+    """Whether Webex accepts the stored token, which is renewed if due and sent only where it comes from."""
+    from webex_loopback.tokens.renewal import Renewal
+    from webex_loopback.tokens.service_app import client_for
+
+    try:
+        access_token = Secret(Renewal(attempt.store, profile=attempt.profile).token()[0])
+        record = attempt.stored()
+    except errors.WebexLoopbackError:
+        return False
+    try:
+        if record is not None:
+            with client_for(record) as webex:
+                webex.people_me(access_token)
+    except errors.TokenEndpointError as error:
+        # 403: a valid token without spark:people_read. A fault at Webex says nothing about the token.
+        return error.status_code in (403, 429) or error.status_code >= 500
+    except errors.WebexLoopbackError:
+        return False
+    return record is not None
+
+
+def _webex(attempt: Attempt) -> "Webex":
+    from webex_loopback.webex.client import Webex
+
+    names = ("api_base_url", "token_url", "ca_bundle")
+    return Webex(**{name: getattr(attempt.settings, name) for name in names}, profile=attempt.profile)
+
+
+def _opener(attempt: Attempt, open_browser: bool | Callable[[str], object], browser: str) -> Opener:
+    if callable(open_browser):
+        return Opener(Choice([], attempt.say("the_browser"), ""), open_browser)
+    if not open_browser:
+        return Opener(Choice(None, "", "--no-browser"))
+    command, origin = (browser, "--browser") if browser else (attempt.settings.browser, "WEBEX_BROWSER")
+    choice = find(os.environ, command, origin=origin)
+    if choice.argv is None:
+        attempt.note("no_browser", reason=choice.reason)
+    elif choice.skipped:
+        attempt.note("skipped_browser", reason=choice.skipped, name=choice.name)
+    return Opener(choice)
+
+
+def _by_browser(
+    attempt: Attempt, redirect_uris: list[RedirectURI], opener: Opener, login_hint: str, prompt: str
+) -> tuple[StoredToken, str]:
+    """Bind, print the URL, open the browser, and only then import what serves the redirect and exchanges the code."""
+    settings, opens = attempt.settings, opener.choice.argv is not None
+    notebook = "" if opens else attempt.say("paste_prompt")
+    keyboard = Keyboard(prompt=notebook, on_stop=attempt.display.erase)
+    listener, refusals = bind(redirect_uris)
+    with contextlib.ExitStack() as stack:
+        context = None
+        if listener is None:
+            redirect_uri = _without_listener(attempt, refusals, keyboard)
+        else:
+            stack.callback(listener.close)
+            redirect_uri = listener.redirect_uri
+            attempt.announce(f"on port {redirect_uri.port}")
+            if redirect_uri.secure:
+                from .certificate import HOSTS, server_context
+
+                cert, key = settings.tls_cert, settings.tls_key
+                hosts = (redirect_uri.host,) if cert else HOSTS
+                context = server_context(folder=data_directory(), cert=cert, key=key, hosts=hosts)
+        for refusal in refusals:
+            attempt.display.note(_explained(refusal))
+        ends = (settings.authorize_url, settings.client_id, redirect_uri.text)
+        request = AuthorizationRequest(*ends, settings.scope_list, login_hint, prompt)
+        _show_url(attempt, listener, request, keyboard, opens=opens)
+        opened = opener.open(listener.browser_url if listener else request.url) if opens else None
+
+        from .code_grant import CodeGrant
+
+        with _webex(attempt) as webex:
+            grant = CodeGrant(attempt, webex, request, redirect_uri, listener, context, keyboard, opener, opened)
+            return grant.run()
+
+
+def _show_url(
+    attempt: Attempt, listener: Listener | None, request: AuthorizationRequest, keyboard: Keyboard, *, opens: bool
+) -> None:
+    """Print the URL, whether or not a browser is opened: it may open nothing, or the wrong one."""
+    say, hints = attempt.say, []
+    if listener and not opens:
+        redirect_uri = listener.redirect_uri
+        hints += [say("tunnel"), "  " + ssh_hint(os.environ, redirect_uri.port, host=redirect_uri.host)]
+        hints += [say("elsewhere"), "  " + request.url] if keyboard.can_paste else []
+    elif keyboard.can_paste:
+        hints += [say("paste"), *([say("press_o")] if opens else [])]
+    if listener and listener.redirect_uri.secure and not attempt.settings.tls_cert:
+        hints.append(say("self_signed"))
+    attempt.display.show_url(listener.printed_url if listener else request.url, say("log_in_at"), hints)
+
+
+def _explained(refusal: Refusal) -> str:
+    """Say why a redirect URI cannot be used; if another profile's login uses its port, say which."""
+    tokens, port = os.path.join(data_directory(), "tokens"), refusal.redirect_uri.port
+    for name in os.listdir(tokens) if os.path.isdir(tokens) else ():
+        place = read_holder(os.path.join(tokens, name)) if name.endswith(".json.login") else ""
+        if place.startswith(f"on port {port} ") and place.removeprefix(f"on port {port} ") in refusal.text:
+            return refusal.text.removesuffix(".") + f", the login of profile {name.removesuffix('.json.login')}."
+    return refusal.text
+
+
+def _without_listener(attempt: Attempt, refusals: list[Refusal], keyboard: Keyboard) -> RedirectURI:
+    """Return the redirect URI to use without listening, for a URL that is pasted; raise if that is not possible."""
+    for refusal in refusals:
+        # Not if another program listens: the browser would hand the code to it.
+        if refusal.why == "privileges" and keyboard.can_paste:
+            return refusal.redirect_uri
+    port = 8766 if refusals[0].redirect_uri.port == 8765 else 8765
+    key = "unbound_privileges" if any(refusal.why == "privileges" for refusal in refusals) else "unbound"
+    raise errors.LoginFailed(
+        f"{attempt.say('unbound')} {' '.join(map(_explained, refusals))}",
+        remedy=attempt.say(f"{key}.remedy", uri=f"http://127.0.0.1:{port}/callback"),
+    )

@@ -1,0 +1,216 @@
+"""The loopback server that receives the authorization response (RFC 8252 §7.3), with aiohttp.
+
+Only a request with this login's `state`, from a browser that has opened one of its start URLs, settles the login.
+Everything else gets an answer and changes nothing.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from aiohttp import web
+
+from webex_loopback import wording
+from webex_loopback.oauth.authorization import AuthorizationRequest, AuthorizationResponse, NotThisLogin, read_response
+
+from . import pages
+from .connections import Connection, Connections, respond
+from .listener import Listener, connected_user, new_path
+from .pages import FailurePage, SuccessPage
+
+FAREWELL_SECONDS = 3.0
+NETWORK_PROBLEM_SECONDS = 2.0
+
+
+class LoopbackServer:
+    """Serves one login on a listener's sockets.
+
+    Args:
+        context: TLS settings, if the redirect URI is https.
+        on_event: Called on the event loop with a kind and a line for the terminal: `opened` (a start URL),
+            `opened_again` (the browser's start URL, which works once), `received` (the response), `ignored` (not this
+            login), `stranger` (another browser or user), `https` (a browser spoke TLS to the http port).
+        network_problem: Why the token request would fail, or None. Awaited before a browser is sent to Webex.
+        profile: Named in the commands on the pages.
+        language: Of the lines for the terminal; the pages use the browser's.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        request: AuthorizationRequest,
+        *,
+        context: ssl.SSLContext | None = None,
+        on_event: Callable[[str, str], None] = lambda kind, text: None,
+        network_problem: Awaitable[FailurePage | None] | None = None,
+        profile: str = "default",
+        language: str = "",
+    ) -> None:
+        self.listener = listener
+        self.request = request
+        self._context, self._on_event = context, on_event
+        self._profile, self._language = profile, language or wording.language()
+        self._network_problem = asyncio.ensure_future(network_problem) if network_problem else None
+        loop = asyncio.get_running_loop()
+        self._settled: asyncio.Future[AuthorizationResponse] = loop.create_future()
+        self._outcome: asyncio.Future[SuccessPage | FailurePage] = loop.create_future()
+        self._used_paths: set[str] = set()
+        self._done_path = new_path("/done/")
+        # The name contains the port, because browsers send a host's cookies to all of its ports.
+        self._cookie = f"webex_loopback_{listener.redirect_uri.port}={secrets.token_urlsafe(32)}"
+        self._waiting = 0  # callbacks whose browser has not seen the outcome
+        self._all_told = asyncio.Event()
+        self._connections: Connections | None = None
+        self._met_tls = False
+
+    def renew_browser_url(self) -> str:
+        """Replace the listener's `browser_url`, whether or not it has been used, and return the new one."""
+        self._used_paths.add(self.listener.browser_path)
+        self.listener.browser_path = new_path("/start/")
+        return self.listener.browser_url
+
+    async def start(self) -> None:
+        """Accept connections, including those that arrived since the sockets were bound."""
+        self._connections = Connections(self.listener, self._context, self._answer, self._on_tls)
+
+    async def response(self) -> AuthorizationResponse:
+        """Wait for the authorization response of this login."""
+        return await asyncio.shield(self._settled)
+
+    def settle(self, response: AuthorizationResponse) -> None:
+        """Accept a response, from a browser or pasted; only the first one counts."""
+        if not self._settled.done():
+            self._settled.set_result(response)
+            self._on_event("received", "")
+
+    async def conclude(self, page: SuccessPage | FailurePage) -> None:
+        """Show waiting browsers how the login ended; give them a moment to fetch the page."""
+        if not self._outcome.done():
+            self._outcome.set_result(page)
+        if self._waiting > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_told.wait(), FAREWELL_SECONDS)
+
+    async def close(self) -> None:
+        """Stop, within two seconds, whatever state the connections are in."""
+        self._outcome.cancel()  # callbacks may be waiting for it
+        if self._connections is not None:
+            await self._connections.close()
+        self.listener.close()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if not self._is_for_us(request):
+            return respond(421, "This host name is not served here.")
+        path, _, query = request.raw_path.partition("?")
+        callback = path == self.listener.redirect_uri.path
+        start = path in (self.listener.browser_path, self.listener.printed_path, *self._used_paths)
+        if not (callback or start or path == self._done_path):
+            return respond(404, "There is nothing here.")
+        if callback and (request.method == "POST" or (request.method == "GET" and not query)):
+            self._tell("ignored", "response_mode")
+            return self._page(request, 405 if request.method == "POST" else 400, "response_mode")
+        if request.method != "GET":
+            return respond(405, "Only GET is allowed.")
+        if callback:
+            return await self._callback(request, query)
+        return await self._start(request, path) if start else self._done(request)
+
+    def _is_for_us(self, request: web.BaseRequest) -> bool:
+        """Whether `Host` is a loopback name with our port, and not a DNS name rebound to this machine."""
+        redirect_uri = self.listener.redirect_uri
+        names = {"localhost", "127.0.0.1", "[::1]", redirect_uri.host}
+        hosts = {f"{name}:{redirect_uri.port}" for name in names}
+        if redirect_uri.port == (443 if redirect_uri.secure else 80):
+            hosts |= names
+        given = request.headers.getall("Host", [])
+        return len(given) == 1 and given[0].lower() in hosts
+
+    async def _start(self, request: web.BaseRequest, path: str) -> web.Response:
+        if refusal := self._refuse_other_user(request):
+            return refusal
+        if self._settled.done():
+            return respond(404, "This login has received its response.")
+        if path in self._used_paths:
+            self._tell("opened_again", "opened_again")
+            return self._page(request, 410, "already_opened")
+        if path == self.listener.browser_path:
+            self._used_paths.add(path)
+        self._on_event("opened", "")
+        if problem := await self._find_network_problem():
+            return self._page(request, 503, problem)
+        cookie = f"{self._cookie}; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if self._context else "")
+        return respond(302, "", {"Location": self.request.url, "Set-Cookie": cookie})
+
+    async def _find_network_problem(self) -> FailurePage | None:
+        if self._network_problem is None:
+            return None
+        done, _ = await asyncio.wait([self._network_problem], timeout=NETWORK_PROBLEM_SECONDS)
+        return next((check.result() for check in done if not check.cancelled() and not check.exception()), None)
+
+    async def _callback(self, request: web.BaseRequest, query: str) -> web.Response:
+        try:
+            response = read_response(query, self.request.state)
+        except NotThisLogin as reason:
+            line = "ignored_error" if reason.error else "ignored"
+            self._tell("ignored", line, what=str(reason), error=reason.error)
+            return self._page(request, 400, "not_this_login")
+        if refusal := self._refuse_other_user(request):
+            return refusal
+        if not self._has_cookie(request):
+            self._tell("stranger", "other_browser")
+            return self._page(request, 400, "other_browser")
+        self.settle(response)
+        cast("Connection", request.protocol).keep()
+        self._waiting += 1
+        self._all_told.clear()
+        try:
+            await asyncio.shield(self._outcome)
+        except asyncio.CancelledError:  # the tab was closed
+            self._told()
+            raise
+        # Away from the URL with the code in it.
+        return respond(303, "", {"Location": self.listener.redirect_uri.origin + self._done_path})
+
+    def _done(self, request: web.BaseRequest) -> web.Response:
+        if not self._outcome.done():
+            return respond(404, "There is nothing here.")
+        self._told()
+        return self._page(request, 200, self._outcome.result())
+
+    def _told(self) -> None:
+        self._waiting = max(self._waiting - 1, 0)  # a page may be reloaded
+        if not self._waiting:
+            self._all_told.set()
+
+    def _has_cookie(self, request: web.BaseRequest) -> bool:
+        # Not with a parser: other servers on localhost may set cookies that it rejects.
+        cookies = ";".join(request.headers.getall("Cookie", [])).split(";")
+        given = [cookie.strip().encode(errors="replace") for cookie in cookies]
+        return any(secrets.compare_digest(cookie, self._cookie.encode()) for cookie in given)
+
+    def _refuse_other_user(self, request: web.BaseRequest) -> web.Response | None:
+        server, client = request.protocol.sockname, request.protocol.peername
+        uid = connected_user(server, client) if server and client else None
+        # Root runs port forwarders. With sudo, the browser runs as the user who called it.
+        if uid is None or str(uid) in ("0", str(os.getuid()), os.environ.get("SUDO_UID")):
+            return None
+        self._tell("stranger", "other_user", uid=str(uid))
+        return self._page(request, 403, "other_user")
+
+    def _on_tls(self) -> None:
+        if not self._met_tls:  # browsers try several times
+            self._met_tls = True
+            self._tell("https", "https")
+
+    def _tell(self, kind: str, line: str, **values: str) -> None:
+        if not self._settled.done():
+            self._on_event(kind, pages.say(line, self._language, **values))
+
+    def _page(self, request: web.BaseRequest, status: int, page: SuccessPage | FailurePage | str) -> web.Response:
+        page = FailurePage(page) if isinstance(page, str) else page
+        language = pages.choose_language(request.headers.get("Accept-Language"))
+        return respond(status, pages.render(page, language, self._profile), html=True)

@@ -1,0 +1,194 @@
+"""Redirect URLs pasted into the terminal while a login waits. They contain the code, so nothing is echoed.
+
+All of this runs in the thread that waits for the login, normally the main thread; the login itself runs in a worker.
+Signals, and the exceptions that their handlers raise, therefore arrive where the terminal can be restored.
+"""
+
+import atexit
+import contextlib
+import getpass
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from typing import Any, TextIO
+
+if sys.platform == "win32":  # pragma: no cover - needs Windows
+    import msvcrt
+
+    _GONE: tuple[type[Exception], ...] = (OSError,)
+else:
+    import select
+    import termios
+    import tty
+
+    _GONE = (OSError, termios.error)
+
+_LONGEST_LINE = 65_536  # bytes
+_PAUSE_SECONDS = 0.05
+# ECMA-48: control sequences (bracketed paste marks its ends with them), function keys, strings, a lone Escape.
+_ESCAPES = re.compile(r"\x1b(\[\[.?|\[[0-?]*[ -/]*[@-~]?|O.?|[]PX^_].*?(\x07|\x1b\\|$)|)", re.DOTALL)
+
+
+def terminal(stream: TextIO | None) -> int | None:
+    """Return the file descriptor of a terminal; None if the stream is anything else, or closed."""
+    try:
+        descriptor = stream.fileno()  # type: ignore[union-attr]
+        return descriptor if os.isatty(descriptor) else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def is_foreground(descriptor: int) -> bool:
+    """Whether the terminal is ours: a background job that uses it is stopped, or disturbs the shell."""
+    if sys.platform == "win32":  # pragma: no cover - needs Windows
+        return True
+    try:
+        return os.tcgetpgrp(descriptor) == os.getpgrp()
+    except OSError:  # not our controlling terminal, so there is no job control
+        return True
+
+
+class Keyboard:
+    """The terminal, or a notebook's input box, as the place to paste a redirect URL.
+
+    Args:
+        prompt: If there is no terminal but a notebook, ask in its input box, with this prompt.
+        on_stop: Called before a signal stops or ends this process.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, *, prompt: str = "", on_stop: Callable[[], object] = lambda: None
+    ) -> None:
+        self._descriptor = terminal(sys.stdin if stream is None else stream)
+        self._prompt = prompt if self._descriptor is None and _is_notebook() else ""
+        self._on_stop = on_stop
+        self._unread = b""
+        self._mode: list[Any] | None = None  # of the terminal, from before it was changed
+
+    @property
+    def can_paste(self) -> bool:
+        """Whether there is a terminal or a notebook to paste into."""
+        return self._descriptor is not None or bool(self._prompt)
+
+    def watch(self, login: "Future[Any]", on_line: Callable[[str], bool]) -> None:
+        """Pass on each line that is pasted, and a lone `o` at once, until the login ends.
+
+        `on_line` returns whether it was the right one; a notebook asks no more then. A background job leaves the
+        terminal alone until it is in the foreground. In the end the terminal is as it was before.
+        """
+        atexit.register(self._leave)  # in case a second Ctrl-C interrupts the one below
+        try:
+            with self._signals():
+                while not login.done():
+                    lines, self._unread = split_lines(self._unread, self._keys(login))
+                    if any(on_line(line) for line in lines):
+                        self._prompt = ""
+        finally:
+            self._leave()
+            atexit.unregister(self._leave)
+
+    def _keys(self, login: "Future[Any]") -> bytes:
+        """Wait a moment; return what was typed."""
+        if self._prompt:
+            with contextlib.suppress(NotImplementedError, EOFError):
+                return getpass.getpass(self._prompt).encode() + b"\n"
+            self._prompt = ""  # `nbconvert --execute`: there is nobody to ask
+        descriptor = self._descriptor
+        if descriptor is not None and is_foreground(descriptor):
+            with contextlib.suppress(*_GONE):
+                self._hide(descriptor)
+                return _typed(descriptor)
+            self._descriptor = None
+        wait([login], 4 * _PAUSE_SECONDS)  # on Windows Ctrl-C does not wake a thread that waits
+        return b""
+
+    def _hide(self, descriptor: int) -> None:
+        """Turn off echo and line editing. Called often: after Ctrl-Z and fg the shell has set its own mode."""
+        if sys.platform != "win32":  # pragma: no branch - msvcrt does neither
+            mode = termios.tcgetattr(descriptor)
+            if mode[3] & (termios.ICANON | termios.ECHO):
+                self._mode = mode
+                tty.setcbreak(descriptor, termios.TCSANOW)
+
+    def _leave(self) -> None:
+        mode, descriptor = self._mode, self._descriptor
+        # From the background it would stop us (SIGTTOU), and the shell has set its own mode anyway.
+        if sys.platform != "win32" and mode is not None and descriptor is not None and is_foreground(descriptor):
+            with contextlib.suppress(*_GONE):
+                # Flushed, because the shell would run what was pasted too late.
+                termios.tcsetattr(descriptor, termios.TCSAFLUSH, mode)
+        self._mode = None
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Restore the terminal before a signal stops or ends the process; those with a handler raise exceptions."""
+        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP")
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        ours = self._descriptor is not None and threading.current_thread() is threading.main_thread()
+        taken = [number for number in numbers if ours and signal.getsignal(number) is signal.SIG_DFL]
+        try:
+            for number in taken:
+                signal.signal(number, self._stopped)
+            yield
+        finally:
+            for number in taken:
+                signal.signal(number, signal.SIG_DFL)
+
+    def _stopped(self, number: int, _frame: object) -> None:
+        self._on_stop()
+        self._leave()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, self._stopped)  # continued after Ctrl-Z
+
+
+def _typed(descriptor: int) -> bytes:
+    """Wait a moment for keys; raise OSError if the terminal has hung up."""
+    if sys.platform == "win32":  # pragma: no cover - needs Windows
+        keys = ""
+        while msvcrt.kbhit():
+            key = msvcrt.getwch()
+            if key == "\x03":
+                raise KeyboardInterrupt
+            if key in "\x00\xe0" and msvcrt.kbhit():  # a function key; alone, U+00E0 is the letter "à"
+                msvcrt.getwch()
+            else:
+                keys += key
+        threading.Event().wait(0 if keys else _PAUSE_SECONDS)
+        return keys.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+    if not select.select([descriptor], [], [], _PAUSE_SECONDS)[0] or not is_foreground(descriptor):
+        return b""
+    if not (typed := os.read(descriptor, 4096)):
+        raise OSError
+    return typed
+
+
+def split_lines(unread: bytes, keys: bytes) -> tuple[list[str], bytes]:
+    """Return the lines that the keys complete, edited and not empty, and what is left; a lone `o` is a line."""
+    if keys in (b"o", b"O") and not unread:
+        return ["o"], b""
+    *complete, rest = re.split(rb"[\r\n]", unread + keys)
+    lines = (_edited(part[:_LONGEST_LINE]).strip() for part in complete)
+    return [line for line in lines if line], rest[:_LONGEST_LINE]
+
+
+def _edited(keys: bytes) -> str:
+    """Do what a terminal with line editing does: Backspace, Ctrl-U, no control characters."""
+    line: list[str] = []
+    for character in _ESCAPES.sub("", keys.decode("utf-8", "ignore")):
+        if character in "\b\x7f":
+            del line[-1:]
+        elif character == "\x15":
+            line.clear()
+        elif character >= " ":
+            line.append(character)
+    return "".join(line)
+
+
+def _is_notebook() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None

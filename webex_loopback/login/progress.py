@@ -1,0 +1,189 @@
+"""The display of a login on stderr: lines that stay and, on a terminal, a status line with the time left."""
+
+import contextlib
+import errno
+import json
+import os
+import re
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Literal, TextIO
+
+from webex_loopback.wording import duration, language, printable
+
+from .paste import is_foreground, terminal
+
+State = Literal["doing", "done", "failed"]
+
+# None is of ambiguous width: terminals set to Japanese may draw such characters two columns wide.
+_MARKS = {"doing": "❯", "done": "✓", "failed": "✗", "note": "!"}
+_ASCII_MARKS = {"doing": "[>]", "done": "[x]", "failed": "[!]", "note": "!"}
+_STYLES = {"doing": "1;36", "done": "32", "failed": "1;31", "note": "1;33"}
+_LONGEST = 8192  # characters of a URL or a note
+
+
+class Words:
+    """What a login says, in English ("en") or Japanese ("ja")."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        # Not by importlib.resources: importing that takes longer than everything else up to the browser's start.
+        with open(os.path.join(os.path.dirname(__file__), "texts", f"{language}.json"), encoding="utf-8") as file:
+            self._texts: dict[str, str] = json.load(file)
+
+    def __call__(self, key: str, **values: object) -> str:
+        """Return a text with these values, made printable, in place of its `{names}`."""
+        return self._texts[key].format_map({name: printable(str(value), _LONGEST) for name, value in values.items()})
+
+
+class Progress:
+    """Shows the steps of a login; a context manager that leaves no status line behind.
+
+    A file, pipe, notebook, dumb terminal or background job gets lines only. May be used from any thread. Errors of
+    the stream are ignored, because the login does not depend on it.
+    """
+
+    def __init__(self, stream: TextIO | None = None, environ: Mapping[str, str] | None = None) -> None:
+        environ = os.environ if environ is None else environ
+        self.words = Words(language(environ))
+        self._stream = sys.stderr if stream is None else stream
+        self._encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        self._descriptor = terminal(self._stream)
+        self._drawn = self._descriptor is not None and environ.get("TERM") not in ("dumb", "unknown")
+        self._colour = self._drawn and not environ.get("NO_COLOR")
+        self._marks = _MARKS if self._encoded("❯✓✗") == "❯✓✗" else _ASCII_MARKS
+        self._lock = threading.RLock()  # re-entrant: signal handlers print, too
+        self._doing: dict[str, str] = {}
+        self._deadline: float | None = None
+        self._status = False  # whether the status line is on the screen
+        self._ticker: threading.Thread | None = None
+        self._stopped = threading.Event()
+        if self._drawn and sys.platform == "win32":  # pragma: no cover - needs Windows
+            import colorama  # a dependency of click there
+
+            colorama.just_fix_windows_console()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+
+    def step(self, name: str, text: str, state: State) -> None:
+        """Set text and state of the step with this name: printed if done or failed, else shown in the status line."""
+        with self._lock:
+            self._doing.pop(name, None)
+            if state == "doing":
+                self._doing[name] = printable(text)
+                self._draw()
+            else:
+                self._print(f"{self._mark(state)} {self._wrapped(printable(text), '  ')}")
+
+    def note(self, text: str) -> None:
+        """Print a line that stays."""
+        self._print(f"{self._mark('note')} {self._wrapped(printable(text, _LONGEST), '  ')}")
+
+    def show_url(self, url: str, heading: str, hints: Sequence[str] = ()) -> None:
+        """Print the URL on a line of its own, which can be copied whole, and the hints below it.
+
+        A hint that begins with two spaces is a command, a URL or a picture: it is printed as it is.
+        """
+        url, gap = printable(url, _LONGEST), [""] if self._drawn else []
+        link = self._styled(url, "1;36")
+        link = f"\x1b]8;;{url}\x1b\\{link}\x1b]8;;\x1b\\" if self._drawn else link
+        lines = [*gap, self._wrapped(heading), *gap, f"  {link}", *gap]
+        for hint in hints:
+            lines.append(f"  {self._styled(hint[2:], '1')}" if hint.startswith("  ") else self._wrapped(hint))
+        self._print("\n".join([*lines, *(gap if hints else [])]))
+
+    def start(self, deadline: float | None) -> None:
+        """Count down to `deadline` (epoch seconds) in the status line; None ends the countdown."""
+        with self._lock:
+            self._deadline = deadline
+            if deadline is not None and not self._drawn:
+                until = time.strftime("%H:%M:%S", time.localtime(deadline))
+                left = duration(deadline - time.time(), self.words.language)
+                self._print(self.words("waiting_until", time=until, left=left))
+            if self._drawn and self._ticker is None:
+                self._ticker = threading.Thread(target=self._tick, name="countdown", daemon=True)
+                self._ticker.start()
+            self._draw()
+
+    def stop(self) -> None:
+        """Remove the status line for good."""
+        self._stopped.set()
+        self.erase()
+
+    def erase(self) -> None:
+        """Remove the status line until something changes."""
+        with self._lock:
+            shown, self._status = self._status, False
+            if shown and self._is_ours():
+                self._write("\r\x1b[2K")
+
+    def _print(self, text: str) -> None:
+        with self._lock:
+            self.erase()
+            self._write(f"{text}\n")
+            self._draw()
+
+    def _draw(self) -> None:
+        """Draw the status line in place of the last one, and without line wrap, so that it stays one line."""
+        with self._lock:
+            if not self._doing or self._ticker is None or self._stopped.is_set() or not self._is_ours():
+                return self.erase()
+            *_, text = self._doing.values()
+            left = "" if self._deadline is None else self.words("left", clock=_clock(self._deadline - time.time()))
+            self._status = True
+            self._write(f"\r\x1b[2K\x1b[?7l{self._mark('doing')} {text}  {self._styled(left, '2')}\x1b[?7h")
+
+    def _tick(self) -> None:
+        # Wakes when the number of seconds changes, so that none is skipped or drawn twice.
+        while not self._stopped.wait(((self._deadline or 0) - time.time()) % 1 + 0.001):
+            self._draw()
+
+    def _is_ours(self) -> bool:
+        return self._descriptor is not None and is_foreground(self._descriptor)
+
+    def _encoded(self, text: str) -> str:
+        return text.encode(self._encoding, "replace").decode(self._encoding)
+
+    def _write(self, text: str) -> None:
+        stream = self._stream
+        try:
+            # As text: a notebook's stderr has no file, or another one than the one it shows.
+            stream.write(self._encoded(text))
+            stream.flush()
+        except OSError as error:
+            # On a broken pipe (EINVAL on Windows), the rest of the buffer would fail again at exit: exit code 120.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                if error.errno in (errno.EPIPE, errno.EINVAL):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except (ValueError, AttributeError, RuntimeError):
+            pass  # closed; none (pythonw.exe); written to by a signal handler during another write
+
+    def _wrapped(self, text: str, indent: str = "") -> str:
+        """Wrap for the terminal; URLs and commands in backticks stay whole, so that they can be copied."""
+        if self._descriptor is None:
+            return text
+        columns = 80
+        with contextlib.suppress(OSError):
+            columns = os.get_terminal_size(self._descriptor).columns or 80
+        whole = re.sub("`[^`]*`", lambda match: match[0].replace(" ", "\0"), text)
+        width = max(min(columns, 100) - len(indent), 20)
+        lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
+        return f"\n{indent}".join(lines).replace("\0", " ")
+
+    def _mark(self, kind: str) -> str:
+        return self._styled(self._marks[kind], _STYLES[kind])
+
+    def _styled(self, text: str, codes: str) -> str:
+        return f"\x1b[{codes}m{text}\x1b[0m" if self._colour and text else text
+
+
+def _clock(seconds: float) -> str:
+    whole = max(0, -int(-seconds // 1))  # rounded up: "0:00" only when the time is over
+    return f"{whole // 60}:{whole % 60:02}"

@@ -1,0 +1,85 @@
+"""Logging in as a Service App: its tokens are fetched with the access token of another profile, without a browser."""
+
+import contextlib
+import os
+import re
+import time
+
+from webex_loopback.errors import ConfigurationError, ServerUnreachable
+from webex_loopback.paths import profile_name
+from webex_loopback.settings import load, require
+from webex_loopback.tokens.record import ServiceApp, StoredToken
+from webex_loopback.tokens.service_app import application_id, fetch_service_app
+from webex_loopback.tokens.stores import open_store
+from webex_loopback.tokens.transaction import replace_token
+from webex_loopback.webex.client import Webex
+from webex_loopback.wording import printable
+
+from .attempt import Attempt
+from .login import LoginResult
+from .progress import Progress
+
+_SECONDS = 60.0  # for everything: two locks, a renewal, a request
+
+
+def log_in_service_app(
+    profile: str | None, org_id: str, using: str, app_id: str = "", *, force: bool = False
+) -> LoginResult:
+    """Fetch and save the tokens of the Service App whose client ID and secret are set; asks nobody.
+
+    Args:
+        org_id: The organization that has authorized it, as Webex's API shows it.
+        using: Profile of a person's login that has the scope `spark:applications_token`.
+        app_id: Default: what follows from the client ID.
+        force: Replace any other login of the profile.
+
+    Raises:
+        ConfigurationError: A setting or an argument is wrong; the stored login is untouched, as with every error.
+        LoginRequired: `using` is logged out, or Webex rejects its login.
+        TokenEndpointError, ServerUnreachable, TokenStoreError
+    """
+    name, through, settings = profile_name(profile), profile_name(using), load()
+    for option, what, value in (("--service-app", "organization", org_id), ("--app-id", "application", app_id or "-")):
+        if not re.fullmatch(r"[\w=-]{1,500}", value, re.ASCII):
+            remedy = f"Copy the {what} ID as Webex shows it."
+            raise ConfigurationError(f"{printable(value, 60)!r} is not a valid ID.", setting=option, remedy=remedy)
+    require(settings)
+    attempt = Attempt(name, settings, open_store(name, settings.token_store), Progress(), force)
+    fetching = open_store(through, settings.token_store)
+    same = name == through
+    with contextlib.suppress(OSError, AttributeError):  # by a link, or on a file system that ignores case
+        same = same or os.path.samefile(attempt.store.path, fetching.path)  # type: ignore[attr-defined]
+    if same:
+        raise ConfigurationError(
+            f"Profile {name} cannot hold the Service App, because it is the one to fetch its tokens with.",
+            setting="--using",
+            remedy="Choose another name for the Service App with -p.",
+        )
+    for warning in settings.warnings:
+        attempt.display.note(warning)
+    # The access token of that profile goes to the API as well as the client secret.
+    settings.check_destinations(str(fetching), f"the access token of profile {through}")
+    app = ServiceApp(org_id=org_id, app_id=app_id or application_id(settings.client_id), using=through)
+    # Nothing is requested: the scopes are those of the Service App's registration.
+    fields = attempt.fields() | {"scopes_requested": [], "service_app": app}
+
+    def make(current: StoredToken | None) -> StoredToken:
+        held = current and (current.client_id, current.service_app and current.service_app.org_id)
+        if held and held != (settings.client_id, org_id) and not force:
+            raise ConfigurationError(
+                f"Profile {name} has another login.",
+                remedy="Use --force to replace it, or choose another profile with -p.",
+            )
+        response = fetch_service_app(webex, app, settings.client_id, settings.client_secret, _SECONDS / 2)
+        attempt.set_aside()
+        return StoredToken.from_response(response, now=time.time(), **fields)
+
+    attempt.stored()  # raises if what is stored must not be replaced
+    urls = {key: getattr(settings, key) for key in ("api_base_url", "token_url", "ca_bundle")}
+    with Webex(**urls, profile=name) as webex:
+        try:
+            token = replace_token(attempt.store, make, seconds=_SECONDS)
+        except TimeoutError:
+            raise ServerUnreachable(f"The tokens were not fetched within {_SECONDS:g} seconds.") from None
+        token = attempt.with_account(token, webex)
+    return LoginResult(token, str(getattr(attempt.store, "path", attempt.store)), "service_app")

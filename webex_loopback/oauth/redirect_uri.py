@@ -1,0 +1,69 @@
+"""Redirect URIs that the loopback server can serve (RFC 8252 §7.3)."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
+
+from webex_loopback.errors import ConfigurationError
+from webex_loopback.wording import printable
+
+# RFC 3986, without what urlsplit would overlook ([::1]x) and what a browser would rewrite.
+_URL = re.compile(r"https?://([\w.-]+|\[[\w:.]+\])(:\d*)?([/?][\w.~:/?@!$&'()*+,;=%\[\]-]*)?", re.ASCII | re.IGNORECASE)
+_DOTS = frozenset([".", "..", "%2e", ".%2e", "%2e.", "%2e%2e"])  # path segments that a browser resolves away
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectURI:
+    """A registered redirect URI; `text` is sent exactly as given, because Webex compares every character.
+
+    Attributes:
+        hosts: The loopback addresses to listen on: both families for `localhost`, since a browser may try either.
+    """
+
+    text: str
+    secure: bool
+    host: str
+    hosts: tuple[str, ...]
+    port: int
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a redirect URI; raise `ConfigurationError` unless it is on this machine and can be served."""
+        try:
+            parts, port = urlsplit(text), urlsplit(text).port
+        except ValueError:
+            raise _wrong(text, "is not a valid URL") from None
+        if not _URL.fullmatch(text) or _DOTS.intersection(parts.path.lower().split("/")):
+            raise _wrong(text, "is not an http:// or https:// URL without a fragment, as browsers write it")
+        if port == 0:
+            raise _wrong(text, "has port 0, but Webex compares the port, so it must be fixed")
+        host, secure = parts.hostname or "", parts.scheme == "https"
+        if not is_loopback(host) or {".", ":"} <= set(host):  # no IPv4 address in IPv6 form
+            raise _wrong(text, "is not on this machine: the host must be 127.0.0.1, localhost, or [::1]")
+        hosts = ("127.0.0.1", "::1") if host == "localhost" else (host,)
+        return cls(text, secure, host, hosts, port or (443 if secure else 80), parts.path or "/")
+
+    @property
+    def origin(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == (443 if self.secure else 80) else f":{self.port}"
+        return f"{'https' if self.secure else 'http'}://{host}{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host can only be this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _wrong(text: str, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The redirect URI {printable(text, 200)!r} {why}.",
+        setting="WEBEX_REDIRECT_URI",
+        remedy="Set WEBEX_REDIRECT_URI to a redirect URI registered on the Integration, exactly as written there.",
+    )

@@ -1,0 +1,127 @@
+"""Text that people read or write: foreign text made printable, durations, dates, lists, the user's language."""
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from urllib.parse import unquote_plus
+
+# `str.isprintable` accepts these; a terminal or browser shows them as nothing, or as a blank.
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+_ZERO_WIDTH = "[\u00ad\u200b-\u200d\u2060\ufeff]"
+_QUOTES = "\"'`\u201c\u201d\u2018\u2019"
+
+# Patterns are compiled on first use: importing this must cost `get_token()` nothing.
+# Tokens, codes, and client secrets of Webex have at least 64 characters; JWTs have more.
+_OPAQUE = r"[A-Za-z0-9+/=_.~%-]{40,}"
+_NAMED = (
+    r"""(?i)\b((?:(?:access|refresh|id)_)?token|client_secret|code|code_verifier|device_code|password)"""
+    r"""(=|["']\s*:\s*["'])[^\s"'&;,]+"""
+)
+_AUTHORIZATION = r"(?i)\b(bearer|basic) [^\s\"',]{12,}"
+_USER_INFO = r"://[^/\s@]*:[^/\s]*@"
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_UNITS = {
+    "en": {86_400: " days", 3600: " h", 60: " min", 1: " s"},
+    "ja": {86_400: "日", 3600: "時間", 60: "分", 1: "秒"},
+}
+
+
+def printable(text: str, limit: int = 500) -> str:
+    """Return foreign text as one line that cannot move the cursor, hide, or reorder what is around it.
+
+    Without control, bidirectional, zero-width, and unassigned characters and surrogates; white space becomes single
+    spaces; at most `limit` characters, the last of which is "…" if something was cut off.
+    """
+    visible = filter(lambda c: c.isprintable() and c not in _INVISIBLE, " ".join(text.split()))
+    clean = " ".join("".join(visible).split())
+    return clean if len(clean) <= limit else clean[: max(limit - 1, 0)].rstrip() + "…"
+
+
+def without_tokens(text: str, limit: int = 500) -> str:
+    """Return foreign text as `printable` does, with "[...]" in place of whatever could be a token or a password.
+
+    For error texts: servers and libraries quote what they were sent.
+    """
+    clean = printable(text, len(text))
+    clean = re.sub(_NAMED, r"\1\2[...]", re.sub(_USER_INFO, "://[...]@", clean))
+    clean = re.sub(_OPAQUE, "[...]", re.sub(_AUTHORIZATION, r"\1 [...]", clean))
+    return printable(clean, limit)  # only now: a token cut in half no longer looks like one
+
+
+def duration(seconds: float, language: str = "en") -> str:
+    """Return a length of time in two units at most, rounded to nearest: "13 days 23 h", "2時間5分", "45 s"."""
+    names = _UNITS[language]
+    for size, smaller in ((86_400, 3600), (3600, 60), (60, 1)):
+        rounded = round(max(seconds, 0) / smaller) * smaller
+        if rounded >= size:
+            count, rest = divmod(rounded, size)
+            unit = names[size].removesuffix("s") if count == 1 else names[size]
+            second = f"{rest // smaller}{names[smaller]}" if rest else ""
+            return f"{count}{unit}{' ' if second and language == 'en' else ''}{second}"
+    return f"{round(max(seconds, 0))}{names[1]}"
+
+
+def moment(epoch: float, language: str = "en") -> str:
+    """Return a date and time in the local time zone: "2026-11-26 14:05"."""
+    try:
+        local = time.localtime(epoch)
+    except (OverflowError, OSError, ValueError):  # beyond what the platform can convert; before 1970 on Windows
+        return "不明" if language == "ja" else "an unknown time"
+    if language == "ja":
+        return f"{local.tm_year}年{local.tm_mon}月{local.tm_mday}日 {local.tm_hour}:{local.tm_min:02}"
+    return time.strftime("%Y-%m-%d %H:%M", local)
+
+
+def parse_duration(text: str) -> float:
+    """Read "45s", "30m", "12h", "7d", "2w", or a number of seconds; return seconds.
+
+    Raises:
+        ValueError: The text is none of these.
+    """
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw]?)", text.strip().lower())
+    if match is None:
+        raise ValueError(f"{printable(text, 40)!r} is not a duration such as 45s, 30m, 12h, or 7d")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def place(origin: str) -> str:
+    """Return the origin of a setting as a phrase: "in the environment", "in /home/me/config.env"."""
+    known = {"environment": "in the environment", "command line": "on the command line"}
+    return known.get(origin, f"in {printable(origin)}")
+
+
+def unquoted(text: str) -> str:
+    """Remove white space and a pair of quotes around a value; `docker --env-file` takes quotes for part of it."""
+    text = text.strip()
+    quoted = len(text) > 1 and text[0] in "\"'" and text.find(text[0], 1) == len(text) - 1
+    return text[1:-1].strip() if quoted else text
+
+
+def split_list(text: str, parameter: str = "") -> list[str]:
+    """Split a list of scopes or URIs at white space and commas; each part once, in the given order.
+
+    Quotes around a part are removed. A part that is not a URL is form-decoded first, because Webex's portal shows
+    scopes as `spark%3Akms%20spark%3Apeople_read`; a redirect URI must stay exactly as registered. Of a whole URL that
+    has the named query parameter (`scope`, for an authorization URL of the portal), that parameter is read.
+    """
+    if parameter and (pasted := re.search(rf"(?:^|[?&;]){parameter}=([^&#]*)", text)):
+        text = pasted[1]
+    parts: list[str] = []
+    for part in _split(text):
+        parts += [part] if "://" in part else _split(unquote_plus(part))
+    return list(dict.fromkeys(parts))
+
+
+def _split(text: str) -> list[str]:
+    parts = re.split(r"[\s,\u3001\uff0c]+", re.sub(_ZERO_WIDTH, "", text))
+    return [bare for part in parts if (bare := part.strip(_QUOTES))]
+
+
+def language(environ: Mapping[str, str] | None = None) -> str:
+    """Return "ja" if `WEBEX_LANG`, else the locale (`LC_ALL`, `LC_MESSAGES`, `LANG`), is Japanese, otherwise "en"."""
+    environ = os.environ if environ is None else environ
+    names = ("WEBEX_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
+    locale = next((value for name in names if (value := environ.get(name, "").strip())), "")
+    return "ja" if re.split(r"[_.@-]", locale.lower())[0] in ("ja", "japanese") else "en"
