@@ -51,6 +51,7 @@ class Place:
         self.folder = folder
         self.sandbox = sandbox
         self.python = python
+        self.command = os.path.join(os.path.dirname(python), OURS)
         self.libraries = [OURS, *peers]
         self.token_file = self.path("state", "tokens", "default.json")
         os.mkdir(self.path("work"))
@@ -96,9 +97,6 @@ class Place:
         """Return the command that calls a method of a library, for instance `ready()()`."""
         return self.code(f"from tests.bench.libraries import LIBRARIES; LIBRARIES[{library!r}]().{code}")
 
-    def own(self, command: str) -> list[str]:
-        return [os.path.join(os.path.dirname(self.python), OURS), command]
-
     def start(self, command: list[str], environ: Mapping[str, str], stderr: Any = subprocess.DEVNULL) -> Any:
         options: dict[str, Any] = {"cwd": self.path("work"), "stdin": subprocess.DEVNULL, "text": True}
         return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=stderr, **options)
@@ -138,7 +136,7 @@ class Place:
         for path in (self.file_of(library), self.path("opened")):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-        command, environ = self.own("login"), self.environ
+        command, environ = [self.command, "login"], self.environ
         if library != OURS:
             uri = self.register("http://localhost:6001/redirect" if library == "wxc_sdk" else "http://127.0.0.1:{}/")
             port = int(uri.split(":")[2].partition("/")[0])

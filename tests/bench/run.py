@@ -27,9 +27,8 @@ def main() -> int:
         say("logins ...")
         logins = login(place, 1 if quick else 9, 0.3 if quick else 0.8)
         place.prepare(expired=False)
-        say("cached tokens ...")
+        say("tokens that are valid ...")
         sections = [cached_token(place, 2 if quick else 11)]
-        say("hot calls ...")
         sections += [hot_call(place, 1 if quick else 3, 2_000 if quick else 20_000, 0.2 if quick else 2), *logins]
         say("renewals ...")
         processes = 2 if quick else 8

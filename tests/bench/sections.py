@@ -19,7 +19,7 @@ def cached_token(place: Place, rounds: int) -> Section:
     """A fresh process that gets a valid token from the file."""
     commands: dict[str, tuple[list[str], Mapping[str, str]]] = {
         "get_token()": (place.code(GET_TOKEN), place.environ),
-        "webex-loopback token": (place.own("token"), place.environ),
+        "webex-loopback token": ([place.command, "token"], place.environ),
         "python -c pass": (place.code("pass"), place.environ),
     }
     for peer in place.libraries[1:]:
@@ -74,7 +74,6 @@ def login(place: Place, rounds: int, thinking_seconds: float) -> list[Section]:
     ]
     for part, (section, most) in enumerate(zip(sections, (0.7, 0.25), strict=True)):
         section.rows = [Row(name, [moment[part] for moment in moments[name]]) for name in moments]
-        section.rows += [Row(name, note="no login that works here") for name in place.libraries if name not in moments]
         section.limit_ratio(OURS, GOOGLE, most)
     return sections
 
@@ -125,8 +124,6 @@ def stores(place: Place, rounds: int, processes: int, kinds: dict[str, dict[str,
     for name, environ in kinds.items():
         environ = place.environ | environ
         one, all_of_them, most = Row(name), Row(name), 0
-        single.rows.append(one)
-        many.rows.append(all_of_them)
         try:
             for _ in range(rounds):
                 place.run(_work(place, "keep(1_000_000)"), environ)
@@ -135,9 +132,12 @@ def stores(place: Place, rounds: int, processes: int, kinds: dict[str, dict[str,
                 seconds, *counts = _at_once(place, [place.code(GET_TOKEN)] * processes, environ)
                 all_of_them.values.append(seconds)
                 most = max(most, sum(counts))
-            many.limit(f"refreshes and failures, {name}", most, 1)
         except RuntimeError as error:
-            one.note = all_of_them.note = f"skipped: {str(error).strip().splitlines()[-1]}"
+            single.notes.append(f"{name} is skipped: {str(error).strip().splitlines()[-1]}")
+            continue
+        single.rows.append(one)
+        many.rows.append(all_of_them)
+        many.limit(f"refreshes and failures, {name}", most, 1)
     return [single, many]
 
 

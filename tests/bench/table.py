@@ -32,17 +32,16 @@ class Section:
 
     def limit_ratio(self, name: str, other: str, most: float) -> None:
         """Set a limit for the ratio of two medians, unless one of the two was not measured."""
-        medians = {row.name: statistics.median(row.values) for row in self.rows if row.values}
+        medians = {row.name: statistics.median(row.values) for row in self.rows}
         if name in medians and other in medians:
             self.limit(f"{name} / {other}", medians[name] / medians[other], most)
 
     def lines(self) -> Iterator[str]:
         yield f"\n{self.title:<52}{'median':>12}{'n':>5}{'ours is':>10}"
-        ours = next((statistics.median(row.values) for row in self.rows if row.values), 0.0)
-        for row in self.rows:
-            median = statistics.median(row.values or [float("nan")])
+        medians = [statistics.median(row.values) for row in self.rows]
+        for row, median in zip(self.rows, medians, strict=True):
             shown = f"{median / self.unit:.1f} {_UNITS[self.unit]}"
-            ratio = "" if row is self.rows[0] else f"{ours / median:.2f} x"
+            ratio = "" if row is self.rows[0] else f"{medians[0] / median:.2f} x"
             yield f"  {row.name:<50}{shown:>12}{len(row.values):>5}{ratio:>10}  {row.note}".rstrip()
         for what, value, most in self.limits:
             yield f"  > {what}: {value:.2f}, at most {most:g}: {'met' if value <= most else 'MISSED'}"

@@ -22,11 +22,16 @@ def _held(library: str) -> Callable[[], str]:
     return ask
 
 
-def _per_call(call: Callable[[], object], calls: int) -> float:
+def _span(call: Callable[[], object], calls: int) -> tuple[float, float]:
     begin = time.perf_counter()
     for _ in range(calls):
         call()
-    return (time.perf_counter() - begin) / calls
+    return begin, time.perf_counter()
+
+
+def _per_call(call: Callable[[], object], calls: int) -> float:
+    begin, end = _span(call, calls)
+    return (end - begin) / calls
 
 
 def hot(library: str, repeats: int) -> None:
@@ -60,9 +65,8 @@ def hot_ours(repeats: int, calls: int, counting_seconds: float) -> None:
     for _ in range(repeats):
         results["bare"].append(bare())
         results["one"].append(_per_call(get_token, calls))
-        begin = time.perf_counter()
-        _in_threads(8, lambda: _per_call(get_token, calls))
-        results["eight"].append((time.perf_counter() - begin) / calls / 8)
+        begins, ends = zip(*_in_threads(8, lambda: _span(get_token, calls)), strict=True)
+        results["eight"].append((max(ends) - min(begins)) / calls / 8)
         results["async"].append(asyncio.run(in_loop()))
     print(json.dumps(results | _lookups(counting_seconds)))
 
@@ -89,17 +93,17 @@ def _lookups(seconds: float) -> dict[str, list[float]]:
     return counts
 
 
-def _in_threads(count: int, function: Callable[[], object]) -> int:
-    """Call a function in many threads at once; return how many failed."""
+def _in_threads(count: int, function: Callable[[], Any]) -> list[Any]:
+    """Call a function in many threads at once; return the results, exceptions among them."""
     barrier = threading.Barrier(count)
     with ThreadPoolExecutor(count) as pool:
         calls = [pool.submit(lambda: (barrier.wait(), function())) for _ in range(count)]
-    return sum(call.exception() is not None for call in calls)
+    return [call.exception() or call.result()[1] for call in calls]
 
 
 def threads(library: str, count: int) -> None:
     """Ask from many threads at once; exit with the number of failures."""
-    sys.exit(_in_threads(count, _held(library)))
+    sys.exit(sum(isinstance(result, Exception) for result in _in_threads(count, _held(library))))
 
 
 def tasks(library: str, count: int) -> None:

@@ -321,6 +321,7 @@ def test_requests_keeps_history_cookies_and_the_position_of_a_file(world: World,
     (tmp_path / "notes.txt").write_bytes(b"skipped minutes")
     with requests.Session() as session, (tmp_path / "notes.txt").open("rb") as file:
         file.seek(8)
+        session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=1, pool_block=True))  # a leak would block
         response = session.post(world.url, data=file, auth=RequestsAuth(world.source))
         assert [earlier.status_code for earlier in response.history] == [401]
         assert response.request.headers["Authorization"] == f"Bearer {NEW}"

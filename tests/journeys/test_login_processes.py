@@ -68,7 +68,8 @@ class Running:
             assert self.process.wait(within) in (codes or (0,)), self.told
         finally:
             self.close()
-        assert "Traceback" not in self.told
+        if "ignored due to race condition" not in self.told:  # CPython's, for a signal while handlers are restored
+            assert "Traceback" not in self.told
         return self.told
 
     def close(self) -> None:
@@ -315,7 +316,8 @@ def test_a_signal_at_any_moment_leaves_the_truth(
     login.wait_for("/start/")
     time.sleep(chance.random() * 2.5)
     login.process.send_signal(number)
-    told = login.end(0, 130, 128 + number)
+    # By the signal itself: while the interpreter exits, or during an exec() of an import (CPython forgets it was caught).
+    told = login.end(0, 130, 128 + number, -number, -signal.SIGINT)
     stored, code = store.load(), login.process.returncode
     says_saved = "Saved the tokens" in told or "is logged in." in told
     assert says_saved is (stored is not None), told

@@ -8,16 +8,36 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+from webex_loopback import log_in
 from webex_loopback.errors import WebexLoopbackError
+from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.tokens import decision, renewal
 from webex_loopback.tokens.source import TokenSource
 from webex_loopback.tokens.stores.file import FileTokenStore
 
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))  # of `make fuzz`
+REFRESH_SECONDS = 0.2 if EXAMPLES else 0.1  # that a refresh takes in the tests with signals
+PAUSES = ("FIRST_PAUSE_SECONDS", "EXPIRED_PAUSE_SECONDS", "REJECTED_PAUSE_SECONDS")
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["httpx", "webex_loopback.tokens.service_app", __name__])
-PAUSES = ("FIRST_PAUSE_SECONDS", "EXPIRED_PAUSE_SECONDS", "REJECTED_PAUSE_SECONDS")
 
 _armed = False
+
+
+def count(usually: int) -> int:
+    """Return how often to do something: as often as usual, or 200 times for 10,000 examples."""
+    return max(EXAMPLES // 50, usually)
+
+
+def is_lost(sandbox: Sandbox, store: FileTokenStore) -> bool:
+    """Whether the login is lost; if so, log in again."""
+    with store.lock():  # a renewal that has outlived its caller ends first
+        stored = store.load()
+    token = None if stored is None else stored.refresh_token
+    lost = token is None or not sandbox.is_alive(token.get_secret_value())
+    if lost:
+        log_in(open_browser=Person().visit, force=True)
+    return lost
 
 
 class Bell(Exception):
@@ -25,7 +45,7 @@ class Bell(Exception):
 
 
 class Renewing:
-    """Such a process, and the pipe to it. An answer is the kind of the outcome, and the token or the message."""
+    """Such a process, and the pipe to it."""
 
     def __init__(self, path: str, *, impatient: bool = False) -> None:
         self._pipe, other = CONTEXT.Pipe()
@@ -43,8 +63,9 @@ class Renewing:
         assert self._process.pid is not None
         os.kill(self._process.pid, signal.SIGUSR1)
 
-    def answer(self, seconds: float = 20) -> tuple[str, str]:
-        assert self._pipe.poll(seconds)
+    def answer(self) -> tuple[str, str]:
+        """Return the kind of the outcome, and the token or the message."""
+        assert self._pipe.poll(20)
         kind, value = self._pipe.recv()
         return kind, value
 
@@ -56,13 +77,14 @@ class Renewing:
         """Wait for it to exit as an interpreter does: with what is under way completed."""
         self._pipe.close()
         self._process.join(20)
-        assert self._process.exitcode is not None
         self._process.close()
 
 
 def _serve(path: str, pipe: "Connection[Any, Any]", impatient: bool) -> None:
     if impatient:
-        hasten()
+        renewal.OPTIONAL_SECONDS, renewal.DEADLINE_SECONDS = 0.3, 2.0
+        for name in PAUSES:
+            setattr(decision, name, 0.0)
     signal.signal(signal.SIGUSR1, _ring)
     moved = 0.0
     source = TokenSource(store=FileTokenStore(path), clock=lambda: time.time() + moved)
@@ -95,10 +117,3 @@ def _ring(*_: object) -> None:
     if _armed:
         _armed = False
         raise Bell
-
-
-def hasten() -> None:
-    """Wait less, so that much fits into a test."""
-    renewal.OPTIONAL_SECONDS, renewal.DEADLINE_SECONDS = 0.3, 2.0
-    for name in PAUSES:
-        setattr(decision, name, 0.0)

@@ -1,8 +1,6 @@
-"""A program whose signal handlers raise. It asks for a token whenever a line comes in.
+"""A program whose signal handlers raise. It asks for a token whenever a line comes in: `ringing.py get|aget stay|leave`.
 
-    ringing.py get|aget stay|leave
-
-`leave`: the exception ends the program, as it does one that knows nothing of tokens.
+With `leave`, the exception ends the program, as it does one that knows nothing of tokens.
 """
 
 import asyncio
@@ -27,36 +25,25 @@ def ring(number: int, frame: object) -> None:
         raise Bell(number)
 
 
-def ask() -> None:
-    if sys.argv[1] == "get":
-        get_token()
-    else:
-        asyncio.run(aget_token())
-
-
-def main() -> None:
-    global armed
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, ring)
-    for _ in sys.stdin:
-        source.forget()
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, ring)
+for _ in sys.stdin:
+    source.forget()
+    answer = "token"
+    try:
         try:
-            try:
-                armed = True
-                print("asking", flush=True)
-                ask()
-                answer = "token"
-            finally:
-                armed = False
-        except Bell as bell:
-            # What an error reporter like Sentry sends away.
-            traces = traceback.TracebackException.from_exception(bell, capture_locals=True)
-            print("".join(traces.format()), file=sys.stderr, flush=True)
-            if sys.argv[2] == "leave":
-                raise
-            answer = "bell"
-        print(answer, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+            armed = True
+            print("asking", flush=True)
+            if sys.argv[1] == "get":
+                get_token()
+            else:
+                asyncio.run(aget_token())
+        finally:
+            armed = False
+    except Bell as bell:
+        # What an error reporter like Sentry sends away.
+        print(*traceback.TracebackException.from_exception(bell, capture_locals=True).format(), file=sys.stderr)
+        if sys.argv[2] == "leave":
+            raise
+        answer = "bell"
+    print(answer, flush=True)

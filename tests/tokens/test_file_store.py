@@ -21,6 +21,7 @@ from webex_loopback.tokens.stores.memory import MemoryTokenStore
 
 Make = Callable[..., StoredToken]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no file modes")
+links = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
 root = pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can give files away")
 
 
@@ -87,7 +88,7 @@ def test_a_file_system_without_modes_causes_one_warning_at_the_save_and_none_at_
     assert not caplog.records
 
 
-@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("link", [False, pytest.param(True, marks=links)])
 def test_a_save_replaces_the_file_and_keeps_a_link_to_it(
     store: FileTokenStore, make_token: Make, tmp_path: Path, link: bool
 ) -> None:
@@ -336,6 +337,7 @@ def test_a_planted_link_in_a_shared_lock_directory_is_not_followed(
     assert not victim.exists()
 
 
+@links
 def test_one_file_has_one_lock_by_whatever_name_it_is_reached(
     store: FileTokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

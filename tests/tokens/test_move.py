@@ -94,7 +94,7 @@ def test_errors_leave_the_login_where_it_is(
     for arguments in (["file.json", "--from-store", "file"], ["--from-store", ""]):
         assert main(["import", *arguments]) == 2
     assert path.read_bytes() == before
-    monkeypatch.setenv("WEBEX_TOKEN_STORE", "file")
+    monkeypatch.setenv("WEBEX_TOKEN_STORE", '"file"')
     with pytest.raises(LoginRequired, match="not logged in"):
         move_login("work", postgres.url())
     assert path.read_bytes() == before

@@ -113,7 +113,7 @@ def test_a_read_only_role_does_not_spend_the_refresh_token(
         "DROP OWNED BY reader"
         if postgres.execute("SELECT 1 FROM pg_roles WHERE rolname = 'reader'")
         else "CREATE ROLE reader LOGIN"
-    )  # noqa: E501
+    )
     for grant in grants:
         postgres.execute(f"GRANT {grant} ON {TABLE} TO reader")
     reader = PostgresTokenStore(postgres.url("reader"), "default")

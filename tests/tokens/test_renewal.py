@@ -17,7 +17,7 @@ from webex_loopback import LoginRequired, ServerUnreachable, TokenEndpointError,
 from webex_loopback.errors import WebexLoopbackError
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.secret import Secret
-from webex_loopback.tokens import renewal
+from webex_loopback.tokens import renewal, unsaved
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
@@ -64,7 +64,7 @@ def clock() -> Clock:
 @pytest.fixture(autouse=True)
 def nothing_unsaved() -> Iterator[None]:
     yield
-    renewal._unsaved.clear()
+    unsaved.refused.clear()
 
 
 def due(token: StoredToken) -> StoredToken:
@@ -335,6 +335,51 @@ def test_what_the_disk_refuses_is_used_and_saved_later(
     assert stored is not None
     assert stored.access_token == Secret("new-access")
     assert "Input/output error" in caplog.text
+
+
+def test_what_the_disk_refused_gives_way_to_another_processs_renewal(
+    store: FileTokenStore, make_token: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its refresh token is spent by then; to send it again would revoke the login."""
+    with store.lock():
+        store.save(expired(make_token()))
+
+    def refuse(_: object) -> None:
+        raise TokenStoreError("refused", problem="unwritable")
+
+    server = Server(GOOD)
+    source = TokenSource(store=store, http_client=server.client)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "save", refuse)
+        assert source.get_token() == "new-access"
+    other = FileTokenStore(store.path)
+    with other.lock():
+        other.save(make_token("from-elsewhere", refresh_token="from-elsewhere"))
+        source._hot = (0.0, 0.0, "")
+        assert source.get_token() == "from-elsewhere"  # though the lock cannot be taken to tidy up
+        other.save(expired(make_token("from-elsewhere", refresh_token="from-elsewhere")))
+    source.refresh()
+    assert b"refresh_token=from-elsewhere" in server.requests[-1].content
+
+
+def test_a_file_that_cannot_be_read_does_not_matter_while_the_token_in_memory_is_valid(
+    store: FileTokenStore, make_token: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with store.lock():
+        store.save(make_token())
+    source = TokenSource(store=store)
+    source.get_token()
+
+    def unreadable() -> None:
+        raise TokenStoreError("Input/output error", problem="unreadable")
+
+    monkeypatch.setattr(store, "load", unreadable)
+    for _ in range(3):
+        source._hot = (0.0, 0.0, "")
+        assert source.get_token() == "access-token-one"
+    assert caplog.text.count("Input/output error") == 1
+    with pytest.raises(TokenStoreError):
+        source.refresh()  # somebody else may have renewed it: not with what is in memory
 
 
 def test_no_room_does_not_spend_the_refresh_token(

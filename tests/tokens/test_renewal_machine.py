@@ -31,7 +31,7 @@ from webex_loopback.errors import LoginRequired, WebexLoopbackError
 from webex_loopback.oauth.token_response import TokenResponse
 from webex_loopback.sandbox import CLIENT_ID, CLIENT_SECRET, Person, Sandbox
 from webex_loopback.secret import Secret
-from webex_loopback.tokens import decision, renewal
+from webex_loopback.tokens import decision, renewal, unsaved
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
@@ -201,7 +201,7 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def the_current_refresh_token_is_stored_or_in_memory(self) -> None:
-        assert self.is_stored() or renewal._unsaved
+        assert self.is_stored() or unsaved.refused
 
     def teardown(self) -> None:
         try:
@@ -219,7 +219,7 @@ class World(RuleBasedStateMachine):
         finally:
             self.sandbox.stop()
             shutil.rmtree(self.folder, ignore_errors=True)
-            renewal._unsaved.clear()
+            unsaved.refused.clear()
 
     def judge(self, before: StoredToken | None, began: float, kind: str, value: str) -> None:
         """Check an answer: a good token in time if there is one, and LoginRequired only after a rejection."""
@@ -243,7 +243,8 @@ class World(RuleBasedStateMachine):
                 assert not any(secret in content for secret in self.sandbox.secrets)
 
     def is_stored(self) -> bool:
-        stored = self.store.load()
+        with self.store.lock():  # a renewal that has outlived its caller ends first
+            stored = self.store.load()
         token = None if stored is None else stored.refresh_token
         return token is not None and self.sandbox.is_alive(token.get_secret_value())
 
@@ -262,7 +263,8 @@ def failing_disk(call: str, number: int, after: int, folder: str) -> Iterator[No
 
     def fail(what: Any, *others: Any, **named: Any) -> Any:
         nonlocal left
-        if isinstance(what, int) or str(what).startswith(folder):
+        reads = call == "open" and not others[0] & (os.O_WRONLY | os.O_RDWR)
+        if not reads and (isinstance(what, int) or str(what).startswith(folder)):
             left -= 1
             if left < 0:
                 raise OSError(number, os.strerror(number))

@@ -73,7 +73,7 @@ def test_memory_answers_for_a_second_and_then_the_file_is_looked_at(
         source.get_token()
 
 
-@pytest.mark.parametrize("change", ["mode", "shape", "version"])
+@pytest.mark.parametrize("change", [*(["mode"] if os.name == "posix" else []), "shape", "version"])
 def test_the_quick_look_leaves_anything_unusual_to_the_full_reader(
     store: FileTokenStore, saved: StoredToken, change: str
 ) -> None:

@@ -139,17 +139,61 @@ time.sleep(float(sys.argv[2]))
 """
 
 
-def test_the_interpreter_exits_only_when_the_answer_is_stored(make_token: Make, tmp_path: object) -> None:
+FORKED = """
+import multiprocessing
+def child():
+    exec(program, {})
+process = multiprocessing.get_context("fork").Process(target=child)
+process.start()
+process.join()
+"""  # its children run no atexit functions
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        PROGRAM,
+        pytest.param(
+            f"program = {PROGRAM!r}\n{FORKED}",
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork"),
+        ),
+    ],
+    ids=["program", "multiprocessing"],
+)
+def test_the_interpreter_exits_only_when_the_answer_is_stored(make_token: Make, tmp_path: object, program: str) -> None:
     from webex_loopback.tokens.stores.file import FileTokenStore
 
     store = FileTokenStore(os.path.join(str(tmp_path), "tokens", "default.json"))
     with store.lock():
         store.save(make_token())
-    done = subprocess.run([sys.executable, "-c", PROGRAM, store.path, "0.2"], timeout=20, check=False)
+    done = subprocess.run([sys.executable, "-c", program, store.path, "0.2"], timeout=20, check=False)
     assert done.returncode == 0
     stored = store.load()
     assert stored is not None
     assert stored.granted == ["new"]
+
+
+EXITING = """
+import atexit, sys, threading, time
+from webex_loopback.tokens.stores.memory import MemoryTokenStore
+from webex_loopback.tokens.transaction import Transaction
+from webex_loopback.tokens.worker import start
+go = threading.Event()
+def renew():
+    go.wait()
+    Transaction(MemoryTokenStore(), lambda _: print("sent", flush=True)).run()
+running = start(renew)
+@atexit.register
+def exiting():
+    go.set()
+    print(type(running.exception(5)).__name__)
+"""
+
+
+def test_nothing_is_sent_once_the_interpreter_is_exiting() -> None:
+    """It would end the thread that waits for the answer."""
+    done = subprocess.run([sys.executable, "-c", EXITING], timeout=20, capture_output=True, text=True, check=True)
+    assert done.stdout == "TokenStoreError\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")

@@ -84,3 +84,21 @@ def test_an_error_of_the_work_is_not_taken_for_an_interruption() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         finish(start(fail), 5)
+
+
+@pytest.mark.skipif(not hasattr(threading, "_limbo"), reason="another CPython")
+def test_an_exception_that_hits_the_start_of_the_thread_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPython's Thread.start() would turn it into a KeyError."""
+
+    class Limbo(dict[object, object]):
+        def __setitem__(self, key: object, value: object) -> None:
+            """As if the new thread had removed itself already."""
+
+    def ring(*_: object) -> None:
+        raise Bell
+
+    monkeypatch.setattr(threading, "_limbo", Limbo())
+    name = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
+    monkeypatch.setattr(threading, name, ring)
+    with pytest.raises(Bell):
+        start(lambda: None)

@@ -198,6 +198,15 @@ def test_retry_after(text: str, seconds: float | None) -> None:
     assert retry_after(text, 100) == seconds
 
 
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs tzset")
+def test_a_date_with_the_zone_minus_zero_is_utc_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as tokyo:
+        tokyo.setenv("TZ", "JST-9")
+        time.tzset()
+        assert http_date("Thu, 01 Jan 1970 00:02:00 -0000") == 120
+    time.tzset()
+
+
 def test_the_error_says_how_long_to_wait() -> None:
     error = error_of(429, b"<html>", {"Retry-After": "3600"})
     assert (error.retry_after, error.meaning) == (3600, "passing")

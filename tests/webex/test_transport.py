@@ -23,12 +23,12 @@ import httpx
 import pytest
 import trustme
 
+from tests.windows import UNDER_WINE
 from webex_loopback.errors import ConfigurationError, ServerUnreachable, TokenEndpointError
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.secret import Secret
 from webex_loopback.webex.transport import Answer, Transport, issuer_seen, proxy_for, ssl_context
 
-from ..windows import UNDER_WINE
 from .conftest import REFRESH_TOKEN, Asker, answering, failure, listening, saying
 
 # What is sent again

@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 bash tests/windows/setup.sh
 target=$(cd "${WEBEX_LOOPBACK_WINE:-.venv/windows}" && pwd)
-export WINEPREFIX="$target/prefix" WINEDEBUG="${WINEDEBUG:--all}" PYTHONDONTWRITEBYTECODE=1
+export WINEPREFIX="$target/prefix" WINEDEBUG="${WINEDEBUG:--all}"
 
 # Not by PYTHONPATH, which some tests remove from the environment.
 printf 'Z:%s\n' "${PWD//\//\\}" >"$target/python/Lib/site-packages/checkout.pth"

@@ -52,7 +52,7 @@ fi
 if [ ! -e "$target/python/Lib/os.py" ]; then
   stdlib=$("$python" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
   tar -C "$stdlib" --exclude=__pycache__ --exclude=./test --exclude=./site-packages --exclude=./dist-packages \
-    --exclude=./lib-dynload --exclude='./config-*' --exclude=./idlelib --exclude=./turtledemo --exclude=./ensurepip \
+    --exclude=./lib-dynload --exclude='./config-*' --exclude=./idlelib --exclude=./turtledemo --exclude=./lib2to3 \
     -cf - . | tar -C "$target/python/Lib" -xf -
 fi
 
@@ -120,6 +120,7 @@ if ! cmp -s "$target/build/requirements.txt" "$target/requirements.txt"; then
   for wheel in "$target"/wheels/*.whl; do
     "$python" -m zipfile -e "$wheel" "$target/python/Lib/site-packages"
   done
+  "$python" -m compileall -q "$target/python/Lib" || true # any 3.11's bytecode will do; test data may not compile
   mv "$target/build/requirements.txt" "$target/requirements.txt"
 fi
 

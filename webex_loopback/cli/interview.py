@@ -4,17 +4,14 @@ import contextlib
 import getpass
 import os
 import re
-import select
-import sys
 import unicodedata
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import click
 
 from webex_loopback.errors import ConfigurationError
 from webex_loopback.login import browser
-from webex_loopback.login.listener import bind
 from webex_loopback.oauth.redirect_uri import RedirectURI
 from webex_loopback.secret import Secret
 from webex_loopback.settings import Settings, is_loopback
@@ -30,19 +27,12 @@ with contextlib.suppress(ImportError):  # without it macOS cuts a pasted line at
 
 ID, SECRET, SCOPES = "WEBEX_CLIENT_ID", "WEBEX_CLIENT_SECRET", "WEBEX_SCOPES"
 REDIRECT_URI, API_BASE_URL = "WEBEX_REDIRECT_URI", "WEBEX_API_BASE_URL"
-NAMES = (ID, SECRET, SCOPES, REDIRECT_URI, API_BASE_URL)
 DEFAULTS = {name: str(Settings.model_fields[name[6:].lower()].default) for name in (SCOPES, REDIRECT_URI, API_BASE_URL)}
 APPS_PAGE = "https://developer.webex.com/my-apps/new"
-PORTS = range(8765, 8770)
-_FORMS = {ID: r"C[0-9a-f]{64}", SECRET: r"[0-9a-f]{64}"}
-_LABEL = re.compile(r"(?i)^(?:webex_)?(?:(?:client|クライアント)[ _-]*(?:id|secret|シークレット)|scopes?)\s*[:=]\s*")
+_FORMS = {ID: r"(?i)(?<!\w)C[0-9a-f]{64}(?!\w)", SECRET: r"(?i)(?<!\w)[0-9a-f]{64}(?!\w)"}
 _SCOPE = re.compile(r"[\w.-]+:[\w.:-]+|openid|email|profile|phone|address", re.ASCII)
 _BASE_URL = re.compile(r"(https://[^\s/?#@]+|http://(127(\.\d+){3}|localhost|\[::1\])(:\d+)?)(/[^\s?#]*)?")
-_HOSTS = {  # of the portal's "OAuth Authorization URL", and the base URL to use
-    "webexapis.com": "https://webexapis.com/v1",
-    "api.ciscospark.com": "https://webexapis.com/v1",  # the former name
-    "api-usgov.webex.com": "https://api-usgov.webex.com/v1",  # Webex for Government (FedRAMP)
-}
+_HOSTS = ("webexapis.com", "api-usgov.webex.com")  # of the portal's URL; the second is Webex for Government (FedRAMP)
 
 
 class Values(dict[str, str]):
@@ -58,9 +48,11 @@ def read_answer(setting: str, answer: Secret) -> Values:
     Args:
         setting: The one that was asked for; "" for an authorization URL, which is accepted for the client ID, too.
     """
-    text = _cleaned(answer)
+    # Japanese input methods leave full-width characters, web pages zero-width ones.
+    text = unicodedata.normalize("NFKC", answer.get_secret_value())
+    text = "".join(c for c in text if unicodedata.category(c) != "Cf").strip(" \t\r\n\"'`<>“”‘’「」")
     if setting == SCOPES:
-        return Values({SCOPES: " ".join(read_scopes(text))})
+        return Values({SCOPES: " ".join(_read_scopes(text))})
     if setting == REDIRECT_URI:
         uris = [RedirectURI.parse(uri).text for uri in split_list(text, "redirect_uri") or [""]]
         return Values({REDIRECT_URI: " ".join(uris)})
@@ -68,77 +60,50 @@ def read_answer(setting: str, answer: Secret) -> Values:
         if not _BASE_URL.fullmatch(text):
             raise refusal("bad_base_url", setting, url=text)
         return Values({API_BASE_URL: text.rstrip("/")})
-    if not setting or (setting == ID and re.search("://|%3a%2f%2f", text, re.IGNORECASE)):
-        return parse_authorization_url(answer.get_secret_value())
-    for candidate in (text, "".join(text.split())):
-        if found := re.search(rf"(?<!\w){_FORMS[setting]}(?!\w)", candidate, re.IGNORECASE):
-            return Values({setting: found[0]})
-    text = _LABEL.sub("", text).strip("\"'`")
-    if re.fullmatch(r"[\x21-\x7e]+", text):
+    if not setting or (setting == ID and "://" in text):
+        return _read_authorization_url("".join(text.split()))
+    if found := re.search(_FORMS[setting], text):
+        return Values({setting: found[0]})
+    is_the_other = re.search(_FORMS[SECRET if setting == ID else ID], text) is not None
+    if not is_the_other and re.fullmatch(r"[\x21-\x7e]+", text):
         return Values({setting: text})
-    del text, candidate
-    raise refusal("bad_id", setting)
+    del text
+    raise refusal(f"not_{setting[6:].lower()}" if is_the_other else "bad_id", setting)
 
 
-def parse_authorization_url(text: str) -> Values:
-    """Read an "OAuth Authorization URL", however a mail program or a terminal has wrapped or encoded it.
-
-    Raises:
-        ConfigurationError: It is none, or its host is neither Webex's nor this machine (the sandbox).
-    """
-    if "=3D" in text:  # source of a mail (quoted-printable)
-        text = re.sub(r"=\r?\n", "", text).replace("=3D", "=")
-    text = re.sub(r"\s+(?:>\s*)*", "", _cleaned(Secret(text))).replace("&amp;", "&")
-    text = text if "://" in text else unquote(text)
+def _read_authorization_url(text: str) -> Values:
+    """Read an "OAuth Authorization URL"; its host must be Webex's or this machine (the sandbox)."""
     base, host, values = "", "", {}
     with contextlib.suppress(ValueError):
         parts = urlsplit(text[max(text.lower().find("http"), 0) :])
-        host = (parts.hostname or "").rstrip(".")
+        host = parts.hostname or ""
         values = dict(parse_qsl(parts.query, max_num_fields=100))
-        if urlsplit(values.get("url", "")).hostname in _HOSTS:  # Outlook's "safe links"
-            return parse_authorization_url(values["url"])
         if parts.path.endswith("/authorize") and is_loopback(host):
             base = f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('/authorize')}"
-        elif (parts.scheme, parts.path) == ("https", "/v1/authorize") and "@" not in parts.netloc:
-            base = _HOSTS.get(host, "")
+        elif (parts.scheme, parts.path, parts.username) == ("https", "/v1/authorize", None) and host in _HOSTS:
+            base = f"https://{host}/v1"
     if not _BASE_URL.fullmatch(base) or not values.get("client_id"):
         raise refusal("bad_host" if host and not base else "bad_url", ID, host=host)
-    others = {API_BASE_URL: base, REDIRECT_URI: values.get("redirect_uri", "")}
-    others[SCOPES] = " ".join(split_list(values.get("scope", "")))
-    return Values(read_answer(ID, Secret(values["client_id"])) | {n: value for n, value in others.items() if value})
+    found = read_answer(ID, Secret(values["client_id"]))
+    found[API_BASE_URL] = base
+    if scopes := split_list(values.get("scope", "")):
+        found[SCOPES] = " ".join(scopes)
+    if uri := values.get("redirect_uri", ""):
+        try:
+            found.update(read_answer(REDIRECT_URI, Secret(uri)))
+        except ConfigurationError as error:  # it leads elsewhere; the Integration may have another
+            say(str(error), "yellow")
+    return found
 
 
-def read_scopes(text: str) -> list[str]:
+def _read_scopes(text: str) -> list[str]:
     """Return the scopes that a text names, or numbers as in the menu, each once; else raise ConfigurationError."""
-    listed: list[str] = list(catalogue("en")["scopes"])
-    chosen: list[str] = []
-    for part in split_list(_LABEL.sub("", text).replace(";", " "), "scope"):
-        match = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", part, re.ASCII)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-        if not (1 <= first <= last <= len(listed) or _SCOPE.fullmatch(part)):
-            raise refusal("bad_scope", SCOPES, part=part, last=len(listed))
-        chosen += listed[first - 1 : last] if match else [part]
-    if not chosen:
-        raise refusal("no_scope", SCOPES)
+    numbered = {str(number): scope for number, scope in enumerate(catalogue("en")["scopes"], 1)}
+    chosen = [numbered.get(part, part) for part in split_list(text.replace(";", " "), "scope")]
+    for part in chosen or [""]:
+        if not _SCOPE.fullmatch(part):
+            raise refusal("bad_scope", SCOPES, part=part, last=len(numbered))
     return list(dict.fromkeys(chosen))
-
-
-def _cleaned(answer: Secret) -> str:
-    # Japanese input methods leave full-width characters, web pages zero-width ones.
-    text = unicodedata.normalize("NFKC", answer.get_secret_value())
-    return "".join(c for c in text if unicodedata.category(c) != "Cf").strip(" \t\r\n\"'`<>“”‘’「」")
-
-
-def ask(question: str, default: str = "", *, secret: bool = False) -> str:
-    """Return one line from the terminal; with `secret` it is not echoed. Ctrl-D raises click.Abort."""
-    prompt = f"{question} [{default}]: " if default else f"{question}: "
-    try:
-        line = getpass.getpass(prompt) if secret else input(prompt)
-        while "://" in line and sys.platform != "win32" and select.select([sys.stdin], [], [], 0.05)[0]:
-            line += input()  # the rest of a wrapped URL
-    except EOFError:
-        raise click.Abort from None
-    return line.strip() or default
 
 
 def hold_interview(given: Values, known: Mapping[str, str], *, service_app: bool = False) -> Values:
@@ -149,12 +114,6 @@ def hold_interview(given: Values, known: Mapping[str, str], *, service_app: bool
     """
     values = Values(given)
     for step, name in enumerate([ID, SECRET] if service_app else [ID, SCOPES, REDIRECT_URI, ID, SECRET]):
-        if REDIRECT_URI in values:
-            try:
-                read_answer(REDIRECT_URI, Secret(values[REDIRECT_URI]))
-            except ConfigurationError as error:  # it leads elsewhere: ask for one on this machine
-                say(str(error), "yellow")
-                del values[REDIRECT_URI]
         if name in values:
             continue
         kind = "service_app_" if service_app and name == ID else ""
@@ -167,25 +126,25 @@ def hold_interview(given: Values, known: Mapping[str, str], *, service_app: bool
 
 def _answer(values: Values, known: Mapping[str, str], name: str, *, optional: bool) -> Values:
     """Ask for a setting until the answer is usable, or empty if that is an answer."""
-    key, default = name[6:].lower(), known.get(name) or _proposal(name)
+    key, default = name[6:].lower(), known.get(name) or DEFAULTS.get(name, "")
     if name == SECRET:
         optional, default = bool(default) and values[ID] == known.get(ID), ""
     for number, (scope, text) in enumerate(catalogue(language())["scopes"].items() if name == SCOPES else (), 1):
         say(f"  {number:2}  {scope:<34}  {text}")
+    question = words(f"ask_{key}{'_keep' * (name == SECRET and optional)}") + (f" [{default}]: " if default else ": ")
     while True:
-        answer = Secret(
-            ask(words(f"ask_{key}{'_keep' * (name == SECRET and optional)}"), default, secret=name == SECRET)
-        )
+        try:
+            answer = Secret((getpass.getpass(question) if name == SECRET else input(question)).strip() or default)
+        except EOFError:  # Ctrl-D
+            raise click.Abort from None
         if not answer and optional:
             return Values()
         try:
             found = read_answer(name, answer)
-            if found.get(SECRET, "") == values.get(ID):
-                raise refusal("same_as_id", SECRET)
         except ConfigurationError as error:
             say(f"{error} {error.remedy}", "yellow")
             continue
-        odd = name in _FORMS and not re.fullmatch(_FORMS[name], found[name], re.IGNORECASE)
+        odd = name in _FORMS and not re.fullmatch(_FORMS[name], found[name])
         if odd and not click.confirm(words(f"odd_{key}", length=len(found[name])), err=True):
             continue
         for setting in found if len(found) > 1 else ():
@@ -201,14 +160,3 @@ def _show_form(values: Values) -> None:
     if click.confirm(words("form_open"), default=True, err=True):
         opened = browser.open_url(browser.find(os.environ), f"{APPS_PAGE}/integration")
         say("" if opened else words("form_closed"))
-
-
-def _proposal(name: str) -> str:
-    """Return the default of a setting; for the redirect URI the first of `PORTS` that is free."""
-    listener = None
-    if name == REDIRECT_URI:
-        listener, _ = bind([RedirectURI.parse(f"http://127.0.0.1:{port}/callback") for port in PORTS])
-    if listener is None:
-        return DEFAULTS.get(name, "")
-    listener.close()
-    return listener.redirect_uri.text

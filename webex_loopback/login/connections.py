@@ -5,7 +5,6 @@ import contextlib
 import logging
 import socket
 import ssl
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
@@ -169,7 +168,7 @@ class Connections:
 
     async def _serve(self, accepted: socket.socket, connection: Connection) -> None:
         """Stay with a connection until its socket is closed and its memory is free."""
-        try:
+        with contextlib.suppress(Exception, asyncio.CancelledError):  # it speaks no TLS, is gone, too slow, too old
             async with connection.deadline:
                 await asyncio.get_running_loop().connect_accepted_socket(
                     lambda: connection,
@@ -179,9 +178,6 @@ class Connections:
                     ssl_shutdown_timeout=1 if self._context else None,
                 )
                 await connection.lost.wait()
-        except (Exception, asyncio.CancelledError) as error:  # it does not speak TLS, is gone, too slow, or too old
-            # asyncio's frames and the exception refer to each other and to buffers of 256 kB.
-            traceback.clear_frames(error.__traceback__)
         with contextlib.suppress(OSError):
             accepted.shutdown(socket.SHUT_RDWR)  # the transport, in whatever state it is, reads the end and closes
         for pause in (*[0.0] * 10, *[0.01] * 100):

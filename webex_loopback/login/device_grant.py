@@ -67,8 +67,17 @@ def log_in_by_device(attempt: Attempt, webex: Webex) -> StoredToken:
             trouble = None
             interval += SLOW_DOWN_SECONDS * (str(answer) == "slow_down")
         except (ServerUnreachable, TokenEndpointError) as error:
-            if _code_is_dead(attempt, error, named["login"]):
+            words = f"{error.error} {error.error_description}" if isinstance(error, TokenEndpointError) else ""
+            if "access_denied" in words:
+                raise AuthorizationDenied(
+                    f"{say('device_declined')} (access_denied).",
+                    error="access_denied",
+                    remedy=say("denied_access_denied.remedy", **named),
+                ) from error
+            if "expired_token" in words or "invalid_grant" in words:
                 break
+            if isinstance(error, TokenEndpointError) and error.status_code < 500:
+                raise
             trouble = error  # RFC 8628 §3.5: the device code is still valid
             interval += SLOW_DOWN_SECONDS
             display.note(f"{error} {say('trying_again')}")
@@ -99,24 +108,6 @@ def _poll(attempt: Attempt, webex: Webex, code: Secret) -> StoredToken:
         if poll.done() and poll.exception() is None:
             attempt.note("cancelled_saved", profile=attempt.profile)
         raise
-
-
-def _code_is_dead(attempt: Attempt, error: ServerUnreachable | TokenEndpointError, login: str) -> bool:
-    """Whether to stop asking because the device code has expired; raises what ends the login for another reason."""
-    if isinstance(error, ServerUnreachable):
-        return False
-    words = f"{error.error} {error.error_description}"
-    if "access_denied" in words:
-        raise AuthorizationDenied(
-            f"{attempt.say('device_declined')} (access_denied).",
-            error="access_denied",
-            error_description=error.error_description,
-            remedy=attempt.say("denied_access_denied.remedy", login=login_command(attempt.profile, "--device")),
-        ) from error
-    dead = "expired_token" in words or "invalid_grant" in words
-    if not dead and error.status_code < 500:
-        raise error
-    return dead
 
 
 def _announce(attempt: Attempt, device: dict[str, Any]) -> None:

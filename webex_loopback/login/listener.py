@@ -92,8 +92,6 @@ def _listen(host: str, port: int) -> socket.socket:
         # On Windows, SO_REUSEADDR lets two programs share a port, and only there is the other one defined. Elsewhere it
         # only allows binding while connections of the previous login are in TIME_WAIT.
         bound.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR), 1)
-        if bound.family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind((host, port))
         bound.listen(128)
         bound.setblocking(False)
@@ -162,7 +160,7 @@ def _as_in_proc(host: str, port: int) -> str:
 
 def _rows(*tables: str) -> Iterator[list[str]]:
     """Yield the rows of /proc/net/tcp and tcp6: 1 local address, 2 remote address, 3 state, 7 uid, 9 inode."""
-    for table in tables:
+    for table in tables if sys.platform == "linux" else ():  # elsewhere, anybody may have made such a file
         with contextlib.suppress(OSError), open(f"/proc/net/{table}", encoding="ascii") as file:
             next(file, None)
             for line in file:

@@ -17,6 +17,7 @@ from concurrent.futures import Future, wait
 from typing import Any, TextIO
 
 if sys.platform == "win32":  # pragma: no cover - needs Windows
+    import ctypes
     import msvcrt
 
     _GONE: tuple[type[Exception], ...] = (OSError,)
@@ -37,6 +38,9 @@ def terminal(stream: TextIO | None) -> int | None:
     """Return the file descriptor of a terminal; None if the stream is anything else, or closed."""
     try:
         descriptor = stream.fileno()  # type: ignore[union-attr]
+        if sys.platform == "win32":  # pragma: no cover - isatty() is true of NUL, too
+            handle = ctypes.c_void_p(msvcrt.get_osfhandle(descriptor))
+            return descriptor if ctypes.windll.kernel32.GetConsoleMode(handle, ctypes.byref(ctypes.c_ulong())) else None
         return descriptor if os.isatty(descriptor) else None
     except (OSError, ValueError, AttributeError):
         return None
@@ -168,25 +172,13 @@ def _typed(descriptor: int) -> bytes:
 
 
 def split_lines(unread: bytes, keys: bytes) -> tuple[list[str], bytes]:
-    """Return the lines that the keys complete, edited and not empty, and what is left; a lone `o` is a line."""
+    """Return the lines that the keys complete, without control characters, and what is left; a lone `o` is a line."""
     if keys in (b"o", b"O") and not unread:
         return ["o"], b""
     *complete, rest = re.split(rb"[\r\n]", unread + keys)
-    lines = (_edited(part[:_LONGEST_LINE]).strip() for part in complete)
+    texts = (_ESCAPES.sub("", part[:_LONGEST_LINE].decode("utf-8", "ignore")) for part in complete)
+    lines = ("".join(filter(str.isprintable, text.rpartition("\x15")[2])).strip() for text in texts)  # \x15: Ctrl-U
     return [line for line in lines if line], rest[:_LONGEST_LINE]
-
-
-def _edited(keys: bytes) -> str:
-    """Do what a terminal with line editing does: Backspace, Ctrl-U, no control characters."""
-    line: list[str] = []
-    for character in _ESCAPES.sub("", keys.decode("utf-8", "ignore")):
-        if character in "\b\x7f":
-            del line[-1:]
-        elif character == "\x15":
-            line.clear()
-        elif character >= " ":
-            line.append(character)
-    return "".join(line)
 
 
 def _is_notebook() -> bool:

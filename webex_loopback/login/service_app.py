@@ -5,11 +5,12 @@ import os
 import re
 import time
 
-from webex_loopback.errors import ConfigurationError, ServerUnreachable
+from webex_loopback.errors import ConfigurationError
 from webex_loopback.paths import profile_name
 from webex_loopback.settings import load, require
 from webex_loopback.tokens.record import ServiceApp, StoredToken
 from webex_loopback.tokens.service_app import application_id, fetch_service_app
+from webex_loopback.tokens.source import TokenSource
 from webex_loopback.tokens.stores import open_store
 from webex_loopback.tokens.transaction import replace_token
 from webex_loopback.webex.client import Webex
@@ -70,16 +71,14 @@ def log_in_service_app(
                 f"Profile {name} has another login.",
                 remedy="Use --force to replace it, or choose another profile with -p.",
             )
-        response = fetch_service_app(webex, app, settings.client_id, settings.client_secret, _SECONDS / 2)
+        client = settings.client_id, settings.client_secret
+        response = fetch_service_app(webex, app, *client, _SECONDS / 2, TokenSource(through))
         attempt.set_aside()
         return StoredToken.from_response(response, now=time.time(), **fields)
 
     attempt.stored()  # raises if what is stored must not be replaced
     urls = {key: getattr(settings, key) for key in ("api_base_url", "token_url", "ca_bundle")}
     with Webex(**urls, profile=name) as webex:
-        try:
-            token = replace_token(attempt.store, make, seconds=_SECONDS)
-        except TimeoutError:
-            raise ServerUnreachable(f"The tokens were not fetched within {_SECONDS:g} seconds.") from None
+        token = replace_token(attempt.store, make, seconds=_SECONDS)
         token = attempt.with_account(token, webex)
     return LoginResult(token, str(getattr(attempt.store, "path", attempt.store)), "service_app")

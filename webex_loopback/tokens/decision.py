@@ -156,6 +156,11 @@ def means_login(error: WebexLoopbackError, record: StoredToken, now: float) -> b
     return error.meaning == "rejected" or (silent and record.expired(now))
 
 
+def rejection(error: WebexLoopbackError) -> str:
+    """Return a sentence for an error that means a login."""
+    return str(error) if "rejected" in str(error) else f"Webex rejected the refresh token. {error}"
+
+
 def failure_of(error: WebexLoopbackError, record: StoredToken, now: float, before: Failure | None) -> Failure:
     """Return the failure to remember after a try."""
     of = attempt_of(record)
@@ -181,5 +186,5 @@ def _pause_ends(record: StoredToken, now: float, failure: Failure | None, *, exp
 def _failed_again(failure: Failure | None) -> Decision:
     assert failure is not None  # noqa: S101 - there was a pause
     if failure.rejected:
-        return LoginNeeded(f"Webex rejected the refresh token. {failure.error}")
+        return LoginNeeded(rejection(failure.error))
     return Fail(failure.error)

@@ -47,7 +47,7 @@ def _move(name: str, old: TokenStore, new: TokenStore, force: bool) -> StoredTok
         token = old.load()
         if token is None:
             raise LoginRequired(
-                f"Profile {name} is not logged in: there is no token in {old}.",
+                f"Profile {name} is not logged in: nothing is stored in {old}.",
                 remedy=f"Name the store that has the login, or run `{login_command(name)}`.",
             )
 

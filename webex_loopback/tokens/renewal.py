@@ -2,11 +2,11 @@
 
 import contextlib
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from webex_loopback.errors import LoginRequired, ServerUnreachable, TokenStoreError, WebexLoopbackError
@@ -14,10 +14,22 @@ from webex_loopback.paths import login_command
 from webex_loopback.secret import Secret
 from webex_loopback.wording import duration
 
-from .decision import Decision, Fail, Failure, LoginNeeded, Use, decide, decide_forced, failure_of, means_login
+from .decision import (
+    Decision,
+    Fail,
+    Failure,
+    LoginNeeded,
+    Use,
+    decide,
+    decide_forced,
+    failure_of,
+    means_login,
+    rejection,
+)
 from .record import StoredToken
 from .stores import TokenStore
 from .transaction import Cancelled, Transaction
+from .unsaved import Keeper
 from .worker import finish, start
 
 if TYPE_CHECKING:
@@ -25,14 +37,16 @@ if TYPE_CHECKING:
 
     from webex_loopback.oauth.token_response import TokenResponse
 
+    from .service_app import Source
+
 log = logging.getLogger(__name__)
 
 DEADLINE_SECONDS = 30.0  # for waiting and the request together
 OPTIONAL_SECONDS = 4.0  # that a caller waits for a renewal while the current token is valid
 _LOOK_AGAIN_SECONDS = 1.0  # while another process or thread renews
 
-# What the disk refused to take, by the store's place: what it holds, and what it should hold.
-_unsaved: dict[str, tuple[StoredToken | None, StoredToken]] = {}
+# The stores whose tokens the current thread, or the one that started it, is renewing.
+_renewing: ContextVar[tuple[str, ...]] = ContextVar("renewing", default=())
 
 
 class Renewal:
@@ -43,6 +57,7 @@ class Renewal:
         on_refresh: Called with the new record after each renewal made here.
         on_login_needed: Called once with the record when only a login will help before long.
         login_needed_seconds: How long before the refresh token's end `on_login_needed` is called.
+        source_of: Returns the `TokenSource` of the profile with which a Service App's tokens are fetched.
     """
 
     def __init__(
@@ -56,27 +71,29 @@ class Renewal:
         on_refresh: Callable[[StoredToken], object] | None = None,
         on_login_needed: Callable[[StoredToken], object] | None = None,
         login_needed_seconds: float = 14 * 86_400.0,
+        source_of: "Callable[[str], Source] | None" = None,
     ) -> None:
         self.store = store
         self._profile = profile
         self._clock = clock
         self._margin = margin
         self._http_client = http_client
+        self._source_of = source_of
         self._on_refresh = on_refresh
         self._on_login_needed = on_login_needed
         self._login_needed_seconds = login_needed_seconds
         self._announced: object = None
         self._last: StoredToken | None = None
+        self._complaint = ""
         self._failure: Failure | None = None
         self._guard = threading.RLock()  # re-entrant: a signal handler may ask for a token, too
         self._flight: Future[StoredToken] | None = None
-        self._flying = 0  # the worker's thread
-        self._place = str(getattr(store, "real_path", "")) or f"{type(store).__name__} {id(store)}"
+        self._keeper = Keeper(store)
 
     @property
     def unsaved(self) -> bool:
         """Whether a renewed token is waiting to be stored, the disk having refused it."""
-        return self._place in _unsaved
+        return self._keeper.holds
 
     @property
     def is_service_app(self) -> bool:
@@ -94,7 +111,7 @@ class Renewal:
             LoginRequired, TokenEndpointError, ServerUnreachable, TokenStoreError, ConfigurationError
         """
         until = time.monotonic() + DEADLINE_SECONDS
-        self._save_again()
+        self._keeper.save_again()
         while True:
             seen = self._load()
             if seen is not None and self._ends_soon(seen):
@@ -104,7 +121,7 @@ class Renewal:
                 return decision.token.get_secret_value(), decision.until
             if seen is None or isinstance(decision, LoginNeeded | Fail):
                 raise self._refusal(decision, seen)
-            if self._flying == threading.get_ident():
+            if self._keeper.place in _renewing.get():
                 return self._from_within(seen)
             found = self._renewed(seen, decision.required, forced, rejected, until)
             if isinstance(found, tuple):
@@ -149,8 +166,8 @@ class Renewal:
                     self.store,
                     lambda current: self._make(current, seen, forced, rejected, until),
                     wait_seconds=until - time.monotonic() if required else 0,
-                    load=self._load,
-                    save=self._save,
+                    load=self._keeper.load,
+                    save=self._keeper.save,
                 )
                 flight = self._flight = start(lambda: self._fly(transaction, seen))
         seconds = max(until - time.monotonic(), 0)
@@ -178,15 +195,13 @@ class Renewal:
 
     def _fly(self, transaction: Transaction, seen: StoredToken) -> StoredToken:
         """Run the transaction in the worker, and remember how it ended."""
-        self._flying = threading.get_ident()
+        _renewing.set((*_renewing.get(), self._keeper.place))
         try:
             record = transaction.run()
         except TokenStoreError as error:
             if error.problem != "locked":
                 self._failure = failure_of(error, seen, self._clock(), self._failure)
             raise
-        finally:
-            self._flying = 0
         self._failure = None
         return record
 
@@ -213,29 +228,21 @@ class Renewal:
         self._look_ahead(renewed)
         return renewed
 
-    def _save(self, record: StoredToken, current: StoredToken | None) -> None:
-        """Store the new record, under the lock; keep what the disk refuses in memory, for all of this process."""
-        try:
-            self.store.save(record)
-        except TokenStoreError as error:
-            on_disk, _ = _unsaved.get(self._place, (current, record))
-            _unsaved[self._place] = on_disk, record
-            log.warning("%s The new token works in this process; saving is tried again. %s", error, error.remedy)
-        else:
-            _unsaved.pop(self._place, None)
-
     def _request(self, record: StoredToken, until: float) -> "TokenResponse":
         # Here, so that a process that only waits for another's renewal imports no HTTP client.
         from .service_app import request_tokens
 
-        return request_tokens(record, max(until - time.monotonic(), 1.0), self._http_client)
+        seconds = max(until - time.monotonic(), 1.0)
+        return request_tokens(record, seconds, self._profile, self._http_client, self._source_of)
 
     def _superseded(self, sent: StoredToken, error: WebexLoopbackError) -> StoredToken | None:
         """Return what has been stored meanwhile by something that does not use our lock, after a rejection."""
         if not means_login(error, sent, self._clock()) or self.unsaved:
             return None
-        stored = self._on_disk()
-        return None if stored is None or stored.refresh_token == sent.refresh_token else stored
+        with contextlib.suppress(TokenStoreError):
+            stored = self.store.load()
+            return None if stored is None or stored.refresh_token == sent.refresh_token else stored
+        return None
 
     def _in_spite_of(
         self, error: WebexLoopbackError, seen: StoredToken, required: bool, forced: bool, rejected: Secret | None
@@ -251,9 +258,7 @@ class Renewal:
         asked = rejected or not forced or seen.expired(now)
         if login and asked and seen.service_app is None and not isinstance(error, LoginRequired):
             command = login_command(self._profile)
-            raise LoginRequired(
-                f"Webex rejected the refresh token. {error}", remedy=f"Run `{command}`. Nothing has been deleted."
-            ) from error
+            raise LoginRequired(rejection(error), remedy=f"Run `{command}`. Nothing has been deleted.") from error
         raise error
 
     def _current(self, seen: StoredToken) -> tuple[str, float]:
@@ -276,19 +281,17 @@ class Renewal:
     def _look_ahead(self, record: StoredToken) -> None:
         """Warn after a renewal that has not extended a refresh token which expires before long."""
         if self._ends_soon(record):
-            left, command = duration(self._left(record)), login_command(self._profile, "--force")
+            left = duration((record.refresh_token_expires_at or 0) - self._clock())
             text = "The refresh token expires in %s, and renewing does not extend it. Run `%s` before then."
-            log.warning(text, left, command)
+            log.warning(text, left, login_command(self._profile, "--force"))
             self._announce_login(record)
 
     def _ends_soon(self, record: StoredToken) -> bool:
         # A short lifetime that each renewal extends is no reason to worry, nor is a Service App's, which needs nobody.
-        extended = record.refresh_token_issued_at == record.issued_at
-        return not extended and record.service_app is None and self._left(record) < self._login_needed_seconds
-
-    def _left(self, record: StoredToken) -> float:
+        if record.refresh_token_issued_at == record.issued_at or record.service_app is not None:
+            return False
         end = record.refresh_token_expires_at
-        return math.inf if end is None else end - self._clock()
+        return end is not None and end - self._clock() < self._login_needed_seconds
 
     def _announce_login(self, record: StoredToken) -> None:
         key = record.refresh_token, record.refresh_token_issued_at
@@ -307,32 +310,16 @@ class Renewal:
             log.exception("A callback failed; the token is stored nevertheless.")
 
     def _load(self) -> StoredToken | None:
-        if (unsaved := _unsaved.get(self._place)) is not None:
-            return unsaved[1]
         try:
-            self._last = self.store.load()
+            self._last = self._keeper.load()
         except TokenStoreError as error:
-            # A database that is down: what is in memory is good until it expires.
-            if error.problem != "unavailable" or self._last is None or self._last.expired(self._clock()):
+            # A database that is down, a disk that fails: what is in memory is good until it expires.
+            passing = error.problem in ("unavailable", "unreadable")
+            if not passing or self._last is None or self._last.expired(self._clock()):
                 raise
-            log.warning("%s The access token in memory is used.", error)
+            if self._complaint != str(error):
+                log.warning("%s The access token in memory is used.", error)
+            self._complaint = str(error)
+        else:
+            self._complaint = ""
         return self._last
-
-    def _on_disk(self) -> StoredToken | None:
-        with contextlib.suppress(TokenStoreError):
-            return self.store.load()
-        return None
-
-    def _save_again(self) -> None:
-        """Try again to store what the disk refused; a login or logout that happened meanwhile wins."""
-        if not self.unsaved:
-            return
-        with contextlib.suppress(TokenStoreError), self.store.lock(0):
-            unsaved = _unsaved.get(self._place)
-            if unsaved is None:
-                return
-            on_disk, renewed = unsaved
-            if self.store.load() == on_disk:
-                self.store.save(renewed)
-                log.warning("The renewed token is saved now.")
-            del _unsaved[self._place]

@@ -1,4 +1,4 @@
-"""Requests the tokens that a renewal needs; a Service App's are fetched anew if its refresh token is rejected.
+"""Requests the tokens that a renewal needs; a Service App's are fetched again if its refresh token is rejected.
 
 Separate from `renewal` so that a process that only waits for another's renewal imports no HTTP client.
 """
@@ -7,7 +7,8 @@ import base64
 import os
 import re
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from webex_loopback.errors import ConfigurationError, LoginRequired, TokenEndpointError
 from webex_loopback.oauth.token_response import TokenResponse
@@ -18,7 +19,6 @@ from webex_loopback.wording import printable
 
 from .decision import means_login
 from .record import ServiceApp, StoredToken
-from .source import TokenSource
 
 if TYPE_CHECKING:
     import httpx
@@ -26,12 +26,22 @@ if TYPE_CHECKING:
 SCOPE = "spark:applications_token"
 
 
+class Source(Protocol):
+    """What is needed of a `TokenSource`, which imports this module."""
+
+    def stored(self) -> StoredToken | None: ...
+
+    def get_token(self) -> str: ...
+
+    def refresh(self, *, rejected: str | None = None) -> str: ...
+
+
 def application_id(client_id: str) -> str:
     """Return the application id that belongs to a client id: unpadded base64url of Webex's internal name."""
     return base64.urlsafe_b64encode(f"ciscospark://us/APPLICATION/{client_id}".encode()).decode().rstrip("=")
 
 
-def client_for(record: StoredToken, http_client: "httpx.Client | None" = None) -> Webex:
+def client_for(record: StoredToken, profile: str = "", http_client: "httpx.Client | None" = None) -> Webex:
     """Return a client of the Webex that a token comes from; `$WEBEX_CA_BUNDLE` overrides the one noted at login."""
     named = os.environ.get("WEBEX_CA_BUNDLE")
     return Webex(
@@ -39,18 +49,29 @@ def client_for(record: StoredToken, http_client: "httpx.Client | None" = None) -
         token_url=record.token_url,
         ca_bundle=os.path.abspath(os.path.expanduser(named)) if named else record.ca_bundle,
         http_client=http_client,
+        profile=profile,
     )
 
 
-def request_tokens(record: StoredToken, seconds: float, http_client: "httpx.Client | None" = None) -> TokenResponse:
+def request_tokens(
+    record: StoredToken,
+    seconds: float,
+    profile: str = "",
+    http_client: "httpx.Client | None" = None,
+    source_of: Callable[[str], Source] | None = None,
+) -> TokenResponse:
     """Make a refresh grant (RFC 6749 §6); for a Service App whose refresh token is rejected, fetch a new pair.
+
+    Args:
+        profile: For remedies.
+        source_of: Returns the `TokenSource` of a profile; without it, nothing is fetched.
 
     Raises:
         TokenEndpointError, ServerUnreachable, ConfigurationError
         WebexLoopbackError: From the profile that fetches a Service App's tokens.
     """
     until = time.monotonic() + seconds
-    with client_for(record, http_client) as webex:
+    with client_for(record, profile, http_client) as webex:
         if record.refresh_token is not None:
             try:
                 return webex.refresh(
@@ -60,15 +81,16 @@ def request_tokens(record: StoredToken, seconds: float, http_client: "httpx.Clie
                     seconds=seconds,
                 )
             except TokenEndpointError as error:
-                if record.service_app is None or not means_login(error, record, time.time()):
+                if source_of is None or record.service_app is None or not means_login(error, record, time.time()):
                     raise
-        assert record.service_app is not None  # noqa: S101 - can_renew: it has the one or the other
-        left = until - time.monotonic()
-        return fetch_service_app(webex, record.service_app, record.client_id, record.client_secret, left)
+        app, left = record.service_app, until - time.monotonic()
+        if app is None or source_of is None:
+            raise ConfigurationError("There is no refresh token, and nothing to fetch another one with.")
+        return fetch_service_app(webex, app, record.client_id, record.client_secret, left, source_of(app.using))
 
 
 def fetch_service_app(
-    webex: Webex, app: ServiceApp, client_id: str, client_secret: Secret, seconds: float
+    webex: Webex, app: ServiceApp, client_id: str, client_secret: Secret, seconds: float, source: Source
 ) -> TokenResponse:
     """Fetch a Service App's tokens with the access token of the profile it names, which is renewed once if rejected.
 
@@ -80,8 +102,7 @@ def fetch_service_app(
         LoginRequired: Somebody has to log in to that profile.
         TokenEndpointError, ServerUnreachable, TokenStoreError
     """
-    until, source = time.monotonic() + seconds, TokenSource(app.using)
-    through = source.stored()
+    until, through = time.monotonic() + seconds, source.stored()
     _check(through, app, webex, client_id)
     try:
         bearer = Secret(source.get_token())

@@ -279,6 +279,7 @@ class TokenSource:
                 self._given_store or open_store(self.profile, store_kind()),
                 profile=paths.profile_name(self.profile),
                 clock=self._clock,
+                source_of=TokenSource,
                 **options,  # type: ignore[arg-type]
             )
             renewal = self._renewals.setdefault(key, renewal)

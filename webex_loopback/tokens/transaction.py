@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from webex_loopback.errors import TokenStoreError
+from webex_loopback.errors import ServerUnreachable, TokenStoreError
 
 from .record import StoredToken
 from .stores import LOCK_SECONDS, TokenStore
@@ -92,7 +92,7 @@ class Transaction:
         # The interpreter waits for this thread before it exits; in a child process of multiprocessing, which runs no
         # atexit functions, too.
         with contextlib.suppress(RuntimeError):  # it is exiting: see below
-            threading.Thread(target=self._ended.wait, args=[LOCK_SECONDS], name="webex-loopback-exit").start()
+            threading.Thread(target=self._ended.wait, args=[LOCK_SECONDS], daemon=False).start()
         if not threading.main_thread().is_alive() and not self._for_main_thread:
             self._ended.set()
             raise TokenStoreError("The token was not renewed because the program is exiting.", problem="locked")
@@ -112,11 +112,14 @@ def replace_token(
     """Run a transaction in a worker and wait for its end, whatever signals arrive meanwhile.
 
     Raises:
-        TimeoutError: It is still under way after `seconds`.
+        ServerUnreachable: It is still under way after `seconds`.
         Exception: As `Transaction.run`; from a signal handler: after the end of the transaction.
     """
     transaction = Transaction(store, make, wait_seconds=seconds)
-    return finish(start(transaction.run), seconds, cancel=transaction.cancel)
+    try:
+        return finish(start(transaction.run), seconds, cancel=transaction.cancel)
+    except TimeoutError:
+        raise ServerUnreachable(f"No usable answer arrived within {seconds:g} seconds.") from None
 
 
 def _hold(store: TokenStore, wait_seconds: float) -> AbstractContextManager[None]:

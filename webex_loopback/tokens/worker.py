@@ -7,6 +7,7 @@ therefore never interrupts work in a worker, only the waiting for it; see `finis
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
 from threading import Thread
 from typing import TypeVar
 
@@ -33,9 +34,11 @@ def start(function: Callable[[], _T]) -> "Future[_T]":
 
     try:
         # Not the event loop's executor: it may be full of code that waits for this very token.
-        Thread(target=run, daemon=True, name="webex-loopback").start()
+        Thread(target=copy_context().run, args=(run,), daemon=True, name="webex-loopback").start()
     except RuntimeError:  # the interpreter is shutting down and starts no threads
         run()
+    except KeyError as error:  # how CPython's Thread.start() may end if a signal handler raises meanwhile
+        raise error.__context__ or error from None
     return future
 
 

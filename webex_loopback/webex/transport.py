@@ -12,6 +12,7 @@ import types
 import urllib.request
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from logging import getLogger
 from socket import gaierror
@@ -107,7 +108,7 @@ class Transport:
             # In a thread, because httpx's timeouts cover neither name resolution, nor several addresses in turn, nor a
             # server that sends a byte now and then. A thread that is late is abandoned.
             arguments = (done, method, url, deadline - time.monotonic(), limited, parts)
-            thread = threading.Thread(target=self._attempt, args=arguments, daemon=True)
+            thread = threading.Thread(target=copy_context().run, args=(self._attempt, *arguments), daemon=True)
             thread.start()
             thread.join(deadline - time.monotonic())
             result = done[0] if done else TimeoutError()
@@ -244,7 +245,7 @@ def ssl_context(ca_bundle: str = "") -> ssl.SSLContext:
         except OSError as error:
             why = "it has no PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
             message = f"Cannot use {printable(path)!r}, named by {name}: {why}."
-            noted = " If it is not set, this is its value at the last login: log in again." * (name == "WEBEX_CA_BUNDLE")
+            noted = " If it is not set, it was at the last login: log in again." if name == "WEBEX_CA_BUNDLE" else ""
             remedy = f"Correct or unset {name}; it must be the path of a PEM file.{noted}"
             raise ConfigurationError(message, setting=name, remedy=remedy) from error
     return context

@@ -5,6 +5,7 @@ Only the key is there: the Windows Credential Manager takes 2,560 bytes an entry
 
 import contextlib
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,7 @@ def _keyring() -> "ModuleType":
         raise ConfigurationError(
             "WEBEX_TOKEN_STORE is keyring, but the keyring package is not installed.",
             setting="WEBEX_TOKEN_STORE",
-            remedy="Run `pip install 'webex-loopback[keyring]'`.",
+            remedy=f"Run `{sys.executable} -m pip install keyring`.",
         ) from None
     return keyring
 

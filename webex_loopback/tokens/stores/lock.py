@@ -12,8 +12,6 @@ from webex_loopback.errors import TokenStoreError
 from webex_loopback.private_file import is_ours, make_private_directory
 
 _POLL_SECONDS = 0.003
-_HELD = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)
-_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _ELSEWHERE = "Set WEBEX_LOCK_DIR to a directory of your own on a local disk to keep the locks there."
 
 if sys.platform == "win32":
@@ -27,6 +25,10 @@ if sys.platform == "win32":
         os.lseek(descriptor, 0, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 
+    def _is_held(error: OSError) -> bool:
+        # Windows says EACCES or EDEADLK. Wine 8 sets no errno, so it is 0 or that of an earlier failure.
+        return error.errno not in (errno.EBADF, errno.EINVAL)
+
 else:
     import fcntl
 
@@ -35,6 +37,9 @@ else:
 
     def _unlock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def _is_held(error: OSError) -> bool:
+        return error.errno in (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
 
 
 @contextlib.contextmanager
@@ -49,10 +54,12 @@ def hold_lock(path: str, wait_seconds: float, *, poll_seconds: float = _POLL_SEC
         make_private_directory(os.path.dirname(path))
         descriptor = _open(path)
     except OSError as error:
+        foreign = error.errno == errno.EPERM
+        check = "Run the command as that user, without sudo." if foreign else "Check its directory's owner and mode."
         raise TokenStoreError(
             f"Could not open the lock {path!a}: {error.strerror or error}.",
-            problem="foreign" if error.errno == errno.EPERM else "unwritable",
-            remedy=f"Check the owner and mode of its directory. {_ELSEWHERE}",
+            problem="foreign" if foreign else "unwritable",
+            remedy=f"{check} {_ELSEWHERE}",
         ) from error
     try:
         _wait(path, descriptor, wait_seconds, poll_seconds)
@@ -82,7 +89,7 @@ def _wait(path: str, descriptor: int, wait_seconds: float, poll_seconds: float) 
         try:
             return _try_lock(descriptor)
         except OSError as error:
-            if error.errno in _UNSUPPORTED or error.errno not in _HELD:
+            if not _is_held(error):
                 raise TokenStoreError(
                     f"Could not lock {path!a}: {error.strerror or error}.", problem="locked", remedy=_ELSEWHERE
                 ) from error

@@ -6,6 +6,7 @@ The database does the locking: an advisory lock of the session, which ends with 
 import contextlib
 import hashlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ except ImportError as error:
     raise ConfigurationError(
         f"WEBEX_TOKEN_STORE names a PostgreSQL database, but psycopg cannot be imported: {error}.",
         setting="WEBEX_TOKEN_STORE",
-        remedy="Run `pip install 'webex-loopback[postgres]'`.",
+        remedy=f"Run `{sys.executable} -m pip install 'psycopg[binary]'`.",
     ) from error
 
 if TYPE_CHECKING:

@@ -1,0 +1,113 @@
+"""A whole life of a login, with everything logged: no secret is in any output, file or traceback."""
+
+import io
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from webex_loopback.cli import app
+from webex_loopback.sandbox import Sandbox
+from webex_loopback.tokens import source
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.stores.file import FileTokenStore
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="the browser is a script with #!"),
+]
+
+REJECTED = '{"access_token": "of-another-integration", "refresh_token": "of-another-integration-too"}'
+
+
+class Telling(logging.Formatter):
+    """Adds the local variables to tracebacks, as error reporters do."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return "".join(traceback.TracebackException(*ei, capture_locals=True).format())
+
+
+@pytest.fixture
+def everything() -> Any:
+    """All that is logged anywhere."""
+    told, root = io.StringIO(), logging.getLogger()
+    handler, level = logging.StreamHandler(told), root.level
+    handler.setFormatter(Telling("%(name)s %(message)s"))
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield told
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+def test_no_secret_is_in_any_output_file_or_traceback(
+    sandbox: Sandbox,
+    redirect_uri: str,
+    make_due: Callable[..., StoredToken],
+    store: FileTokenStore,
+    everything: io.StringIO,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(f"#!{sys.executable}\nimport sys, webex_loopback.sandbox as s\ns.Person().visit(sys.argv[1])\n")
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(browser))
+    told: list[str] = []
+
+    def run(line: str, code: int = 0, *, answer: bool = False) -> None:
+        """Run a command; `answer`: its standard output is a secret."""
+        source.forget()
+        told.append(f"\n{line}\n")
+        assert app.main(["--debug", *line.split()]) == code, (line, capfd.readouterr())
+        out, err = capfd.readouterr()
+        told.extend([err] if answer else [out, err])
+        told.extend(written(lambda path: "json" not in path.name))
+
+    def written(where: Callable[[Path], bool]) -> list[str]:
+        return [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file() and where(path)]
+
+    def break_and(line: str, fault: str, code: int) -> None:
+        sandbox.switches.fault = fault
+        run(line, code)
+        sandbox.switches.fault = ""
+
+    for fault, code in (("500", 5), ("reset_body", 5), ("error:400:invalid_grant", 5)):
+        break_and("login", fault, code)
+    run("login")
+    for line in ("status", "status --json", "status --all", "whoami", "doctor", "api people/me", "login"):
+        run(line)
+    for line in ("token", "token --refresh", "token --header", "token --json"):
+        run(line, answer=True)
+    run("api nowhere", 1)
+    run("token --format token-response --output other.json")
+    run("import other.json -p other")
+    Path("other.json").write_text(REJECTED)
+    run("import other.json --force", 3)
+    for fault in ("500", "reset", "reset_body", "truncated", "html", "429", "error:401:invalid_client"):
+        break_and("token --refresh", fault, 5)
+    make_due()
+    break_and("token", "error:400:invalid_grant", 3)
+    Path(store.path).write_bytes(Path(store.path).read_bytes()[:-30])
+    run("token", 6)
+    run("status", 6)
+    run("login")  # sets the corrupt file aside
+    run("logout")
+    run("logout -p other")
+    os.unlink("other.json")
+    told.extend(written(lambda path: True))
+    run("token", 3)
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "token-of-the-environment-é")
+    run("token", 2)
+    logged = everything.getvalue()
+    assert "Traceback" in logged
+    assert "httpcore" in logged
+    whole = "".join([*told, logged])
+    secrets = {*sandbox.secrets, "of-another-integration", "token-of-the-environment"}
+    assert [whole[max(whole.index(secret) - 300, 0) :][:400] for secret in secrets if secret in whole] == []
