@@ -2,6 +2,14 @@
 
 import os
 import sys
+from time import time
+
+from webex_loopback.errors import WebexLoopbackError
+from webex_loopback.tokens.source import TokenSource
+
+TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 def main() -> int:
@@ -14,13 +22,9 @@ def main() -> int:
             sys.stdout.write(f"{token}\n")
             sys.stdout.flush()
             return 0
-        from .cli import app
-
-        return app.main(sys.argv[1:])
+        return int(_app().main(sys.argv[1:]))
     except OSError as error:
-        from .cli import app
-
-        return app.output_failed(error)
+        return int(_app().output_failed(error))
     except KeyboardInterrupt:
         return 130
 
@@ -30,17 +34,18 @@ def _stored_token(arguments: list[str]) -> str:
     named = len(arguments) == 3 and arguments[1] in ("--profile", "-p") and arguments[2] != ""
     if arguments[:1] != ["token"] or not (named or len(arguments) == 1):
         return ""
-    from time import time
-
-    from .errors import WebexLoopbackError
-    from .tokens.source import TokenSource
-
     try:
         source = TokenSource(arguments[2] if named else None)
         found = source._look(time())
         return source._environment_token() or (found[0] if found else "")
     except WebexLoopbackError:
         return ""  # the full command reports it
+
+
+def _app() -> "ModuleType":
+    from webex_loopback.cli import app
+
+    return app
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 import os
 import re
+import textwrap
 import time
 from collections.abc import Mapping
+from typing import IO
 from urllib.parse import unquote_plus
 
 # `str.isprintable` accepts these; a terminal or browser shows them as nothing, or as a blank.
@@ -48,6 +50,27 @@ def without_tokens(text: str, limit: int = 500) -> str:
     clean = re.sub(_NAMED, r"\1\2[...]", re.sub(_USER_INFO, "://[...]@", clean))
     clean = re.sub(_OPAQUE, "[...]", re.sub(_AUTHORIZATION, r"\1 [...]", clean))
     return printable(clean, limit)  # only now: a token cut in half no longer looks like one
+
+
+def wrap(text: str, width: int, hanging: int = 0) -> str:
+    """Wrap each line, keeping its indentation; what is in backticks is not broken, so that it can be copied."""
+    lines = []
+    for line in text.splitlines():
+        whole = re.sub("`[^`]*`", lambda match: match[0].replace(" ", "\0"), line)
+        indent = " " * (hanging or len(line) - len(line.lstrip()))
+        wrapper = textwrap.TextWrapper(width, "", indent, break_long_words=False, break_on_hyphens=False)
+        lines.append(wrapper.fill(whole))
+    return "\n".join(lines).replace("\0", " ")
+
+
+def columns(stream: IO[str] | None) -> int:
+    """Return the width to use on a terminal, 100 at most; no limit for a file or pipe."""
+    try:
+        if stream is None or not stream.isatty():
+            return 10_000
+        return min(os.get_terminal_size(stream.fileno()).columns or 80, 100)
+    except (OSError, ValueError):
+        return 80
 
 
 def duration(seconds: float, language: str = "en") -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from webex_loopback.cli.app import COMMANDS, RETIRED, cli, width_of, wrap
+from webex_loopback.cli.app import COMMANDS, RETIRED, cli
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
@@ -95,7 +95,7 @@ def test_text_is_wrapped_but_commands_stay_whole() -> None:
     commands = ["Not logged in. Run", "`webex-loopback login -p work --force`", "now."]
     assert wrap(text, 30).split("\n") == [*commands, "  Indented, and longer than", "  the line is."]
     with open(os.devnull) as file:
-        assert width_of(None) == width_of(file) == 10_000
+        assert columns(None) == columns(file) == 10_000
 
 
 @posix

@@ -3,10 +3,8 @@ import io
 import json
 import os
 import re
-import socket
 import stat
 import string
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,13 +63,8 @@ def init(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         lambda url: url.replace("%20", "+"),
         lambda url: f"  <{url}>\n",
         lambda url: f"OAuth Authorization URL: “{url}”",
-        lambda url: url.replace("&", "&amp;"),
-        lambda url: url.replace("&scope", "\n> &scope"),
+        lambda url: url.replace("&scope", "\n  &scope"),
         lambda url: url.replace("https://webexapis.com", "HTTPS://WebexAPIs.com:443"),
-        lambda url: url.replace("webexapis.com", "api.ciscospark.com"),
-        lambda url: url.replace("=", "=3D").replace("&redirect", "=\r\n&redirect"),
-        lambda url: quote(url, safe=""),
-        lambda url: f"https://nam12.safelinks.protection.outlook.com/?url={quote(url, safe='')}&data=05",
     ],
 )
 def test_an_authorization_url_survives_copying(change: Callable[[str], str]) -> None:
@@ -92,9 +85,7 @@ def test_an_authorization_url_survives_copying(change: Callable[[str], str]) -> 
         "https://example.com@webexapis.com/v1/authorize?client_id=x",
         "ftp://127.0.0.1/v1/authorize?client_id=x",
         "http://me@127.0.0.1/v1/authorize?client_id=x",
-        "https://[::1/v1/authorize?client_id=x",
         "https://webexapis.com/v1/authorize?" + "a=b&" * 200 + "client_id=x",
-        "https://example.com/?url=https://webexapis.com/",
     ],
 )
 def test_any_other_url_is_refused(url: str) -> None:
@@ -109,13 +100,11 @@ def test_any_other_url_is_refused(url: str) -> None:
         (ID, f"Client ID: {CLIENT_ID}", CLIENT_ID),
         (ID, f"クライアント ID：{CLIENT_ID}", CLIENT_ID),
         (ID, f" \u200b`Ｃ{CLIENT_ID[1:]}`\u00a0,", CLIENT_ID),
-        (ID, f"{CLIENT_ID[:30]}\n  {CLIENT_ID[30:]}", CLIENT_ID),
-        (ID, "client_id = 'abc'", "abc"),
+        (ID, "'abc'", "abc"),
         (SECRET, f"{CLIENT_ID} Client Secret: {CLIENT_SECRET}", CLIENT_SECRET),
-        (SCOPES, "2,1；2 4-5", "spark:kms spark:people_read spark:rooms_write spark:messages_read"),
+        (SCOPES, "2,1；2 4", "spark:kms spark:people_read spark:rooms_write"),
         (SCOPES, "spark-admin:wholesale_billing_read 2", "spark-admin:wholesale_billing_read spark:kms"),
         (SCOPES, "spark%3Akms%20spark%3Aall", "spark:kms spark:all"),
-        (SCOPES, "scopes=spark:kms+openid", "spark:kms openid"),
         (SCOPES, portal_url(), "spark:kms spark:rooms_read"),
         (API_BASE_URL, "https://api-usgov.webex.com/v1/", "https://api-usgov.webex.com/v1"),
     ],
@@ -124,7 +113,7 @@ def test_other_answers_survive_copying(setting: str, text: str, value: str) -> N
     assert read_answer(setting, Secret(text)) == {setting: value}
 
 
-@pytest.mark.parametrize("text", [",", "0", "21", "3-1", "1-21", "people_read", 'a:"b', "spark:kms \x1b[31m"])
+@pytest.mark.parametrize("text", [",", "0", "21", "people_read", 'a:"b', "spark:kms \x1b[31m"])
 def test_other_scopes_are_refused(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read_answer(SCOPES, Secret(text))
@@ -135,6 +124,13 @@ def test_a_secret_is_never_quoted() -> None:
     with pytest.raises(ConfigurationError) as caught:
         read_answer(SECRET, Secret("hunter2 hunter3"))
     assert "hunter" not in f"{caught.value} {caught.value.__dict__} {interview.Values({SECRET: 'hunter2'})!r}"
+
+
+@pytest.mark.parametrize(("setting", "other"), [(ID, CLIENT_SECRET), (ID, f" {CLIENT_SECRET}."), (SECRET, CLIENT_ID)])
+def test_id_and_secret_in_each_other_s_place_are_told_apart(setting: str, other: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_answer(setting, Secret(other))
+    assert other.strip(" .") not in f"{caught.value} {caught.value.remedy} {caught.value.__dict__}"
 
 
 @given(st.text(max_size=300))
@@ -173,9 +169,7 @@ def test_options_are_enough(init: Callable[..., int], config: Path, capsys: pyte
     assert "API_BASE_URL" not in config.read_text()  # it is the default
     out, err = capsys.readouterr()
     assert out == ""
-    assert [s for s in (str(config), "0600", "`webex-loopback login`", CLIENT_SECRET) if s not in err] == [
-        CLIENT_SECRET
-    ]
+    assert [text in err for text in (str(config), "`webex-loopback login`", CLIENT_SECRET)] == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -199,10 +193,10 @@ def test_what_is_missing_or_wrong_is_named_and_nothing_is_written(
     assert not config.exists()
 
 
-def test_other_values_need_force(init: Callable[..., int], config: Path) -> None:
+def test_an_existing_file_is_changed_only_with_force(init: Callable[..., int], config: Path) -> None:
     init()
     before = config.read_bytes()
-    assert init(client_id=OTHER_ID) == 2
+    assert init(client_id=OTHER_ID) == init("--scopes", "a:b", client_id="", secret="") == 2
     assert config.read_bytes() == before
     for number, client_id in enumerate((OTHER_ID, CLIENT_ID), 1):
         assert init("--force", client_id=client_id) == 0
@@ -210,29 +204,21 @@ def test_other_values_need_force(init: Callable[..., int], config: Path) -> None
         assert len(list(config.parent.glob("config.env.bak*"))) == number
     assert config.with_name("config.env.bak").read_bytes() == before
     assert init() == 0  # nothing to change
-    assert init("--scopes", "a:b", client_id="", secret="") == 0  # to add to a file of its own needs no force
     assert init("--force", "--api-base-url", "https://api-usgov.webex.com/v1") == 0
     assert init("--force", "--url", portal_url()) == 0  # the default replaces another value
     assert load().token_url == "https://webexapis.com/v1/access_token"
 
 
-@pytest.mark.parametrize("content", ["export EDITOR=vi\n", "# written by `webex-loopback init`\nWEBEX_BROWSER=evil\n"])
-def test_a_file_that_somebody_else_wrote_is_changed_only_with_force(
-    content: str, init: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("config.env").write_text(content)
-    assert init("--here") == 2
-    assert Path("config.env").read_text() == content
-    assert init("--here", "--force") == 0
-    assert Path("config.env").read_text().startswith(content)
-    assert Path("config.env.bak").read_text() == content
-    assert ("WEBEX_BROWSER" in capsys.readouterr().err) == ("BROWSER" in content)
+def test_settings_that_choose_where_secrets_go_are_named(init: Callable[..., int], capsys: Any) -> None:
+    Path("config.env").write_text("WEBEX_BROWSER=evil\n")  # in a cloned repository, for instance
+    Path(".git").mkdir()
+    assert init("--output", "config.env", "--force") == 0
+    told = capsys.readouterr().err
+    assert ("WEBEX_BROWSER" in told, "config.env* to .gitignore" in told) == (True, True)
 
 
 @posix
-@pytest.mark.parametrize(
-    "kind", ["directory", "link", "fifo", "socket", "device", "shift-jis", "below a file", "no room"]
-)
+@pytest.mark.parametrize("kind", ["directory", "link", "fifo", "device", "shift-jis", "below a file", "no room"])
 def test_whatever_is_not_a_text_file_is_refused(kind: str, init: Callable[..., int], tmp_path: Path) -> None:
     path, other = tmp_path / "there", tmp_path / "other"
     other.write_text("A=b\n")
@@ -242,9 +228,6 @@ def test_whatever_is_not_a_text_file_is_refused(kind: str, init: Callable[..., i
         path.symlink_to(other)
     elif kind == "fifo":
         os.mkfifo(path)
-    elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(str(path))
     elif kind == "shift-jis":
         path.write_bytes("A=日本".encode("shift-jis"))
     path = {"device": Path("/dev/null"), "below a file": other / "a", "no room": Path("/proc/a")}.get(kind, path)
@@ -255,22 +238,15 @@ def test_whatever_is_not_a_text_file_is_refused(kind: str, init: Callable[..., i
 
 
 def test_a_named_file_is_written_and_a_found_one_is_not(
-    init: Callable[..., int], config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    init: Callable[..., int], config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Path("config.env").write_text("WEBEX_SCOPES=a:b\n")  # in a cloned repository, for instance
-    monkeypatch.setenv(ID, OTHER_ID)
-    assert init() == 0
-    assert CLIENT_ID in config.read_text()
-    assert Path("config.env").read_text() == "WEBEX_SCOPES=a:b\n"
-    err = capsys.readouterr().err
-    assert f"In this directory {Path('config.env').absolute()} is used" in err
-    assert f"environment also sets {ID}" in err
-    assert OTHER_ID not in err
-    assert init("--output", "~/elsewhere/my.env") == 0
-    assert CLIENT_ID in (tmp_path / "home" / "elsewhere" / "my.env").read_text()
+    Path("config.env").write_text("WEBEX_SCOPES=a:b\n")
+    assert init() == init("--output", "~/elsewhere/my.env") == 0
     monkeypatch.setenv("WEBEX_CONFIG_FILE", str(tmp_path / "named.env"))
     assert init() == 0
-    assert CLIENT_ID in (tmp_path / "named.env").read_text()
+    for path in (config, tmp_path / "home" / "elsewhere" / "my.env", tmp_path / "named.env"):
+        assert CLIENT_ID in path.read_text()
+    assert Path("config.env").read_text() == "WEBEX_SCOPES=a:b\n"
 
 
 # The file
@@ -304,39 +280,27 @@ no equals sign"""
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_what_else_is_in_the_file_stays(
-    end: str, encoding: str, init: Callable[..., int], config: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_what_else_is_in_the_file_stays(end: str, encoding: str, init: Callable[..., int], config: Path) -> None:
     existing = EXISTING.replace("\n", end or "\n") + end
     config.write_bytes(existing.encode(encoding))
     assert init("--force", "--scopes", "c:d e:f", "--redirect-uri", URI) == 0
     expected = f"""\
 # mine
-export WEBEX_CLIENT_ID={CLIENT_ID}   # from Kim
+WEBEX_CLIENT_ID='{CLIENT_ID}'
 OTHER='x # y'
 
-  WEBEX_CLIENT_SECRET={CLIENT_SECRET}
+  WEBEX_CLIENT_SECRET='{CLIENT_SECRET}'
 # WEBEX_SCOPES=a:b
-WEBEX_SCOPES='c:d e:f'
 MULTI="one
 two"
-WEBEX_CLIENT_ID={CLIENT_ID}
+WEBEX_CLIENT_ID='{CLIENT_ID}'
 no equals sign
-WEBEX_REDIRECT_URI={URI}
+WEBEX_SCOPES='c:d e:f'
+WEBEX_REDIRECT_URI='{URI}'
 """
     assert config.read_bytes().decode() == expected.replace("\n", end or "\n")
     assert config.with_name("config.env.bak").read_bytes().decode() == existing
-    assert "dotenv" not in capsys.readouterr().err
-
-
-def test_the_example_can_be_filled_in(init: Callable[..., int], config: Path) -> None:
-    text = (Path(__file__).parents[2] / "config.example.env").read_text(encoding="utf-8")
-    config.write_text(text, encoding="utf-8")
-    init("--force", "--scopes", "a:b", "--redirect-uri", URI)
-    result = config.read_text(encoding="utf-8")
-    assert [line for line in result.splitlines() if line in text.splitlines()] == text.splitlines()
-    assert re.search(r"#WEBEX_SCOPES=.*\nWEBEX_SCOPES=a:b\n", result)
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -353,84 +317,6 @@ def test_a_value_is_read_back_as_it_was_or_refused(value: str, before: str) -> N
         assert re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]", value)
         return
     assert init_file._values(text)[SCOPES] == value
-
-
-# Git
-
-
-def git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    git("init", "-q", str(tmp_path / "work"))
-    return tmp_path / "work"
-
-
-@posix
-def test_git_is_not_run(repository: Path, init: Callable[..., int], tmp_path: Path) -> None:
-    trap = tmp_path / "trap"
-    trap.write_text(f"#!/bin/sh\ntouch {tmp_path / 'caught'}\n")
-    trap.chmod(0o755)
-    git("config", "core.fsmonitor", str(trap))
-    assert init("--here") == 0
-    assert not (tmp_path / "caught").exists()
-    git("status")
-    assert (tmp_path / "caught").exists()  # the trap works
-
-
-@pytest.mark.parametrize(
-    "lines", ["config.env", "/sub/config.env", "config.env*", "*.pyc", "/config.env", "*.env\n!config.env"]
-)
-def test_ignore_files_are_read_as_git_reads_them(
-    lines: str, repository: Path, init: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    (repository / "sub").mkdir()
-    monkeypatch.chdir(repository / "sub")
-    (repository / ".gitignore").write_text(f"# comment\n{lines}\n")
-    assert init("--here") == 0
-    ignored = "config.env" not in git("ls-files", "-o", "--exclude-standard").split()
-    err = capsys.readouterr().err
-    assert ("does not ignore config.env," in err) != ignored
-    assert ("does not ignore" in err) == (lines != "config.env*")  # the backups
-
-
-@posix
-@pytest.mark.parametrize("kind", ["plain", "worktree", "link"])
-def test_the_file_and_its_backups_are_ignored_after_a_yes(
-    kind: str, repository: Path, terminal: "Terminal", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    exclude = changed = repository / ".git" / "info" / "exclude"
-    if kind == "worktree":
-        git("-c", "user.name=x", "-c", "user.email=x", "commit", "-q", "--allow-empty", "-m", "x")
-        git("worktree", "add", "-q", str(tmp_path / "tree"))
-        monkeypatch.chdir(tmp_path / "tree")
-        changed = tmp_path / "tree" / ".gitignore"
-    elif kind == "link":  # planted by whoever made the repository
-        exclude.unlink()
-        exclude.symlink_to(tmp_path / "target")
-        (tmp_path / "target").write_text("mine\n")
-    shown = (
-        terminal("--here", "--no-login", "--url", portal_url())
-        .answer("(not shown): ", CLIENT_SECRET, "[Y/n]: ", "")
-        .end()
-    )
-    Path("config.env.bak2").touch()
-    seen = git("ls-files", "-o", "--exclude-standard").split()
-    if kind == "link":
-        assert "Add to" in shown
-        assert (tmp_path / "target").read_text() == "mine\n"
-    else:
-        assert changed.read_text().endswith("config.env\nconfig.env.bak*\n")
-        assert seen == ([".gitignore"] if kind == "worktree" else [])
-
-
-def test_a_tracked_file_is_a_warning(repository: Path, init: Callable[..., int], capsys: Any) -> None:
-    Path("config.env").write_text("A=b\n")
-    git("add", "-f", "config.env")
-    init("--here", "--force")
-    assert "`git rm --cached config.env`" in capsys.readouterr().err
 
 
 # The interview, on a real terminal
@@ -507,22 +393,14 @@ def test_somebody_without_an_integration_is_guided_to_one(
 def test_wrong_answers_are_asked_for_again(terminal: Terminal) -> None:
     child = terminal("--no-login")
     child.answer("URL: ", "https://example.com/v1/authorize?client_id=x", "URL: ", "C123", "anyway? [y/N]: ", "")
+    child.answer("URL: ", OTHER_SECRET, "not a Client ID", "")  # typed where it is shown
     child.answer("URL: ", portal_url(uri="https://example.com/"), "/callback]: ", "http://example.com/")
     child.answer("/callback]: ", "http://127.0.0.1:9000/", "(not shown): ", "", "(not shown): ", CLIENT_ID)
     shown = child.answer("(not shown): ", "abc", "anyway? [y/N]: ", "y").end()
-    for words in ("not Webex", "not on this machine", "the Client ID again", "64 hexadecimal"):
+    for words in ("not Webex", "not on this machine", "not a Client Secret", "64 hexadecimal"):
         assert words in shown
     assert load().client_secret.get_secret_value() == "abc"
     assert load().redirect_uris == ["http://127.0.0.1:9000/"]
-
-
-@posix
-def test_a_long_url_may_be_wrapped(terminal: Terminal) -> None:
-    scopes = " ".join(f"spark-admin:something_with_a_long_name_{n}" for n in range(60))
-    url = portal_url(scopes=scopes)
-    assert 2048 < len(url) < 4096
-    terminal("--no-login").answer("URL: ", f"{url[:1500]}\n{url[1500:]}", "(not shown): ", CLIENT_SECRET).end()
-    assert load().scopes == scopes
 
 
 @posix
@@ -532,7 +410,7 @@ def test_ctrl_c_and_ctrl_d_quit_before_anything_is_changed(
 ) -> None:
     init(client_id=OTHER_ID)
     before = config.read_bytes()
-    dialogue = [f"[{OTHER_ID}]: ", portal_url(), "(not shown): ", CLIENT_SECRET, "Replace them? [Y/n]: ", ""]
+    dialogue = [f"[{OTHER_ID}]: ", portal_url(), "(not shown): ", CLIENT_SECRET, "in it? [Y/n]: ", ""]
     dialogue[2 * position + 1] = key
     terminal().answer(*dialogue[: 2 * position + 2]).end(130)
     assert config.read_bytes() == before
@@ -546,7 +424,7 @@ def test_what_the_file_contains_is_proposed(init: Callable[..., int], terminal: 
     child = terminal("--no-login").answer(f"[{CLIENT_ID}]: ", "", "[a:b]: ", "", "[http://localhost:8080/]: ", "")
     assert "already contains" in child.answer("Enter keeps the one in the file): ", "").end()
     child = terminal("--no-login", "--url", portal_url(OTHER_ID))  # another Integration has another secret
-    assert "Nothing was changed" in child.answer("(not shown): ", OTHER_SECRET, "Replace them? [Y/n]: ", "n").end()
+    assert "Nothing was changed" in child.answer("(not shown): ", OTHER_SECRET, "in it? [Y/n]: ", "n").end()
     assert config.read_bytes() == before
 
 
@@ -571,26 +449,24 @@ def test_without_a_terminal_nothing_is_asked(redirected: str, terminal: Terminal
 
 @posix
 def test_a_service_app_gets_a_file_of_its_own(terminal: Terminal, config: Path) -> None:
-    child = terminal("--service-app").answer("Client ID or URL: ", CLIENT_ID, "/callback]: ", URI)
-    child.answer("(not shown): ", CLIENT_SECRET, "Client ID or URL: ", OTHER_ID, "(not shown): ", OTHER_SECRET)
-    shown = child.answer("Organization ID (Enter to skip): ", "org one").end()
-    assert (load().client_id, load().scope_list[-1]) == (CLIENT_ID, "spark:applications_token")
-    own = config.with_name("service-app.env")
+    child = terminal("--service-app", "-p", "acme").answer(
+        "Client ID or URL: ", OTHER_ID, "(not shown): ", OTHER_SECRET
+    )
+    shown = child.end()
+    own = config.with_name("acme.env")
     assert OTHER_ID in own.read_text()
-    assert "REDIRECT_URI" not in own.read_text()
-    command = "webex-loopback login -p service-app --service-app 'org one' --using default"
-    assert f"WEBEX_CONFIG_FILE={own} {command}" in shown
-    child = terminal("--service-app", "-p", "acme")  # a second one, through the same Integration
-    child.answer("Client ID or URL: ", OTHER_ID, "(not shown): ", OTHER_SECRET, "(Enter to skip): ", "")
-    assert "ORG_ID" in child.end()
-    assert config.with_name("acme.env").exists()
-
-
-def test_a_service_app_is_set_up_by_options(init: Callable[..., int], config: Path, capsys: Any) -> None:
-    assert init("--service-app", "--output", "app.env") == 0
-    assert CLIENT_ID in Path("app.env").read_text()
+    assert not [name for name in ("SCOPES", "REDIRECT_URI") if name in own.read_text()]
     assert not config.exists()
-    assert "init --scopes 'spark:people_read spark:applications_token'" in capsys.readouterr().err
+    assert "init --scopes 'spark:people_read spark:applications_token'" in shown
+    command = "webex-loopback login -p acme --service-app ORG_ID --using default"
+    assert f"WEBEX_CONFIG_FILE={own} {command}" in shown
+
+
+def test_a_service_app_is_set_up_by_options(init: Callable[..., int], config: Path) -> None:
+    assert init("--service-app") == init("--service-app", "--output", "app.env") == 0
+    for path in (config.with_name("service-app.env"), Path("app.env")):
+        assert CLIENT_ID in path.read_text()
+    assert not config.exists()
 
 
 def test_a_login_can_follow(
@@ -605,16 +481,7 @@ def test_a_login_can_follow(
     monkeypatch.setenv("WEBEX_BROWSER", f"{sys.executable} {tmp_path / 'visit.py'} %s")
     url = portal_url(sandbox.client_id, "spark:people_read", redirect_uri)
     url = url.replace("https://webexapis.com/v1", sandbox.base_url)
-    for where in ("--here", "--output=my.env"):
+    for where in ("--output=config.env", "--output=my.env"):
         assert init("--login", where, "--url", url, client_id="", secret=sandbox.client_secret) == 0
         (tmp_path / "data" / "tokens" / "default.json").unlink()
         Path("config.env").unlink(missing_ok=True)
-
-
-def test_a_free_port_is_proposed(monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        free = free_port()
-        monkeypatch.setattr(interview, "PORTS", (taken.getsockname()[1], free))
-        assert interview._proposal(REDIRECT_URI) == f"http://127.0.0.1:{free}/callback"
-        monkeypatch.setattr(interview, "PORTS", (taken.getsockname()[1],))
-        assert interview._proposal(REDIRECT_URI) == URI

@@ -8,7 +8,6 @@ import errno
 import json
 import logging
 import os
-import re
 import signal
 import sys
 import textwrap
@@ -21,7 +20,7 @@ from click.shell_completion import CompletionItem
 from webex_loopback import __version__
 from webex_loopback.errors import WebexLoopbackError
 from webex_loopback.paths import profiles
-from webex_loopback.wording import parse_duration, printable, without_tokens
+from webex_loopback.wording import columns, parse_duration, printable, without_tokens, wrap
 
 # In the order in which a user comes to need them: module and function, and the help that needs no import.
 COMMANDS = {
@@ -40,7 +39,8 @@ COMMANDS = {
     "completion": ("completion.completion", "Print a shell completion script."),
 }
 RETIRED = {
-    "profile": "use `webex-loopback status --all` to list the logins, `webex-loopback logout -p NAME` to remove one.",
+    "profile": "use `webex-loopback status --all` to list the logins, `webex-loopback logout -p NAME` to remove one, "
+    "`webex-loopback login -p TARGET` in place of a copy.",
     "refresh": "use `webex-loopback token --refresh`; in a timer, `webex-loopback token` renews the token when due.",
     "export": "use `webex-loopback token --format token-response`, or another --format.",
 }
@@ -81,13 +81,6 @@ def retired(ctx: click.Context, name: str, advice: str) -> None:
 def cli(debug: bool) -> None:
     """OAuth tokens for a Webex Integration: log in once in the browser, then use them from any program.
 
-    \b
-    webex-loopback init      set up your Integration
-    webex-loopback login     log in with the browser
-    webex-loopback token     print a token; in Python: get_token()
-    webex-loopback api       call the Webex API
-    webex-loopback demo      try it without an account
-
     Exit codes: 0 success, 1 other error, 2 wrong setting or option, 3 login required, 4 login failed, 5 Webex or
     network error, 6 token store error, 130 Ctrl-C.
     """
@@ -126,7 +119,7 @@ def say(text: str, colour: str | None = None) -> None:
     """Print a message for people to stderr, wrapped to the terminal; a stderr that is closed or broken is ignored."""
     text = "".join(character for character in text if character.isprintable() or character == "\n")
     try:
-        click.secho(wrap(text, width_of(sys.stderr)), err=True, fg=None if os.environ.get("NO_COLOR") else colour)
+        click.secho(wrap(text, columns(sys.stderr)), err=True, fg=None if os.environ.get("NO_COLOR") else colour)
     except (OSError, ValueError):
         _silence(sys.stderr)
 
@@ -134,27 +127,6 @@ def say(text: str, colour: str | None = None) -> None:
 def print_json(value: object) -> None:
     """Print JSON that survives any encoding of stdout: ASCII only."""
     click.echo(json.dumps(value, indent=2))
-
-
-def wrap(text: str, width: int, hanging: int = 0) -> str:
-    """Wrap each line, keeping its indentation; what is in backticks is not broken, so that it can be copied."""
-    lines = []
-    for line in text.splitlines():
-        whole = re.sub("`[^`]*`", lambda match: match[0].replace(" ", "\0"), line)
-        indent = " " * (hanging or len(line) - len(line.lstrip()))
-        wrapper = textwrap.TextWrapper(width, "", indent, break_long_words=False, break_on_hyphens=False)
-        lines.append(wrapper.fill(whole))
-    return "\n".join(lines).replace("\0", " ")
-
-
-def width_of(stream: IO[str] | None) -> int:
-    """Return the columns to use on a terminal, 100 at most; no limit for a file or pipe."""
-    try:
-        if stream is None or not stream.isatty():
-            return 10_000
-        return min(os.get_terminal_size(stream.fileno()).columns or 80, 100)
-    except (OSError, ValueError):
-        return 80
 
 
 def main(arguments: list[str]) -> int:

@@ -18,9 +18,9 @@ from webex_loopback.login.login import log_in
 from webex_loopback.login.progress import Progress
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.tokens.source import TokenSource, forget
-from webex_loopback.wording import printable
+from webex_loopback.wording import columns, printable, wrap
 
-from .app import width_of, wrap
+from .app import 
 from .status import status
 from .token import valid_token
 
@@ -101,7 +101,7 @@ def _apart(sandbox: Sandbox) -> Iterator[None]:
 
 
 def _tell(text: str) -> None:
-    click.echo(wrap(text, width_of(sys.stdout)))
+    click.echo(wrap(text, columns(sys.stdout)))
 
 
 def _head(text: str) -> None:

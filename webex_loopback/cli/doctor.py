@@ -34,9 +34,9 @@ from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
 from webex_loopback.webex import transport
 from webex_loopback.webex.client import Webex
-from webex_loopback.wording import duration, moment, printable
+from webex_loopback.wording import columns, duration, moment, printable, wrap
 
-from .app import json_option, print_json, profile_option, width_of, wrap
+from .app import json_option, print_json, profile_option
 from .texts import catalogue
 
 LOCK_SECONDS, SKEW_SECONDS = 5.0, 300
@@ -80,7 +80,7 @@ def doctor(profile: str | None, as_json: bool, offline: bool) -> int:
     for check in examine(profile, online=not offline):
         checks.append(check)
         if not as_json:
-            click.echo(as_lines(check, width_of(sys.stdout)))
+            click.echo(as_lines(check, columns(sys.stdout)))
     code = next((check.exit_code for check in checks if check.level == "error"), 0)
     if as_json:
         print_json({"exit_code": code, "checks": [asdict(check) for check in checks]})

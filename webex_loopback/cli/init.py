@@ -70,7 +70,7 @@ def init(
     if not file.set_up(given, service_app=service_app):
         return
     if service_app:
-        command = login_command(profile, "--service-app", "ORG_ID", "--using", profile_name())
+        command = login_command(profile_name(profile), "--service-app", "ORG_ID", "--using", profile_name())
         assignment = f"$env:WEBEX_CONFIG_FILE = '{file.path}';" if sys.platform == "win32" else ""
         assignment = assignment or f"WEBEX_CONFIG_FILE={shlex.quote(file.path)}"
         say(words("next_service_app", login=login_command(profile_name()), command=f"{assignment} {command}"))

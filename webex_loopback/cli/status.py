@@ -12,9 +12,9 @@ from webex_loopback.paths import login_command, profile_name
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.source import TokenSource
 from webex_loopback.tokens.stores import stored_profiles
-from webex_loopback.wording import duration, moment, printable
+from webex_loopback.wording import columns, duration, moment, printable, wrap
 
-from .app import Duration, json_option, print_json, profile_option, say, width_of, wrap
+from .app import Duration, json_option, print_json, profile_option, say
 from .formats import iso
 
 _LABEL = 15  # columns
@@ -54,7 +54,7 @@ def status(profile: str | None, every: bool, as_json: bool, check: float) -> int
         for label, text, colour in _rows(token, facts, now):
             # \0 is a space at which no line breaks: a long path stays beside its label.
             line = label.ljust(_LABEL).replace(" ", "\0") + printable(text, 4096)
-            click.secho(wrap(line, min(width_of(sys.stdout), 120), _LABEL), fg=colour)
+            click.secho(wrap(line, min(columns(sys.stdout), 120), _LABEL), fg=colour)
     return _check([facts], check)
 
 

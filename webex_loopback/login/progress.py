@@ -4,15 +4,13 @@ import contextlib
 import errno
 import json
 import os
-import re
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Literal, TextIO
 
-from webex_loopback.wording import duration, language, printable
+from webex_loopback.wording import columns, duration, language, printable, wrap
 
 from .paste import is_foreground, terminal
 
@@ -169,13 +167,7 @@ class Progress:
         """Wrap for the terminal; URLs and commands in backticks stay whole, so that they can be copied."""
         if self._descriptor is None:
             return text
-        columns = 80
-        with contextlib.suppress(OSError):
-            columns = os.get_terminal_size(self._descriptor).columns or 80
-        whole = re.sub("`[^`]*`", lambda match: match[0].replace(" ", "\0"), text)
-        width = max(min(columns, 100) - len(indent), 20)
-        lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
-        return f"\n{indent}".join(lines).replace("\0", " ")
+        return wrap(text, max(columns(self._stream) - len(indent), 20)).replace("\n", f"\n{indent}")
 
     def _mark(self, kind: str) -> str:
         return self._styled(self._marks[kind], _STYLES[kind])

@@ -5,6 +5,10 @@ import os
 from webex_loopback.errors import ConfigurationError
 from webex_loopback.paths import config_file
 
+TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing
+if TYPE_CHECKING:
+    from webex_loopback.settings import Settings
+
 TOKEN_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="  # RFC 6750 §2.1
 
 _HEAD = b'{\n "version": 1,\n "refresh_at": '
@@ -51,18 +55,17 @@ def signature(status: os.stat_result) -> "tuple[int, ...]":
     return status.st_mtime_ns, status.st_ino, status.st_size, status.st_mode, status.st_uid
 
 
-def setting(field: str) -> str:
-    """Return a setting, read in full."""
+def all_settings(token_store: "str | None" = None) -> "Settings":
+    """Read all settings, which loads pydantic."""
     from webex_loopback.settings import load
 
-    value = getattr(load(), field)
-    return value if isinstance(value, str) else str(value.get_secret_value())
+    return load(token_store=token_store)
 
 
 def store_kind() -> str:
     """Return WEBEX_TOKEN_STORE: `file`, `keyring`, or a database's URL."""
     kind = os.environ.get("WEBEX_TOKEN_STORE", "")
-    return kind or (setting("token_store") if config_mentions_us() else "") or "file"
+    return kind or (all_settings().token_store if config_mentions_us() else "") or "file"
 
 
 def config_mentions_us() -> bool:

@@ -10,7 +10,7 @@ from time import time
 from webex_loopback import paths
 from webex_loopback.errors import LoginRequired, TokenStoreError
 
-from .quick_look import TOKEN_BYTES, config_mentions_us, quick_look, scanned, setting, signature, store_kind
+from .quick_look import TOKEN_BYTES, all_settings, config_mentions_us, quick_look, scanned, signature, store_kind
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing
 if TYPE_CHECKING:
@@ -191,9 +191,7 @@ class TokenSource:
             return ""
         if os.environ.get("WEBEX_ACCESS_TOKEN", "").strip():
             return "environment"
-        from webex_loopback.settings import load
-
-        return load().origins["WEBEX_ACCESS_TOKEN"]
+        return all_settings().origins["WEBEX_ACCESS_TOKEN"]
 
     def _find(self, interactive: bool = False) -> str:
         now = self._clock()
@@ -239,8 +237,8 @@ class TokenSource:
         if token and not token.encode("ascii", "replace").translate(None, TOKEN_BYTES):
             return token
         if token or os.environ.get("WEBEX_ACCESS_TOKEN_FILE"):
-            return setting("access_token")  # quotes, "Bearer ", white space: cleaned, or refused
-        return setting("access_token") if config_mentions_us() else ""
+            return all_settings().access_token.get_secret_value()  # quotes, "Bearer ", white space: cleaned, or refused
+        return all_settings().access_token.get_secret_value() if config_mentions_us() else ""
 
     def _look(self, now: float) -> "tuple[str, float] | None":
         """Return the file's token and its `refresh_at` if it is not due (rule 1); the rest is for `Renewal`."""

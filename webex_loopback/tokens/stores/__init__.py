@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from webex_loopback.paths import profile_name, profiles, token_file
-from webex_loopback.tokens.quick_look import store_kind
+from webex_loopback.tokens.quick_look import all_settings, store_kind
 
 if TYPE_CHECKING:
     from webex_loopback.tokens.record import StoredToken
@@ -56,9 +56,7 @@ def open_store(profile: str | None = None, kind: str = "") -> TokenStore:
         from .file import FileTokenStore
 
         return FileTokenStore(token_file(name))
-    from webex_loopback.settings import load
-
-    settings = load(token_store=None if kind == store_kind() else kind)  # removes quotes, refuses other kinds
+    settings = all_settings(None if kind == store_kind() else kind)  # removes quotes, refuses other kinds
     if settings.token_store == "file":
         return open_store(name, "file")
     if settings.token_store == "keyring":

@@ -10,8 +10,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from webex_loopback.errors import ConfigurationError, TokenStoreError
 from webex_loopback.oauth.token_response import MalformedToken
@@ -31,9 +33,6 @@ except ImportError as error:
         setting="WEBEX_TOKEN_STORE",
         remedy=f"Run `{sys.executable} -m pip install 'psycopg[binary]'`.",
     ) from error
-
-if TYPE_CHECKING:
-    from cryptography.fernet import MultiFernet
 
 _T = TypeVar("_T")
 _Connection = psycopg.Connection[tuple[Any, ...]]
@@ -266,8 +265,6 @@ class PostgresTokenStore:
             return text.encode()  # saved before there was a key
         if self._fernet is None:
             raise MalformedToken("is encrypted, and WEBEX_TOKEN_STORE_KEY is not set")
-        from cryptography.fernet import InvalidToken
-
         try:
             return self._fernet.decrypt(text)
         except InvalidToken:
@@ -293,8 +290,6 @@ def _fernet(keys: Secret) -> "MultiFernet | None":
     texts = keys.get_secret_value().replace(",", " ").split()
     if not texts:
         return None
-    from cryptography.fernet import Fernet, MultiFernet
-
     try:
         return MultiFernet([Fernet(text) for text in texts])
     except ValueError:
