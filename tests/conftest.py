@@ -25,7 +25,7 @@ KEPT = ("PATH", "PATHEXT", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROO
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Nothing of the person who runs the tests: no settings, no proxy, no display, no tokens."""
     for name in list(os.environ):
-        if not name.startswith(("PYTEST", "COV", "HYPOTHESIS")) and name not in KEPT:
+        if not name.startswith(("PYTEST", "COV", "HYPOTHESIS", "WINE")) and name not in KEPT:
             monkeypatch.delenv(name)
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path / "home"))

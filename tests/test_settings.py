@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from dotenv import dotenv_values
 
+from webex_loopback import paths
 from webex_loopback.errors import ConfigurationError
 from webex_loopback.secret import Secret
 from webex_loopback.settings import ENVIRONMENT_ONLY, Settings, is_loopback, load, require
@@ -93,6 +94,26 @@ def test_names_are_read_without_regard_to_case(monkeypatch: Patch) -> None:
     monkeypatch.setenv("webex_scopes", "a:b")
     assert (load().client_id, load().lang, load().scope_list) == ("one", "ja", ["a:b"])
     assert load().warnings == ()
+
+
+@pytest.mark.parametrize("value", ['"{}"', "'{}'", " {} "])
+def test_quotes_around_a_path_in_the_environment_are_not_part_of_it(
+    value: str, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    file = write("WEBEX_CLIENT_ID=one", mode=0o600)
+    monkeypatch.setenv("WEBEX_CONFIG_FILE", value.format(file))
+    monkeypatch.setenv("WEBEX_LOOPBACK_HOME", value.format(tmp_path))
+    assert (load().config_file, load().found_file) == (str(file), "")
+    assert paths.data_directory() == str(tmp_path)
+
+
+@posix
+@pytest.mark.parametrize("name", ["WEBEX_LOOPBACK_HOME", "WEBEX_LOCK_DIR", "WEBEX_CONFIG_FILE", "WEBEX_CA_BUNDLE"])
+def test_a_home_directory_that_nobody_has_is_an_error(name: str, monkeypatch: Patch) -> None:
+    monkeypatch.setenv(name, "~nobody-of-this-name/x")
+    with pytest.raises(ConfigurationError, match="home directory") as caught:
+        paths.environment_path(name)
+    assert caught.value.setting == name
 
 
 @pytest.mark.parametrize("empty", ["", " ", "''", '""', "' '"])

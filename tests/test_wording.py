@@ -1,5 +1,6 @@
 """Text for people: foreign text, durations, dates, lists, language."""
 
+import os
 import time
 import unicodedata
 
@@ -7,7 +8,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from webex_loopback.wording import duration, language, moment, parse_duration, place, printable, split_list, unquoted
+from webex_loopback.wording import (
+    columns,
+    duration,
+    language,
+    moment,
+    parse_duration,
+    place,
+    printable,
+    split_list,
+    unquoted,
+    wrap,
+)
 from webex_loopback.wording import without_tokens as clean_error
 
 TOKEN = "NWIzMDBjYTktZDk5ZC00ZGNiLWE5NTAtNTM0NjdlZGE0ZGI5MmU1_PF84_1eb65fdf-9643-417f-9974-ad72cae0e10f"
@@ -191,3 +203,11 @@ def test_the_first_variable_that_is_set_decides_the_language(environ: dict[str, 
 def test_the_language_is_that_of_the_process_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBEX_LANG", "ja")
     assert language() == "ja"
+
+
+def test_text_is_wrapped_but_commands_stay_whole() -> None:
+    text = "Not logged in. Run `webex-loopback login -p work --force` now.\n  Indented, and longer than the line is."
+    commands = ["Not logged in. Run", "`webex-loopback login -p work --force`", "now."]
+    assert wrap(text, 30).split("\n") == [*commands, "  Indented, and longer than", "  the line is."]
+    with open(os.devnull) as file:
+        assert columns(None) == columns(file) == 10_000

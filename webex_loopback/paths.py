@@ -32,8 +32,8 @@ def data_directory() -> str:
         ConfigurationError: There is no home directory to put it in.
     """
     environ = os.environ
-    if named := environ.get("WEBEX_LOOPBACK_HOME"):
-        return os.path.abspath(_expanded(named))
+    if named := environment_path("WEBEX_LOOPBACK_HOME"):
+        return named
     if sys.platform == "win32":
         base = environ.get("LOCALAPPDATA") or _expanded(r"~\AppData\Local")
     else:
@@ -43,13 +43,27 @@ def data_directory() -> str:
     return os.path.join(base, "webex-loopback")
 
 
-def _expanded(path: str) -> str:
+def environment_path(name: str) -> str:
+    """Return the absolute path that an environment variable names, or "" if it names none.
+
+    Without the quotes that `docker --env-file` takes for part of a value: a directory named `"` would appear.
+
+    Raises:
+        ConfigurationError: It starts with `~`, and there is no home directory.
+    """
+    path = os.environ.get(name, "").strip()
+    if len(path) > 1 and path[0] in "\"'" and path[-1] == path[0]:
+        path = path[1:-1].strip()
+    return os.path.abspath(_expanded(path, name)) if path else ""
+
+
+def _expanded(path: str, setting: str = "WEBEX_LOOPBACK_HOME") -> str:
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):  # no HOME and no entry in the user database: a directory named "~" would appear
         raise ConfigurationError(
             f"Could not determine the home directory that {path!r} refers to.",
-            setting="WEBEX_LOOPBACK_HOME",
-            remedy="Set HOME, or set WEBEX_LOOPBACK_HOME to an absolute path.",
+            setting=setting,
+            remedy=f"Set HOME, or set {setting} to an absolute path.",
         )
     return expanded
 
@@ -109,8 +123,7 @@ def config_file() -> "ConfigFile | None":
     Raises:
         ConfigurationError: `$WEBEX_CONFIG_FILE` names a file that does not exist.
     """
-    if named := os.environ.get("WEBEX_CONFIG_FILE"):
-        path = os.path.abspath(_expanded(named))
+    if path := environment_path("WEBEX_CONFIG_FILE"):
         if not os.path.exists(path):
             raise ConfigurationError(
                 f"WEBEX_CONFIG_FILE names {path!a}, which does not exist.",

@@ -10,6 +10,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable
+from io import BufferedWriter
 from typing import ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
@@ -115,6 +116,7 @@ class Replacement:
     def __init__(self, path: str, name: str) -> None:
         self.path = path
         self.pending = os.path.join(os.path.dirname(path), name)
+        self._reserved: BufferedWriter | None = None  # open until it is filled: opening it again could fail
 
     def reserve(self, size: int) -> None:
         """Create the replacement with room for `size` bytes, on disk.
@@ -122,12 +124,17 @@ class Replacement:
         Raises:
             OSError: No space, read-only, over quota: nothing has been changed.
         """
+        self.release()
         with contextlib.suppress(FileNotFoundError):
             patiently(os.unlink, self.pending)
-        with open(self._open(os.O_CREAT | os.O_EXCL), "wb") as file:
+        file = self._reserved = open(self._open(os.O_CREAT | os.O_EXCL), "wb")  # noqa: SIM115
+        try:
             file.write(bytes(size))
             file.flush()
             os.fsync(file.fileno())
+        except OSError:
+            self.release()
+            raise
 
     def commit(self, data: bytes) -> None:
         """Put the content in place; afterwards it survives a crash.
@@ -149,8 +156,16 @@ class Replacement:
             os.unlink(self.pending)
         _sync_directory(os.path.dirname(self.path))
 
+    def release(self) -> None:
+        """Close the reserved file."""
+        file, self._reserved = self._reserved, None
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()
+
     def discard(self) -> None:
         """Remove the replacement, if any."""
+        self.release()
         with contextlib.suppress(OSError):
             patiently(os.unlink, self.pending)
 
@@ -163,7 +178,9 @@ class Replacement:
 
     def _fill(self, path: str, data: bytes) -> None:
         # Not truncated first: the reserved blocks would be given back, and the disk may be full by now.
-        with open(self._open(0, path), "wb") as file:
+        reserved, self._reserved = self._reserved, None
+        with reserved or open(self._open(0, path), "wb") as file:
+            file.seek(0)
             file.write(data)
             file.flush()
             file.truncate()

@@ -162,7 +162,11 @@ class Settings(BaseSettings):
             settings._origins = {n: values[n].origin if n in values else "default" for n in cls.model_fields}
             return settings
         # Outside the except clause: the ValidationError, which holds the refused value, must not be chained.
-        raise _error(name, f"{why}.", f"Correct it {place(values[name].origin)}.")
+        error = _error(name, f"{why}.", f"Correct it {place(values[name].origin)}.")
+        if values[name].origin == "command line":
+            option = f"--{name.removeprefix('login_').replace('_', '-')}"
+            error.args = (f"{option} {why}.",)
+        raise error
 
     def __reduce__(self) -> Any:
         raise TypeError("Settings hold secrets and cannot be pickled; call load() again instead")
@@ -252,7 +256,7 @@ def _read_config_file() -> dict[str, Any]:
         file = paths.ConfigFile(path, found=False) if os.path.exists(path) else None
     if file is None:
         return {_FILE: _File(warnings=tuple(warnings))}
-    shown, in_data_directory = printable(file.path), not file.found and not os.environ.get("WEBEX_CONFIG_FILE")
+    shown, in_data_directory = printable(file.path), not file.found and not paths.environment_path("WEBEX_CONFIG_FILE")
     if not file.found and (unsafe := _unsafe(file.path, ours_only=in_data_directory)):
         raise _error("config_file", f"({shown}) is not safe to use, because {unsafe[0]}.", unsafe[1])
     texts, broken = _parse(_read_text("config_file", file.path))

@@ -21,7 +21,7 @@ from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import ServiceApp, StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
-from .conftest import Make, Run, command, posix
+from .conftest import Make, Run, posix
 
 EMAIL = "hanako.yamada@example.com"
 TO = ("-f", f"toPersonEmail={EMAIL}")
@@ -66,15 +66,6 @@ def test_the_usual_tutorial(run: Run) -> None:
     assert run("api", f"messages/{message['id']}", "-X", "delete").out == ""
     Path("見積.txt").write_text("42")
     assert "/contents/" in json.loads(run("api", "messages", *TO, "-F", "files=@見積.txt").out)["files"][0]
-
-
-def test_a_body_is_sent_as_it_is(run: Run) -> None:
-    body = json.dumps({"toPersonEmail": EMAIL, "text": "from standard input"})
-    done = command("api", "messages", "--input", "-", input=body)
-    assert json.loads(done.stdout)["text"] == "from standard input", done.stderr
-    Path("form").write_text(f"toPersonEmail={EMAIL}&text=x")
-    form = "Content-Type: application/x-www-form-urlencoded"
-    assert json.loads(run("api", "messages", "--input", "form", "-H", form).out)["text"] == "x"
 
 
 @pytest.mark.parametrize(
@@ -135,19 +126,10 @@ def test_the_token_goes_to_no_other_url(save: Make, elsewhere: Sandbox, path: st
 def test_a_redirect_is_not_followed(run: Run, sandbox: Sandbox, elsewhere: Sandbox) -> None:
     sandbox.switches.api_faults = [f"redirect:{elsewhere.base_url}/people/me?secret=x"]
     told = run("api", "people/me", "-i", code=1)
-    assert elsewhere.origin in told.err
-    assert "secret" not in told.err
-    assert told.out.startswith("HTTP/1.1 307 Temporary Redirect\n")
+    assert told.out.startswith("HTTP/1.1 307\n")
     assert f"location: {elsewhere.base_url}/people/me?secret=x" in told.out
     sandbox.answer("/v1/people/me", 304)
     run("api", "people/me", code=1)
-
-
-def test_all_pages_become_one_document(run: Run, sandbox: Sandbox) -> None:
-    rooms = json.loads(run("api", "rooms", "-X", "GET", "-F", "max=3", "--paginate").out)
-    assert list(rooms) == ["items"]
-    assert len({room["id"] for room in rooms["items"]}) == 7
-    assert sandbox.count("/v1/rooms") == 3
 
 
 @pytest.mark.parametrize(
@@ -167,36 +149,35 @@ def test_pages_of_any_shape_are_joined(
 
 
 @pytest.mark.parametrize(
-    ("link", "then", "said"),
+    ("link", "then", "code", "said"),
     [
-        ("ELSEWHERE/v1/x", (200, "[]"), "sent nowhere else"),
-        ("/v1/x", (200, "[]"), "circle"),
-        ("?page=2", (200, "{}"), "list in JSON"),
-        ("?page=2", (200, "<html>"), "list in JSON"),
-        ("?page=2", (500, "[]"), "answered 500"),
+        ("ELSEWHERE/v1/x", (200, "[]"), 2, "sent nowhere else"),
+        ("/v1/x", (200, "[]"), 1, "circle"),
+        ("?page=2", (200, "{}"), 1, "list in JSON"),
+        ("?page=2", (500, "[]"), 1, "answered 500"),
     ],
 )
 def test_pages_that_cannot_be_joined_print_nothing(
-    run: Run, sandbox: Sandbox, elsewhere: Sandbox, link: str, then: tuple[int, str], said: str
+    run: Run, sandbox: Sandbox, elsewhere: Sandbox, link: str, then: tuple[int, str], code: int, said: str
 ) -> None:
     link = link.replace("ELSEWHERE", elsewhere.origin)
     sandbox.answer("/v1/x", body="[]", headers={"Link": f"<{link}>; rel=next"})
     sandbox.answer("/v1/x", *then)
-    told = run("api", "x", "--paginate", code=1)
+    told = run("api", "x", "--paginate", code=code)
     assert said in told.err
     assert told.out == ""
 
 
-def test_an_error_goes_to_stderr_with_its_tracking_id(run: Run, login: StoredToken, sandbox: Sandbox) -> None:
+def test_an_error_is_told_once_with_its_tracking_id(run: Run, login: StoredToken, sandbox: Sandbox) -> None:
     told = run("api", "messages", "-f", "text=x", code=1)
-    assert told.out == ""
-    assert "Provide only one destination" in told.err
-    tracking_id = json.loads(told.err[: told.err.index("\n}") + 2])["trackingId"]
-    assert told.err.count(tracking_id) == 2
+    assert (told.out, told.err.count("Provide only one destination"), told.err.count("tracking ID")) == ("", 1, 1)
+    assert '"trackingId"' in run("api", "messages", "-f", "text=x", "-i", code=1).err
     sandbox.answer("/v1/x", 418, f"\x1b[31mNo tea for {login.access_token.get_secret_value()}")
     told = run("api", "x", code=1)
     assert "No tea for [...]" in told.err
     assert "\x1b[31mNo" not in told.err
+    sandbox.answer("/v1/x", 404, "<p>Nothing here")
+    assert "Nothing here" in run("api", "x", code=1).err  # what cannot be put into a sentence
 
 
 def revoke(store: FileTokenStore, age: int) -> None:
@@ -258,12 +239,6 @@ def test_on_a_terminal(sandbox: Sandbox) -> None:
     assert '\n  "displayName": "Alex Morgan",\n' in said
     assert shown("x") == '{\n  "name": "\\u001b[31m山田\u3000花子\\u202e\\u009b",\n  "n": 1\n}\n'
     assert "6 bytes that are not text" in shown("x")
-
-
-@pytest.mark.usefixtures("login")
-def test_a_pipe_gets_the_bytes(sandbox: Sandbox) -> None:
-    sandbox.answer("/v1/x", body=b'{"a":\n "\xff"}')
-    assert command("api", "x", encoding="latin-1").stdout == '{"a":\n "\xff"}'
 
 
 def test_the_token_of_the_environment(

@@ -7,24 +7,15 @@ import sys
 import time
 from pathlib import Path
 
-import click
 import pytest
 
-from webex_loopback.cli.app import COMMANDS, RETIRED, cli
+from webex_loopback.cli.app import COMMANDS, RETIRED
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.webex.account import Account
 
 from .conftest import Make, Run, command, posix
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_of_the_table_exists(name: str) -> None:
-    found = cli.get_command(click.Context(cli), name)
-    assert found is not None
-    assert found.name == name
-    assert name in cli.list_commands(click.Context(cli))
 
 
 def test_help_lists_the_commands_in_order_and_imports_none() -> None:
@@ -88,14 +79,6 @@ def test_names_beyond_the_locale_and_broken_arguments_end_without_a_traceback(sa
     for arguments, code in ((["status"], 0), (["token", "-p", "\udcff"], 2), (["\udcff\x1b[31m"], 2)):
         done = command(*arguments, env=environ, encoding="utf-8", errors="replace")
         assert (done.returncode, "Traceback" in done.stderr, "\x1b" in done.stderr) == (code, False, False)
-
-
-def test_text_is_wrapped_but_commands_stay_whole() -> None:
-    text = "Not logged in. Run `webex-loopback login -p work --force` now.\n  Indented, and longer than the line is."
-    commands = ["Not logged in. Run", "`webex-loopback login -p work --force`", "now."]
-    assert wrap(text, 30).split("\n") == [*commands, "  Indented, and longer than", "  the line is."]
-    with open(os.devnull) as file:
-        assert columns(None) == columns(file) == 10_000
 
 
 @posix

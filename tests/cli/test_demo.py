@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from webex_loopback.cli import demo
 from webex_loopback.tokens.record import StoredToken
 
 from .conftest import Run, command
@@ -63,12 +62,3 @@ def test_whatever_the_person_does_the_environment_and_the_login_stay_as_they_wer
     environ, before = dict(os.environ), files(tmp_path / "data")
     assert said in run("demo", *([] if person else ["--no-browser"]), code=code).out
     assert (dict(os.environ), files(tmp_path / "data")) == (environ, before)
-
-
-def test_the_next_commands_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tmp_path / ("webex-loopback.exe" if os.name == "nt" else "webex-loopback")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert demo._command().endswith(" -m webex_loopback")
-    script.write_text("")
-    script.chmod(0o755)
-    assert demo._command() == "webex-loopback"

@@ -1,7 +1,6 @@
 import datetime
 import json
 import os
-import re
 import socket
 import stat
 import sys
@@ -15,7 +14,7 @@ import pytest
 import trustme
 
 from webex_loopback.cli import app, doctor
-from webex_loopback.cli.doctor import Check, as_lines, examine
+from webex_loopback.cli.doctor import Check, examine
 from webex_loopback.cli.texts import catalogue
 from webex_loopback.login.certificate import server_context
 from webex_loopback.sandbox import Sandbox
@@ -70,7 +69,7 @@ def test_after_a_login_there_are_no_problems(
     assert logged_in.account.email in text
     assert not [secret for secret in sandbox.secrets if secret in text]
     names = "Python,config file,WEBEX_CLIENT_ID,redirect URI,browser,proxy,connection,clock,data directory,token store"
-    positions = [f"\n{text}".index(f"\n✓ {name} ") for name in f"{names},login,access token,scopes".split(",")]
+    positions = [f"\n{text}".index(f"\n✓ {name} ") for name in f"{names},login,tokens,scopes".split(",")]
     assert positions == sorted(positions)
 
 
@@ -82,7 +81,7 @@ def test_without_anything_every_check_still_runs(
     answer = json.loads(capsys.readouterr().out)
     assert answer["exit_code"] == 2
     errors = [check["name"] for check in answer["checks"] if check["level"] == "error"]
-    assert errors == ["WEBEX_CLIENT_ID", "WEBEX_CLIENT_SECRET", "connection", "login"]
+    assert errors == ["settings", "connection", "login"]
     for check in answer["checks"]:
         assert check.keys() >= {"name", "level", "text", "remedy"}
         assert bool(check["remedy"]) == (check["level"] in ("warning", "error"))
@@ -96,26 +95,7 @@ def test_the_exit_code_is_that_of_the_first_error(
     assert app.main(["doctor", "--offline"]) == 3
     monkeypatch.setenv("WEBEX_REDIRECT_URI", "http://example.com/")
     assert app.main(["doctor", "--offline"]) == 2
-    assert "2 errors and 3 warnings. Fix the first error first." in capsys.readouterr().out
-
-
-def test_offline_no_request_is_made(sandbox: Sandbox) -> None:
-    assert only("connection").level == "skipped"
-    assert sandbox.requests == []
-
-
-@pytest.mark.parametrize("width", [60, 80, 120])
-def test_lines_are_aligned_and_wrapped(width: int) -> None:
-    command, url = f"`chmod {'y ' * 9}y`.", "https://" + "x" * 120
-    checks = [
-        Check("browser", "ok", "word " * 30),
-        Check("WEBEX_CLIENT_SECRET", "error", url, f"{command} {'word ' * 30}"),
-    ]
-    lines = re.sub(r"\x1b\[\d*m", "", "\n".join(as_lines(check, width) for check in checks)).splitlines()
-    assert all(len(line) <= width or url in line for line in lines)
-    assert {line.index("word") for line in lines if "word" in line} <= {23, 55}
-    assert any(command in line for line in lines)  # whole, to be copied
-    assert any(line.endswith(f"  {url}") for line in lines)
+    assert "Fix the first error first." in capsys.readouterr().out
 
 
 def test_every_finding_that_is_not_fine_has_a_remedy_and_every_error_an_exit_code() -> None:
@@ -130,13 +110,10 @@ def test_every_finding_that_is_not_fine_has_a_remedy_and_every_error_an_exit_cod
     [
         ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "settings", "error", 2),
         ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "redirect URI", "skipped", 0),
-        ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "connection", "skipped", 0),
         ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "data directory", "ok", 0),
         ({"WEBEX_CLIENT_ID": CLIENT_SECRET}, "WEBEX_CLIENT_ID", "warning", 0),
-        ({"WEBEX_CLIENT_SECRET": CLIENT_ID}, "WEBEX_CLIENT_SECRET", "warning", 0),
         ({"WEBEX_SCOPE": "x"}, "environment", "warning", 0),
         ({"WEBEX_REDIRECT_URI": "http://example.com/callback"}, "redirect URI", "error", 2),
-        ({"WEBEX_REDIRECT_URI": "http://127.0.0.1:0/"}, "redirect URI", "error", 2),
         ({"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22"}, "browser", "warning", 0),
         ({"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22", "WEBEX_BROWSER": sys.executable}, "browser", "ok", 0),
         ({"SSL_CERT_FILE": __file__}, "connection", "error", 2),
@@ -192,28 +169,10 @@ def test_settings_are_shown_with_their_origin(configured: str, monkeypatch: pyte
     assert "WEBEX_CLIENTID" in warnings
 
 
-@posix
-@as_root
-def test_an_untrusted_settings_file_is_reported(configured: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("config.env").write_text("WEBEX_SCOPES=evil:scope\n")
-    os.chown("config.env", 12345, 12345)
-    config, warning = found("config file")
-    assert "none" in config.text
-    assert str(Path("config.env").absolute()) in warning.text
-    monkeypatch.setenv("WEBEX_CONFIG_FILE", "config.env")  # by name it is an error
-    assert only("settings").exit_code == 2
-
-
-def test_an_endpoint_in_a_found_file_is_an_error_for_a_secret_from_elsewhere(configured: str) -> None:
-    Path("config.env").write_text("WEBEX_TOKEN_URL=https://evil.example/\n")
-    check = only("settings")
-    assert (check.exit_code, "WEBEX_TOKEN_URL" in check.text) == (2, True)
-
-
 def test_a_missing_credential_is_an_error_only_without_a_login(save: Callable[..., None]) -> None:
-    assert only("WEBEX_CLIENT_ID").exit_code == 2
+    assert only("settings").exit_code == 2
     save()
-    assert only("WEBEX_CLIENT_ID").level == "warning"
+    assert only("settings").level == "warning"
 
 
 # This machine
@@ -233,39 +192,23 @@ def test_a_port_in_use_is_an_error_only_if_no_other_is_available(
         assert [check.level for check in found("redirect URI")] == ["warning", "ok"]
 
 
-def test_localhost_must_be_this_machine(monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]) -> None:
-    assert found("localhost") == []
-    monkeypatch.setenv("WEBEX_REDIRECT_URI", f"http://localhost:{free_port()}/callback")
-    assert only("localhost").level == "ok"
-    # The hosts file of this machine cannot be changed for a test.
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(2, 1, 6, "", ("192.0.2.1", 0))])
-    check = only("localhost")
-    assert (check.level, "192.0.2.1" in check.text) == ("warning", True)
-
-
-def test_a_browser_variable_that_leads_nowhere_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BROWSER", "/does/not/exist")
-    assert "/does/not/exist" in found("browser")[-1].text
-
-
 @posix
 @pytest.mark.parametrize(
-    ("names", "days", "mode", "level"),
+    ("names", "mode", "level"),
     [
-        (["127.0.0.1"], 90, 0o600, "ok"),
-        (["127.0.0.1"], 90, 0o644, "warning"),
-        (["127.0.0.1"], 9, 0o600, "warning"),
-        (["example.com"], 90, 0o600, "error"),
+        (["127.0.0.1"], 0o600, "ok"),
+        (["127.0.0.1"], 0o644, "warning"),
+        (["example.com"], 0o600, "error"),
     ],
 )
 def test_the_certificate_of_an_https_redirect_uri(
-    names: list[str], days: int, mode: int, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: Any
+    names: list[str], mode: int, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: Any
 ) -> None:
     monkeypatch.setenv("WEBEX_REDIRECT_URI", f"https://127.0.0.1:{free_port()}/")
     assert "self-signed" in only("certificate").text
     server_context(folder=str(tmp_path / "data"))
     assert "self-signed" in only("certificate").text
-    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=90)
     pair = tmp_path / "pair.pem"
     trustme.CA().issue_cert(*names, not_after=end).private_key_and_cert_chain_pem.write_to_path(pair)
     pair.chmod(mode)
@@ -344,23 +287,11 @@ def test_a_data_directory_is_private_and_its_real_path_is_shown(
         (tmp_path / "data").chmod(0o755)
         (tmp_path / "data" / "tokens").chmod(0o755)
         check = found("data directory")[1]
-        assert (check.level, check.remedy) == ("warning", f"Run `chmod -R go= {os.path.realpath(tmp_path / 'data')}`.")
+        assert (check.level, f"`chmod -R go= {os.path.realpath(tmp_path / 'data')}`" in check.remedy) == (
+            "warning",
+            True,
+        )
         assert "1 more" in check.text
-
-
-@posix
-def test_a_file_system_without_modes_is_one_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data").chmod(0o777)
-    real, umask = os.open, os.umask(0)
-    # What open() does on FAT or a Windows drive under WSL; this container may not mount one.
-    monkeypatch.setattr(os, "open", lambda path, flags, mode=0o777, **options: real(path, flags, 0o666, **options))
-    try:
-        checks = found("data directory")
-    finally:
-        os.umask(umask)
-    assert [check.level for check in checks] == ["ok", "warning"]
-    assert "ignores permissions" in checks[1].text
 
 
 @posix
@@ -386,11 +317,6 @@ def test_leftovers_of_killed_saves_are_one_warning(save: Callable[..., None], tm
     assert sorted(tokens.iterdir()) == before
 
 
-def test_a_file_in_place_of_the_data_directory_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("")
-    assert only("data directory").exit_code == only("token store").exit_code == 6
-
-
 def test_the_lock_is_really_taken(store: FileTokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "LOCK_SECONDS", 0.05)
     check = only("token store")
@@ -398,24 +324,13 @@ def test_the_lock_is_really_taken(store: FileTokenStore, monkeypatch: pytest.Mon
     assert os.listdir(os.path.dirname(store.path)) == ["default.json.lock"]
     with store.lock():
         assert only("token store").exit_code == 6
-    fcntl = pytest.importorskip("fcntl")
-    monkeypatch.setattr(fcntl, "flock", lambda *_: None)  # as on NFS mounted with nolock
-    assert "WEBEX_LOCK_DIR" in found("token store")[0].remedy
-
-
-def test_a_corrupt_token_file_is_one_error_and_left_alone(save: Callable[..., None], store: FileTokenStore) -> None:
-    save()
-    Path(store.path).write_text("{")
-    assert only("token store").exit_code == 6
-    assert found("login") == []
-    assert Path(store.path).read_text() == "{"
 
 
 # The token
 
 
 def levels() -> dict[str, str]:
-    wanted = ("login", "access token", "refresh token", "scopes", "integration", "service app")
+    wanted = ("login", "tokens", "scopes", "integration", "service app")
     return {check.name: check.level for check in examine(None, online=False) if check.name in wanted}
 
 
@@ -425,30 +340,29 @@ def test_not_logged_in_names_the_command_for_the_profile() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "access", "refresh", "words"),
+    ("options", "level"),
     [
-        ({}, "ok", "ok", "14 days left"),
-        ({"age": 15 * DAY}, "ok", "ok", "renewed at the next use"),
-        ({"age": 85 * DAY}, "ok", "warning", "5 days left"),
-        ({"age": 91 * DAY}, "error", "warning", "expired 77 days ago"),
-        ({"age": DAY, "refresh_token_expires_in": 3600}, "ok", "warning", "expired 23 h ago"),
-        ({"refresh_token": None}, "ok", "warning", "a new login is needed"),
-        ({"age": 15 * DAY, "refresh_token": None}, "error", "warning", "expired 1 day ago"),
-        ({"expires_in": None, "refresh_token_expires_in": None}, "ok", "ok", "no known expiry"),
+        ({}, "ok"),
+        ({"age": 15 * DAY}, "ok"),
+        ({"expires_in": None, "refresh_token_expires_in": None}, "ok"),
+        ({"age": 85 * DAY}, "warning"),
+        ({"age": DAY, "refresh_token_expires_in": 3600}, "warning"),
+        ({"refresh_token": None}, "warning"),
+        ({"age": 91 * DAY}, "error"),
+        ({"age": 15 * DAY, "refresh_token": None}, "error"),
     ],
 )
-def test_lifetimes(options: dict[str, Any], access: str, refresh: str, words: str, save: Callable[..., None]) -> None:
+def test_tokens_that_end_soon_are_a_warning_and_dead_ones_an_error(
+    options: dict[str, Any], level: str, save: Callable[..., None]
+) -> None:
     save(**options)
-    checks = {check.name: check for check in examine(None, online=False)}
-    assert (checks["access token"].level, checks["refresh token"].level) == (access, refresh)
-    assert checks["access token"].exit_code == (3 if access == "error" else 0)
-    assert words in checks["access token"].text + checks["refresh token"].text
+    check = only("tokens")
+    assert (check.level, check.exit_code) == (level, 3 if level == "error" else 0)
 
 
 def test_a_service_app_needs_no_refresh_token(save: Callable[..., None]) -> None:
     save(age=91 * DAY, refresh_token=None, service_app=ServiceApp(org_id="org", app_id="app", using="work"))
-    assert levels() == {"login": "ok", "access token": "ok", "service app": "ok", "scopes": "ok"}
-    assert "through profile work" in only("service app").text
+    assert levels() == {"login": "ok", "tokens": "ok", "service app": "ok", "scopes": "ok"}
 
 
 def test_scopes_and_settings_that_differ_from_the_login_are_reported(
@@ -468,7 +382,7 @@ def test_a_token_in_the_environment_takes_precedence(
 ) -> None:
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", CLIENT_SECRET)
     assert levels()["login"] == "skipped"
-    assert only("WEBEX_CLIENT_ID").level == "warning"
+    assert only("settings").level == "warning"
     save()
     assert found("WEBEX_ACCESS_TOKEN")[1].level == "warning"
     assert found("WEBEX_ACCESS_TOKEN", "default")[1:] == []  # a named profile is used

@@ -77,12 +77,9 @@ def test_an_authorization_url_survives_copying(change: Callable[[str], str]) -> 
     "url",
     [
         "nonsense://",
-        "https://webexapis.com/v1/authorize?client_id=",
-        "https://webexapis.com/v1/people/me?client_id=x",
         "http://webexapis.com/v1/authorize?client_id=x",
         "https://webexapis.com.example.com/v1/authorize?client_id=x",
         "https://webexapis.com@example.com/v1/authorize?client_id=x",
-        "https://example.com@webexapis.com/v1/authorize?client_id=x",
         "ftp://127.0.0.1/v1/authorize?client_id=x",
         "http://me@127.0.0.1/v1/authorize?client_id=x",
         "https://webexapis.com/v1/authorize?" + "a=b&" * 200 + "client_id=x",
@@ -375,7 +372,7 @@ def test_somebody_without_an_integration_is_guided_to_one(
     opener.chmod(0o755)
     monkeypatch.setenv("BROWSER", str(opener))
     child = terminal()
-    child.answer("Client ID or URL: ", "", "Scopes [spark:people_read spark:kms]: ", "1-3", "/callback]: ", URI)
+    child.answer("Client ID or URL: ", "", "Scopes [spark:people_read spark:kms]: ", "1 2 3", "/callback]: ", URI)
     child.answer("browser? [Y/n]: ", "perhaps", "browser? [Y/n]: ", "y")
     child.answer("Client ID or URL: ", portal_url(scopes="spark:kms spark:people_read"))
     child.answer("(not shown): ", CLIENT_SECRET, "Log in now? [Y/n]: ", "n")
@@ -393,11 +390,11 @@ def test_somebody_without_an_integration_is_guided_to_one(
 def test_wrong_answers_are_asked_for_again(terminal: Terminal) -> None:
     child = terminal("--no-login")
     child.answer("URL: ", "https://example.com/v1/authorize?client_id=x", "URL: ", "C123", "anyway? [y/N]: ", "")
-    child.answer("URL: ", OTHER_SECRET, "not a Client ID", "")  # typed where it is shown
+    child.answer("URL: ", OTHER_SECRET)
     child.answer("URL: ", portal_url(uri="https://example.com/"), "/callback]: ", "http://example.com/")
     child.answer("/callback]: ", "http://127.0.0.1:9000/", "(not shown): ", "", "(not shown): ", CLIENT_ID)
     shown = child.answer("(not shown): ", "abc", "anyway? [y/N]: ", "y").end()
-    for words in ("not Webex", "not on this machine", "not a Client Secret", "64 hexadecimal"):
+    for words in ("not Webex", "not on this machine", "not a Client ID", "not a Client Secret", "64 hexadecimal"):
         assert words in shown
     assert load().client_secret.get_secret_value() == "abc"
     assert load().redirect_uris == ["http://127.0.0.1:9000/"]
@@ -429,19 +426,6 @@ def test_what_the_file_contains_is_proposed(init: Callable[..., int], terminal: 
 
 
 @posix
-def test_the_interview_speaks_japanese_without_colours(
-    terminal: Terminal, config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LC_ALL", "ja_JP.UTF-8")
-    monkeypatch.setenv("NO_COLOR", "1")
-    child = terminal().answer("または URL: ", "nonsense://", "または URL: ", portal_url())
-    shown = child.answer("（表示されません）: ", CLIENT_SECRET, "今すぐログインしますか？ [Y/n]: ", "n").end()
-    assert "コピーしてください" in shown
-    assert "\x1b[3" not in shown
-    assert config.exists()
-
-
-@posix
 @pytest.mark.parametrize("redirected", ["< /dev/null", "2> /dev/null", "> /dev/null"])
 def test_without_a_terminal_nothing_is_asked(redirected: str, terminal: Terminal) -> None:
     assert "[Y/n]" not in terminal("--client-id", CLIENT_ID, redirected=redirected).end(2)
@@ -460,13 +444,6 @@ def test_a_service_app_gets_a_file_of_its_own(terminal: Terminal, config: Path) 
     assert "init --scopes 'spark:people_read spark:applications_token'" in shown
     command = "webex-loopback login -p acme --service-app ORG_ID --using default"
     assert f"WEBEX_CONFIG_FILE={own} {command}" in shown
-
-
-def test_a_service_app_is_set_up_by_options(init: Callable[..., int], config: Path) -> None:
-    assert init("--service-app") == init("--service-app", "--output", "app.env") == 0
-    for path in (config.with_name("service-app.env"), Path("app.env")):
-        assert CLIENT_ID in path.read_text()
-    assert not config.exists()
 
 
 def test_a_login_can_follow(

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -49,19 +47,6 @@ def test_a_dead_login_exits_with_3(run: Run, sandbox: Sandbox) -> None:
     assert "`webex-loopback login" in run("whoami", code=3).err
 
 
-@pytest.mark.usefixtures("rejected")
-@pytest.mark.parametrize("rejected", [0], indirect=True)
-def test_a_rejected_token_that_is_too_young_to_be_renewed_exits_with_3(run: Run, sandbox: Sandbox) -> None:
-    assert "`webex-loopback login --force`" in run("whoami", code=3).err
-    assert sandbox.count("refresh_token") == 0
-
-
-@pytest.mark.usefixtures("logged_in")
-def test_a_network_fault_exits_with_5(run: Run, sandbox: Sandbox) -> None:
-    sandbox.switches.api_faults = ["reset"] * 3
-    run("whoami", code=5)
-
-
 @pytest.mark.usefixtures("redirect_uri")
 def test_a_missing_scope_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     token = log_in("work", scopes="spark:kms", open_browser=Person().visit).token
@@ -82,19 +67,3 @@ def test_the_token_of_the_environment(
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "expired")
     assert "Put another token into WEBEX_ACCESS_TOKEN" in run("whoami", code=5).err
     assert sandbox.count("refresh_token") == 0
-
-
-def test_a_found_file_chooses_where_only_its_own_token_goes(
-    run: Run, monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, free_port: Callable[[], int]
-) -> None:
-    monkeypatch.delenv("WEBEX_API_BASE_URL")
-    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "a-bots-token")
-    Path("config.env").write_text(f"WEBEX_API_BASE_URL={sandbox.base_url}\n")
-    Path("config.env").chmod(0o600)
-    told = run("whoami", code=2).err
-    assert "WEBEX_API_BASE_URL" in told
-    assert "config.env" in told
-    assert sandbox.count("/v1/people/me") == 0
-    Path("config.env").write_text(f"WEBEX_API_BASE_URL=http://127.0.0.1:{free_port()}/v1\nWEBEX_ACCESS_TOKEN=same\n")
-    monkeypatch.delenv("WEBEX_ACCESS_TOKEN")
-    run("whoami", code=5)  # it was sent; nobody listens there

@@ -10,23 +10,19 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
-from typing import Any
 
 import pytest
 
 if sys.platform == "win32":
     pytest.skip("signals and fork servers as POSIX has them", allow_module_level=True)
 
-from tests.programs.renewing import CONTEXT, REFRESH_SECONDS, Renewing, count, is_lost
+from tests.programs.renewing import REFRESH_SECONDS, Renewing, count, is_lost
 from webex_loopback import TokenSource
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.fuzz]
-
-Make = Callable[..., StoredToken]
 
 
 @pytest.fixture
@@ -46,7 +42,7 @@ def sandbox(monkeypatch: pytest.MonkeyPatch, answered: list[float]) -> Iterator[
 
 @pytest.mark.usefixtures("logged_in")
 def test_a_kill_loses_only_what_was_answered_and_not_yet_written(
-    sandbox: Sandbox, make_due: Make, store: FileTokenStore, answered: list[float]
+    sandbox: Sandbox, make_due: Callable[..., StoredToken], store: FileTokenStore, answered: list[float]
 ) -> None:
     sandbox.switches.latency = REFRESH_SECONDS
     chance, lost = random.Random(200), []
@@ -69,35 +65,16 @@ def test_a_kill_loses_only_what_was_answered_and_not_yet_written(
 
 
 @pytest.mark.usefixtures("logged_in")
-def test_a_kill_between_writing_and_renaming_loses_nothing(
-    sandbox: Sandbox, make_due: Make, store: FileTokenStore
-) -> None:
-    make_due()
-    pipe, other = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=_stop_before_renaming, args=(store.path, other), daemon=True)
-    process.start()
-    assert pipe.poll(20)
-    process.kill()
-    process.join(20)
-    assert sandbox.is_alive(TokenSource().get_token())
-    assert sandbox.count("refresh_token") == 1
-
-
-def _stop_before_renaming(path: str, pipe: "Connection[Any, Any]") -> None:
-    def stop(*_: object) -> None:
-        pipe.send("written")
-        time.sleep(30)
-
-    os.replace = stop  # type: ignore[assignment]
-    TokenSource(store=FileTokenStore(path)).get_token()
-
-
-@pytest.mark.usefixtures("logged_in")
 def test_how_long_the_window_is(answered: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """From the server's answer until a kill finds the whole content in the file system's cache."""
     written: list[float] = []
     fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (written.append(time.monotonic()), fsync(descriptor)))
+
+    def noted(descriptor: int) -> None:
+        written.append(time.monotonic())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
     source, windows = TokenSource(), []
     for _ in range(count(12)):
         source.refresh()

@@ -316,7 +316,7 @@ def test_a_signal_at_any_moment_leaves_the_truth(
     login.wait_for("/start/")
     time.sleep(chance.random() * 2.5)
     login.process.send_signal(number)
-    # By the signal itself: while the interpreter exits, or during an exec() of an import (CPython forgets it was caught).
+    # Ended by the signal itself: while the interpreter exits, or in an exec() of an import (CPython's doing).
     told = login.end(0, 130, 128 + number, -number, -signal.SIGINT)
     stored, code = store.load(), login.process.returncode
     says_saved = "Saved the tokens" in told or "is logged in." in told

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,7 @@ from webex_loopback.tokens import source
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform == "win32", reason="the browser is a script with #!"),
-]
-
+BROWSER = f"#!{sys.executable}\nimport sys\nfrom webex_loopback.sandbox import Person\nPerson().visit(sys.argv[1])\n"
 REJECTED = '{"access_token": "of-another-integration", "refresh_token": "of-another-integration-too"}'
 
 
@@ -33,7 +29,7 @@ class Telling(logging.Formatter):
 
 
 @pytest.fixture
-def everything() -> Any:
+def logged() -> Iterator[io.StringIO]:
     """All that is logged anywhere."""
     told, root = io.StringIO(), logging.getLogger()
     handler, level = logging.StreamHandler(told), root.level
@@ -45,26 +41,22 @@ def everything() -> Any:
     root.setLevel(level)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="the browser is a script with #!")
+@pytest.mark.usefixtures("redirect_uri")
 def test_no_secret_is_in_any_output_file_or_traceback(
-    sandbox: Sandbox,
-    redirect_uri: str,
-    make_due: Callable[..., StoredToken],
-    store: FileTokenStore,
-    everything: io.StringIO,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    browser = tmp_path / "browser"
-    browser.write_text(f"#!{sys.executable}\nimport sys, webex_loopback.sandbox as s\ns.Person().visit(sys.argv[1])\n")
-    browser.chmod(0o755)
-    monkeypatch.setenv("BROWSER", str(browser))
+    sandbox: Sandbox, make_due: Callable[..., StoredToken], store: FileTokenStore, logged: io.StringIO,
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    (tmp_path / "browser").write_text(BROWSER)
+    (tmp_path / "browser").chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(tmp_path / "browser"))
     told: list[str] = []
 
-    def run(line: str, code: int = 0, *, answer: bool = False) -> None:
+    def run(line: str, code: int = 0, *, fault: str = "", answer: bool = False) -> None:
         """Run a command; `answer`: its standard output is a secret."""
         source.forget()
-        told.append(f"\n{line}\n")
+        sandbox.switches.fault = fault
         assert app.main(["--debug", *line.split()]) == code, (line, capfd.readouterr())
         out, err = capfd.readouterr()
         told.extend([err] if answer else [out, err])
@@ -73,13 +65,8 @@ def test_no_secret_is_in_any_output_file_or_traceback(
     def written(where: Callable[[Path], bool]) -> list[str]:
         return [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file() and where(path)]
 
-    def break_and(line: str, fault: str, code: int) -> None:
-        sandbox.switches.fault = fault
-        run(line, code)
-        sandbox.switches.fault = ""
-
-    for fault, code in (("500", 5), ("reset_body", 5), ("error:400:invalid_grant", 5)):
-        break_and("login", fault, code)
+    for fault in ("500", "reset_body", "error:400:invalid_grant", "error:401:invalid_client"):
+        run("login", 5, fault=fault)
     run("login")
     for line in ("status", "status --json", "status --all", "whoami", "doctor", "api people/me", "login"):
         run(line)
@@ -90,10 +77,10 @@ def test_no_secret_is_in_any_output_file_or_traceback(
     run("import other.json -p other")
     Path("other.json").write_text(REJECTED)
     run("import other.json --force", 3)
-    for fault in ("500", "reset", "reset_body", "truncated", "html", "429", "error:401:invalid_client"):
-        break_and("token --refresh", fault, 5)
+    for fault in ("500", "reset", "reset_body", "truncated", "html", "429"):
+        run("token --refresh", 5, fault=fault)
     make_due()
-    break_and("token", "error:400:invalid_grant", 3)
+    run("token", 3, fault="error:400:invalid_grant")
     Path(store.path).write_bytes(Path(store.path).read_bytes()[:-30])
     run("token", 6)
     run("status", 6)
@@ -105,9 +92,8 @@ def test_no_secret_is_in_any_output_file_or_traceback(
     run("token", 3)
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "token-of-the-environment-é")
     run("token", 2)
-    logged = everything.getvalue()
-    assert "Traceback" in logged
-    assert "httpcore" in logged
-    whole = "".join([*told, logged])
+    whole = "".join([*told, logged.getvalue()])
+    assert "Traceback" in logged.getvalue()
+    assert "httpcore" in logged.getvalue()
     secrets = {*sandbox.secrets, "of-another-integration", "token-of-the-environment"}
     assert [whole[max(whole.index(secret) - 300, 0) :][:400] for secret in secrets if secret in whole] == []

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,21 +34,12 @@ def rotating(sandbox: Sandbox, logged_in: StoredToken) -> None:
     sandbox.switches.latency = sandbox.switches.answer_latency = REFRESH_SECONDS / 2
 
 
-@pytest.fixture
-def ringing(tmp_path: Path) -> Iterator[Callable[..., Program]]:
-    """Start the program, whose tracebacks go into the file `told`; none is left when the test is over."""
-    running: list[Program] = []
-
-    def start(*arguments: str) -> Program:
-        command = [sys.executable, RINGING, *arguments]
-        with open(tmp_path / "told", "a") as told:
-            running.append(subprocess.Popen(command, stdin=-1, stdout=-1, stderr=told, text=True))
-        return running[-1]
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
+@contextmanager
+def ringing(told: Path, *arguments: str) -> Iterator[Program]:
+    """Start the program, whose tracebacks go into a file."""
+    command = [sys.executable, RINGING, *arguments]
+    with open(told, "a") as file, subprocess.Popen(command, stdin=-1, stdout=-1, stderr=file, text=True) as process:
+        yield process
 
 
 def ask_and_ring(process: Program, number: int, chance: random.Random) -> None:
@@ -63,24 +55,17 @@ def ask_and_ring(process: Program, number: int, chance: random.Random) -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("how", ["get", "aget"])
 def test_an_exception_from_a_signal_handler_does_not_lose_the_login(
-    ringing: Callable[..., Program],
-    sandbox: Sandbox,
-    make_due: Make,
-    store: FileTokenStore,
-    tmp_path: Path,
-    number: int,
-    how: str,
+    sandbox: Sandbox, make_due: Make, store: FileTokenStore, tmp_path: Path, number: int, how: str
 ) -> None:
     chance = random.Random(f"{how} {number}")
-    process = ringing(how, "stay")
     rung = lost = 0
-    for _ in range(count(12)):
-        make_due()
-        ask_and_ring(process, number, chance)
-        assert process.stdout is not None
-        rung += process.stdout.readline() == "bell\n"
-        lost += is_lost(sandbox, store)
-    process.communicate(timeout=20)
+    with ringing(tmp_path / "told", how, "stay") as process:
+        for _ in range(count(12)):
+            make_due()
+            ask_and_ring(process, number, chance)
+            assert process.stdout is not None
+            rung += process.stdout.readline() == "bell\n"
+            lost += is_lost(sandbox, store)
     print(f"{how}, signal {number}: {rung} of {count(12)} handlers raised, {lost} logins lost")
     told = (tmp_path / "told").read_text()
     assert (rung > 0, lost, "Bell" in told) == (True, 0, True)
@@ -89,15 +74,13 @@ def test_an_exception_from_a_signal_handler_does_not_lose_the_login(
 
 @pytest.mark.parametrize("how", ["get", "aget"])
 def test_a_program_that_is_ended_by_the_exception_does_not_lose_the_login(
-    ringing: Callable[..., Program], sandbox: Sandbox, make_due: Make, store: FileTokenStore, how: str
+    sandbox: Sandbox, make_due: Make, store: FileTokenStore, tmp_path: Path, how: str
 ) -> None:
-    chance = random.Random(how)
-    lost = 0
+    chance, lost = random.Random(how), 0
     for _ in range(count(2)):
-        process = ringing(how, "leave")
-        make_due()
-        ask_and_ring(process, signal.SIGTERM, chance)
-        process.communicate(timeout=20)
+        with ringing(tmp_path / "told", how, "leave") as process:
+            make_due()
+            ask_and_ring(process, signal.SIGTERM, chance)
         lost += is_lost(sandbox, store)
     print(f"{how}, left: {lost} of {count(2)} logins lost")
     assert lost == 0
@@ -107,8 +90,7 @@ def test_a_program_that_is_ended_by_the_exception_does_not_lose_the_login(
 def test_a_signal_to_the_command_does_not_lose_the_login(
     sandbox: Sandbox, make_due: Make, store: FileTokenStore, number: int
 ) -> None:
-    chance = random.Random(number)
-    lost, codes = 0, []
+    chance, lost, codes = random.Random(number), 0, []
     for _ in range(count(2)):
         before, asked = make_due().refresh_token, sandbox.count("refresh_token")
         command = [sys.executable, "-m", "webex_loopback", "token", "--refresh"]

@@ -129,7 +129,7 @@ def test_a_listener_has_two_start_urls_that_cannot_be_guessed(free_port: Callabl
         urls = [one.browser_url, one.printed_url]
     assert len(set(urls)) == 2
     for url in urls:
-        assert re.fullmatch(rf"http://localhost:{port}/start/[0-9a-f]{{64}}", url)
+        assert re.fullmatch(rf"http://localhost:{port}/start/[0-9a-f]{{32}}", url)
     assert new_path("/done/") != new_path("/done/")
 
 

@@ -47,9 +47,9 @@ class Bell(Exception):
 class Renewing:
     """Such a process, and the pipe to it."""
 
-    def __init__(self, path: str, *, impatient: bool = False) -> None:
+    def __init__(self, path: str) -> None:
         self._pipe, other = CONTEXT.Pipe()
-        self._process = CONTEXT.Process(target=_serve, args=(path, other, impatient), daemon=True)
+        self._process = CONTEXT.Process(target=_serve, args=(path, other), daemon=True)
         self._process.start()
         other.close()
         self._pipe.recv()  # it is ready
@@ -80,11 +80,10 @@ class Renewing:
         self._process.close()
 
 
-def _serve(path: str, pipe: "Connection[Any, Any]", impatient: bool) -> None:
-    if impatient:
-        renewal.OPTIONAL_SECONDS, renewal.DEADLINE_SECONDS = 0.3, 2.0
-        for name in PAUSES:
-            setattr(decision, name, 0.0)
+def _serve(path: str, pipe: "Connection[Any, Any]") -> None:
+    renewal.OPTIONAL_SECONDS = 0.3
+    for name in PAUSES:
+        setattr(decision, name, 0.0)
     signal.signal(signal.SIGUSR1, _ring)
     moved = 0.0
     source = TokenSource(store=FileTokenStore(path), clock=lambda: time.time() + moved)

@@ -1,4 +1,4 @@
-"""A program whose signal handlers raise. It asks for a token whenever a line comes in: `ringing.py get|aget stay|leave`.
+"""A program whose signal handlers raise; it asks for a token whenever a line comes in. `ringing.py get|aget stay|leave`
 
 With `leave`, the exception ends the program, as it does one that knows nothing of tokens.
 """

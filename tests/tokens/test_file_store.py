@@ -132,6 +132,22 @@ def test_a_reservation_is_large_enough_and_is_cleared_if_it_is_not_used(
     assert not pending(store).exists()
 
 
+def test_a_save_opens_nothing_that_could_fail_after_the_request(
+    store: FileTokenStore, make_token: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = make_token("new")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with store.lock():
+        store.reserve()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", fail)
+            store.save(new)
+    assert store.load() == new
+
+
 def test_a_killed_processs_complete_save_is_adopted_by_the_next_reader(store: FileTokenStore, make_token: Make) -> None:
     save(store, make_token("old"))
     new = make_token("new")
@@ -265,7 +281,7 @@ def test_delete_leaves_nothing_that_holds_a_token(store: FileTokenStore, make_to
         "default.json.foreign-20260101T000000-2",
     ):  # fmt: skip
         (folder / name).write_text("refresh-token-one")
-    others = [folder / "default.json.lock", folder / "defaultXjson.corrupt-1", folder / ".work.json.new"]
+    others = [folder / name for name in ("default.json.lock", "default.json.corrupt-1.json", ".work.json.new")]
     for path in others:
         path.touch()
     assert store.delete()
@@ -294,6 +310,30 @@ def test_files_set_aside_get_names_of_their_own(store: FileTokenStore) -> None:
         names.add(store.set_aside("corrupt"))
     assert len(names) == 3
     assert set(store.leftovers()) == names
+
+
+@links
+def test_nothing_that_a_link_led_to_is_left_after_setting_aside_and_deleting(
+    store: FileTokenStore, make_token: Make, tmp_path: Path
+) -> None:
+    os.makedirs(os.path.dirname(store.path))
+    real = tmp_path / "dotfiles" / "token.json"
+    real.parent.mkdir()
+    real.write_text("half of a refresh-token-one")
+    os.symlink(real, store.path)
+    store.set_aside("corrupt")
+    save(store, make_token())
+    assert real.samefile(store.path)
+    assert store.delete()
+    assert not list(real.parent.glob("*json*[!k]"))
+
+
+@pytest.mark.parametrize("value", ['"{}"', "'{}'", " {} "])
+def test_quotes_around_the_lock_directory_are_not_part_of_it(
+    value: str, store: FileTokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBEX_LOCK_DIR", value.format(tmp_path))
+    assert os.path.dirname(store.lock_path) == str(tmp_path)
 
 
 def test_the_lock_excludes_threads_and_processes(store: FileTokenStore) -> None:

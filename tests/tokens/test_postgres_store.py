@@ -279,6 +279,26 @@ def test_memory_is_trusted_for_thirty_seconds(url: str, database: PostgresTokenS
     assert asked.get_token() == "second"
 
 
+@pytest.mark.parametrize(
+    ("rest", "shown"),
+    [
+        ("u:secret@one:5432,two:5433/db", "one:5432,two:5433/db"),
+        *((f"u:secret{sign}secret@host/db", "host/db") for sign in "#?[@"),
+        ("u:12/secret@host/db", "u:12/[...]"),
+        ("[::1]:5432/db?password=secret", "[::1]:5432/db"),
+        ("/db?host=/run/postgresql", "/run/postgresql/db"),
+    ],
+)
+def test_a_store_is_named_as_libpq_reads_its_url_without_the_password(rest: str, shown: str) -> None:
+    assert str(PostgresTokenStore(f"postgresql://{rest}", "work")) == f"postgresql://{shown} (profile work)"
+
+
+def test_a_url_that_libpq_cannot_read_is_refused_without_being_quoted() -> None:
+    with pytest.raises(ConfigurationError, match="WEBEX_TOKEN_STORE") as caught:
+        PostgresTokenStore("postgresql://u:secret%zz@host/db", "default")
+    assert "secret" not in f"{caught.value} {caught.value.remedy}"
+
+
 def test_no_password_and_no_token_is_in_a_message(make_token: Make) -> None:
     store = PostgresTokenStore("postgresql://app:hunter2@127.0.0.1:9/db", "default")
     with pytest.raises(TokenStoreError) as caught:

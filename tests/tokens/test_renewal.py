@@ -99,6 +99,17 @@ def test_a_due_token_is_renewed_and_stored(make_token: Make, make: Make) -> None
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("odd", ["", None, "a b", 5, "t\u00f6k"])
+def test_a_new_refresh_token_beside_an_unusable_access_token_is_not_lost(make_token: Make, odd: object) -> None:
+    server = Server(GOOD | {"access_token": odd}, GOOD)
+    source = source_of(expired(make_token()), server)
+    with pytest.raises(ServerUnreachable, match="access_token"):
+        source.get_token()
+    assert source.refresh() == "new-access"
+    sent = [request.content.decode().partition("refresh_token=")[2] for request in server.requests]
+    assert sent[1].endswith("new-refresh")
+
+
 ANSWERS = {
     "invalid_grant": ((400, {"error": "invalid_grant"}), LoginRequired),
     "invalid_grant at 401": ((401, {"error": "invalid_grant"}), LoginRequired),

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.secret import Secret
 from webex_loopback.tokens import source
 from webex_loopback.tokens.record import ServiceApp, StoredToken
+from webex_loopback.tokens.service_app import client_for
 from webex_loopback.tokens.stores import open_store
 
 Age = Callable[..., StoredToken]
@@ -170,3 +172,14 @@ def test_a_profile_that_cannot_be_asked_is_refused_at_once(sandbox: Sandbox, age
             get_token("bot")
         assert time.monotonic() - began < 5
         assert other.requests == []
+
+
+@pytest.mark.parametrize("value", ['"{}"', "'{}'", " {} "])
+def test_quotes_around_the_certificates_path_do_not_end_a_login(
+    value: str, make_token: Callable[..., StoredToken], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ca.pem").touch()
+    monkeypatch.setenv("WEBEX_CA_BUNDLE", value.format(tmp_path / "ca.pem"))
+    with pytest.raises(ConfigurationError, match="no PEM certificate") as caught:
+        client_for(dataclasses.replace(make_token(), token_url="https://localhost/"))
+    assert str(tmp_path / "ca.pem") in str(caught.value)

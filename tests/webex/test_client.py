@@ -54,7 +54,7 @@ def test_a_login_and_a_renewal(sandbox: Sandbox, asker: Asker) -> None:
     assert second.refresh_token not in (None, first.refresh_token)
 
 
-@pytest.mark.parametrize("status", [200, 201])
+@pytest.mark.parametrize("status", [200, 201, 203])
 def test_a_response_that_is_odd_is_kept_with_a_warning(
     sandbox: Sandbox, asker: Asker, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:

@@ -50,6 +50,7 @@ def rows() -> list[tuple[int, object, str]]:
         oauth("unauthorized_client"),
         oauth("invalid_scope"),
         gateway("invalid_scope"),
+        oauth("invalid_scope", "A scope requested with the refresh token is invalid."),
     ]
     client_words = [gateway("Client Id is invalid"), gateway("The provided clientSecret is invalid")]
     client_words += [
@@ -63,6 +64,9 @@ def rows() -> list[tuple[int, object, str]]:
         oauth("tokenlimit_reached"),
         gateway("tokenlimit_reached"),
     ]
+    # A code that says what happened counts, whatever the text beside it.
+    told = ("temporarily_unavailable", "server_error", "slow_down")
+    bodies += [oauth(code, "The refresh token service returned an invalid response.") for code in told]
     bodies += [
         oauth("invalid_request", "Parameter:refresh_token is blank"),
         {},

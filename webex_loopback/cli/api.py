@@ -1,16 +1,15 @@
 """`api`: send any request to the Webex API and print the answer."""
 
-import http.client
 import json
 import re
 import sys
 import time
-from typing import Any
-from urllib.parse import urljoin, urlsplit
+from typing import Any, NoReturn
+from urllib.parse import urljoin
 
 import click
 
-from webex_loopback.errors import ConfigurationError, LoginRequired, WebexLoopbackError
+from webex_loopback.errors import LoginRequired, WebexLoopbackError
 from webex_loopback.paths import profile_name
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.source import TokenSource
@@ -20,7 +19,7 @@ from webex_loopback.wording import duration, printable
 
 from .app import profile_option, say
 from .request import Request, read_options
-from .scopes import explain_403
+from .scopes import explained
 from .whoami import client_of
 
 _TRIES = 3
@@ -50,8 +49,8 @@ def api(profile: str | None, include: bool, paginate: bool, **options: Any) -> N
     webex-loopback api messages -f roomId=ID -F files=@report.pdf
 
     Fields are sent as a JSON object, with @FILE as multipart; with GET and DELETE, or beside --input, in the query.
-    JSON is indented on a terminal; a pipe or file gets the body as it is. The body of an error goes to stderr, and the
-    exit code is 1.
+    JSON is indented on a terminal; a pipe or file gets the body as it is. An error is explained on stderr, with -i its
+    whole body follows, and the exit code is 1.
     """
     request = read_options(**options)
     if paginate and (include or request.method != "GET"):
@@ -82,11 +81,10 @@ class _Call:
             if answer.status_code not in (429, 503) or not left or not self._wait(answer):
                 break
         if include:
-            phrase = http.client.responses.get(answer.status_code, "")
-            lines = [f"HTTP/1.1 {answer.status_code} {phrase}", *(f"{n}: {v}" for n, v in answer.headers.items())]
+            lines = [f"HTTP/1.1 {answer.status_code}", *(f"{name}: {value}" for name, value in answer.headers.items())]
             click.echo("".join(f"{printable(line, 10_000)}\n" for line in lines))
         if answer.status_code >= 300:
-            self._fail(answer, request)
+            self._fail(answer, request, include=include)
         return answer
 
     def _send(self, request: Request) -> Answer:
@@ -99,7 +97,6 @@ class _Call:
         return answer
 
     def _wait(self, answer: Answer) -> bool:
-        """Wait as long as Webex asks for, unless that is too long."""
         asked = self.webex.error(answer).retry_after
         seconds = _USUAL_WAIT if asked is None else asked
         if seconds > _LONGEST_WAIT:
@@ -109,30 +106,20 @@ class _Call:
         time.sleep(seconds)
         return True
 
-    def _fail(self, answer: Answer, request: Request) -> None:
-        status, error, stored = answer.status_code, self.webex.error(answer), None
-        if not self._origin:
-            stored = self._source.stored()
-        if body := answer.body.replace(self._token.get_secret_value().encode(), b"[...]"):
-            click.echo(_shown(body), err=True)
-        if location := answer.headers.get("location", "") if status < 400 else "":
-            where = urlsplit(urljoin(self.url(request.path), location))
-            raise WebexLoopbackError(
-                f"{answer.host} answered {status}, a redirect to {printable(f'{where.scheme}://{where.netloc}')}; "
-                "redirects are not followed, because the access token is sent to the API only.",
-                remedy="The option -i shows the whole URL.",
-            )
-        if status == 401 and stored is not None:
-            command = stored.login_command(self.webex.profile, "--force")
-            raise LoginRequired(f"Webex rejected the access token. {error}", remedy=f"Run `{command}`.")
-        remedy = error.remedy if status in (408, 423, 429) or status >= 500 else _REFERENCE
-        if status == 401:
-            remedy = "Put another token into WEBEX_ACCESS_TOKEN, or unset it."
-        elif status == 403:
-            path = self.url(request.path).removeprefix(self.webex.api_base_url)
-            remedy = explain_403(request.method, path, stored, self.webex.profile) or error.remedy
-        tracking = f" (tracking ID {error.tracking_id})" if error.tracking_id else ""
-        raise WebexLoopbackError(f"{answer.host} answered {status}{tracking}.", remedy=remedy)
+    def _fail(self, answer: Answer, request: Request, *, include: bool) -> NoReturn:
+        status, error = answer.status_code, self.webex.error(answer)
+        stored = None if self._origin else self._source.stored()
+        body = _shown(answer.body.replace(self._token.get_secret_value().encode(), b"[...]"))
+        if body and (include or error.error_description not in body):  # otherwise the error says the same
+            click.echo(body, err=True)
+        if 300 <= status < 400:
+            message = f"{answer.host} answered {status}, a redirect, which is not followed: it could lead elsewhere."
+            raise WebexLoopbackError(message, remedy="The option -i shows the URL.")
+        if status not in (401, 403, 408, 423, 429) and status < 500:
+            error.remedy = _REFERENCE
+        path = self.url(request.path).removeprefix(self.webex.api_base_url)
+        told = explained(error, request.method, path, stored, self.webex.profile)
+        raise told if isinstance(told, LoginRequired) else WebexLoopbackError(str(told), remedy=told.remedy)
 
     def url(self, path: str) -> str:
         """Return the URL that a path stands for."""
@@ -143,13 +130,7 @@ def _all_pages(call: _Call, request: Request) -> bytes:
     """Follow `Link: rel="next"` (RFC 8288); return the pages as one JSON document, in which their lists are joined."""
     whole, seen = None, {call.url(request.path)}
     while True:
-        try:
-            answer = call.answer(request)
-        except ConfigurationError as error:
-            if len(seen) == 1:
-                raise
-            message = f"The next page cannot be requested with the access token. {error}"
-            raise WebexLoopbackError(message, remedy="Leave out --paginate to get the first page.") from None
+        answer = call.answer(request)
         try:
             page = json.loads(answer.body)
             whole = page if whole is None else _joined(whole, page)

@@ -1,10 +1,7 @@
 """`demo`: a complete login against the sandbox; the user's own tokens and settings are not touched."""
 
 import os
-import shlex
-import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +17,6 @@ from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.tokens.source import TokenSource, forget
 from webex_loopback.wording import columns, printable, wrap
 
-from .app import 
 from .status import status
 from .token import valid_token
 
@@ -72,7 +68,7 @@ def demo(ctx: click.Context, no_browser: bool) -> None:
     _head("In Python:")
     click.echo(_PYTHON)
     _head("Try next:")
-    click.echo("\n".join(f"{_command()} {name}" for name in ("init", "sandbox", "doctor")))
+    click.echo("\n".join(f"webex-loopback {name}" for name in ("init", "sandbox", "doctor")))
 
 
 @contextmanager
@@ -106,9 +102,3 @@ def _tell(text: str) -> None:
 
 def _head(text: str) -> None:
     click.secho(f"\n{text}", bold=not os.environ.get("NO_COLOR"))
-
-
-def _command() -> str:
-    """Return how to type the command here: it may be in a virtual environment that is not activated."""
-    quote = shlex.quote if os.name == "posix" else lambda text: subprocess.list2cmdline([text])
-    return "webex-loopback" if shutil.which("webex-loopback") else f"{quote(sys.executable)} -m webex_loopback"

@@ -5,20 +5,18 @@ import difflib
 import os
 import re
 import shlex
-import socket
 import stat
 import sys
-import tempfile
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from urllib.parse import urlsplit
 
 import click
 
 from webex_loopback import __version__
-from webex_loopback.errors import LoginFailed, TokenStoreError, WebexLoopbackError
+from webex_loopback.errors import ConfigurationError, LoginFailed, WebexLoopbackError
 from webex_loopback.login import browser
 from webex_loopback.login.certificate import HOSTS, describe
 from webex_loopback.login.listener import bind
@@ -26,17 +24,16 @@ from webex_loopback.oauth.redirect_uri import RedirectURI
 from webex_loopback.paths import data_directory, login_command, profile_name
 from webex_loopback.private_file import is_ours, readable_by_others
 from webex_loopback.secret import Secret
-from webex_loopback.settings import ENVIRONMENT_ONLY, Settings, load
+from webex_loopback.settings import ENVIRONMENT_ONLY, Settings, load, require
 from webex_loopback.tokens.record import DAY, StoredToken
 from webex_loopback.tokens.source import TokenSource
 from webex_loopback.tokens.stores import open_store
-from webex_loopback.tokens.stores.file import FileTokenStore
-from webex_loopback.tokens.stores.lock import hold_lock
 from webex_loopback.webex import transport
 from webex_loopback.webex.client import Webex
 from webex_loopback.wording import columns, duration, moment, printable, wrap
 
 from .app import json_option, print_json, profile_option
+from .status import outlook
 from .texts import catalogue
 
 LOCK_SECONDS, SKEW_SECONDS = 5.0, 300
@@ -85,7 +82,9 @@ def doctor(profile: str | None, as_json: bool, offline: bool) -> int:
     if as_json:
         print_json({"exit_code": code, "checks": [asdict(check) for check in checks]})
     else:
-        click.echo(f"\n{summary(checks)}")
+        errors, warnings = (sum(check.level == level for check in checks) for level in ("error", "warning"))
+        found = f"Errors: {errors}. Warnings: {warnings}.{' Fix the first error first.' * bool(errors)}"
+        click.echo(f"\n{found}" if errors or warnings else "\nNo problems found.")
     return code
 
 
@@ -116,13 +115,6 @@ def as_lines(check: Check, width: int) -> str:
     return f"{click.style(mark, fg=colour)} {check.name:<{_COLUMN - 3}} {lines[_COLUMN:]}"
 
 
-def summary(checks: Sequence[Check]) -> str:
-    """Return the last line."""
-    counts = {level: sum(check.level == level for check in checks) for level in ("error", "warning")}
-    text = " and ".join(f"{count} {level}{'s' * (count > 1)}" for level, count in counts.items() if count)
-    return f"{text}.{' Fix the first error first.' * bool(counts['error'])}" if text else "No problems found."
-
-
 def _find(key: str, /, **values: object) -> Check:
     """Return a finding from `texts/doctor.json`."""
     found = catalogue("doctor")[key]
@@ -138,14 +130,13 @@ def _harmless(check: Check) -> Check:
 
 
 def _python(_: _Case) -> Iterator[Check]:
-    python = {"python": sys.version.split()[0], "platform": sys.platform, "executable": sys.executable}
-    yield _find("python", own=__version__, **python)
+    version = sys.version.split()[0]
+    yield _find("python", own=__version__, python=version, platform=sys.platform, executable=sys.executable)
 
 
 def _settings(case: _Case) -> Iterator[Check]:
-    settings = load()
-    key = "file" if settings.config_file else "no_file"
-    yield _find(key, path=settings.config_file, directory=data_directory())
+    settings = case.settings = load()
+    yield _find("file" if settings.config_file else "no_file", path=settings.config_file, directory=data_directory())
     yield from (_find("note", text=warning) for warning in settings.warnings)
     known = [*ENVIRONMENT_ONLY, *settings.origins]
     for name, value in os.environ.items():
@@ -154,25 +145,19 @@ def _settings(case: _Case) -> Iterator[Check]:
         elif name.upper() not in known and (meant := difflib.get_close_matches(name.upper(), known, 1, 0.88)):
             yield _find("misspelled", name=name, meant=meant[0])
     for name, origin in settings.origins.items():
-        value = getattr(settings, name.removeprefix("WEBEX_").lower())
-        if name in _FORMS and not value:
-            key = "unset_logged_in" if _is_logged_in(case.profile) else "unset"
-        elif name in _FORMS and not re.fullmatch(_FORMS[name], getattr(value, "get_secret_value", value.__str__)()):
-            key = "odd"
-        elif origin != "default":
-            key = "value"
-        else:
-            continue
-        yield _find(key, name=name, value="set" if isinstance(value, Secret) else value, origin=origin)
-    if settings.client_secret:
-        settings.check_destinations(settings.origins["WEBEX_CLIENT_SECRET"], "the client secret")
-    case.settings = settings
-
-
-def _is_logged_in(profile: str | None) -> bool:
-    with contextlib.suppress(WebexLoopbackError):
-        return bool(TokenSource(profile).from_environment() or TokenSource(profile).stored())
-    return False
+        if origin != "default":
+            value = getattr(settings, name.removeprefix("WEBEX_").lower())
+            odd = name in _FORMS and not re.fullmatch(_FORMS[name], getattr(value, "get_secret_value", value.__str__)())
+            shown = "set" if isinstance(value, Secret) else value
+            yield _find("odd" if odd else "value", name=name, value=shown, origin=origin)
+    try:
+        require(settings)
+    except ConfigurationError as error:
+        with contextlib.suppress(WebexLoopbackError):
+            if TokenSource(case.profile).from_environment() or TokenSource(case.profile).stored():
+                yield _find("next_login", text=error, remedy=error.remedy)
+                return
+        raise
 
 
 def _redirect_uri(case: _Case) -> Iterator[Check]:
@@ -187,21 +172,13 @@ def _redirect_uri(case: _Case) -> Iterator[Check]:
         usable |= key in ("available", "privileges")  # without privileges the redirect can be pasted
         checks.append(_find(key, uri=uri.text, why=why))
     yield from checks if usable else (replace(c, level="error", exit_code=LoginFailed.exit_code) for c in checks)
-    if any(uri.host == "localhost" for uri in uris):
-        addresses = sorted({str(entry[4][0]) for entry in socket.getaddrinfo("localhost", None)})
-        here = all(address == "::1" or address.startswith("127.") for address in addresses)
-        yield _find("localhost" if here else "localhost_elsewhere", addresses=", ".join(addresses))
     if hosts := [uri.host for uri in uris if uri.secure]:
-        yield _certificate(case.settings.tls_cert, case.settings.tls_key, hosts)
-
-
-def _certificate(cert: str, key: str, hosts: list[str]) -> Check:
-    found = describe(folder=data_directory(), cert=cert, key=key, hosts=hosts if cert or key else HOSTS)
-    end = found["not_after"] or time.time()
-    usable = "certificate_ends" if end - time.time() < 30 * DAY else "certificate"
-    own = "certificate_problem" if found["problem"] else usable if found["private"] else "certificate_exposed"
-    told = {"names": ", ".join(found["names"]), "path": found["path"], "problem": found["problem"], "key": key}
-    return _find("self_signed" if found["self_signed"] else own, end=moment(end), quoted=shlex.quote(key), **told)
+        cert, key = case.settings.tls_cert, case.settings.tls_key
+        found = describe(folder=data_directory(), cert=cert, key=key, hosts=hosts if cert or key else HOSTS)
+        kind = "problem" if found["problem"] else "valid" if found["private"] else "exposed"
+        end, names = moment(found["not_after"] or time.time()), ", ".join(found["names"])
+        told = {"path": found["path"], "problem": found["problem"], "key": key, "quoted": shlex.quote(key)}
+        yield _find("self_signed" if found["self_signed"] else f"certificate_{kind}", end=end, names=names, **told)
 
 
 def _browser(case: _Case) -> Iterator[Check]:
@@ -247,11 +224,6 @@ def _data_directory(_: _Case) -> Iterator[Check]:
                 found["foreign"] += [path] * (not is_ours(status))
                 found["exposed"] += [path] * (readable_by_others(status) and not stat.S_ISLNK(status.st_mode))
                 found["leftovers"] += [path] * bool(_LEFTOVER.search(os.path.basename(path)))
-    if found["exposed"]:
-        with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=directory) as probe:  # created with mode 0600
-            if readable_by_others(os.fstat(probe.fileno())):
-                del found["exposed"]
-                yield _find("no_modes", path=directory)
     for key, paths in found.items():
         if paths:
             more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
@@ -261,9 +233,6 @@ def _data_directory(_: _Case) -> Iterator[Check]:
 def _token_store(case: _Case) -> Iterator[Check]:
     store = open_store(case.profile)
     with store.lock(LOCK_SECONDS):
-        if isinstance(store, FileTokenStore):
-            with contextlib.suppress(TokenStoreError), hold_lock(store.lock_path, 0):
-                yield _find("no_lock", path=store.lock_path)
         getattr(store, "reserve", bool)()  # room, permissions, and a key in the keyring
     token = store.load()
     yield _find("store", store=store)
@@ -280,26 +249,16 @@ def _login(case: _Case, token: StoredToken | None) -> Iterator[Check]:
         return
     account = f"{token.account.name} <{token.account.email}>" if token.account.email else token.account.name
     yield _find("login", account=account or "account unknown", **told)
-    app = token.service_app
-    dead = not token.can_renew or (app is None and token.refresh_token_expired(now))
-    yield _lifetime("access token", token.expires_at, now, "ended" if dead else "renewable", 0, **told)
+    app, end = token.service_app, token.refresh_token_expires_at
+    soon = app is None and (token.refresh_token is None or (end is not None and end < now + 7 * DAY))
+    dead = token.expired(now) and (not token.can_renew or (app is None and token.refresh_token_expired(now)))
+    yield _find("ended" if dead else "ends_soon" if soon else "lasts", outlook=outlook(token, now), **told)
+    yield _find("not_granted" if token.missing else "scopes", scopes=" ".join(token.missing or token.granted), **told)
     if app is not None:
         yield _find("service_app", org=app.org_id, using=app.using)
-    elif token.refresh_token is None:
-        yield _find("no_refresh_token", **told)
-    else:
-        yield _lifetime("refresh token", token.refresh_token_expires_at, now, "expired", 7 * DAY, **told)
-    yield _find("not_granted" if token.missing else "scopes", scopes=" ".join(token.missing or token.granted), **told)
-    if app is None and case.settings and case.settings.client_id:
+    elif case.settings and case.settings.client_id:
         new = [scope for scope in case.settings.scope_list if scope not in token.scopes_requested]
         if token.client_id != case.settings.client_id:
             yield _find("other_integration", **told)
         elif new:
             yield _find("new_scopes", scopes=" ".join(new), **told)
-
-
-def _lifetime(name: str, end: int | None, now: float, expired: str, soon: float, **told: str) -> Check:
-    if end is None:
-        return _find("no_expiry", token=name)
-    key = expired if now >= end else "expires_soon" if end - now < soon else "valid"
-    return _find(key, token=name, end=moment(end), left=duration(end - now), ago=duration(now - end), **told)

@@ -7,6 +7,7 @@ counted from now, because nothing better is known; if that is too late, the firs
 import json
 import re
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 from webex_loopback.oauth.token_response import MalformedToken, TokenResponse, read_object
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import StoredToken
-from webex_loopback.wording import printable
 
 FORMATS = ("env", "header", "json", "curl", "postman", "wxc-sdk", "token-response")
 WITH_REFRESH_TOKEN = ("postman", "wxc-sdk", "token-response")
@@ -99,26 +99,15 @@ def write(form: str, access_token: str, token: StoredToken | None, now: float) -
         quoted = {n: "'" + v.replace("'", "''") + "'" if isinstance(v, str) else v for n, v in values.items()}
         return "\n".join(f"{name}: {'null' if value is None else value}" for name, value in sorted(quoted.items()))
     if form == "postman":
-        return json.dumps(_postman(values, token, now), indent=2)
-    return json.dumps({name: value for name, value in values.items() if value is not None}, indent=2)
-
-
-def _postman(values: dict[str, str | int | None], token: StoredToken | None, now: float) -> dict[str, Any]:
-    if token is not None:
-        values |= {"client_id": token.client_id, "client_secret": token.client_secret.get_secret_value()}
-        values |= {"token_url": token.token_url, "api_base_url": token.api_base_url}
-    email = printable(token.account.email, 100) if token else ""
-    return {
-        "name": f"Webex ({email})" if email else "Webex",
-        "values": [
+        if token is not None:
+            values |= {"client_id": token.client_id, "client_secret": token.client_secret.get_secret_value()}
+        entries = [
             {"key": name, "value": value, "type": "secret" if name in _SECRETS else "default", "enabled": True}
             for name, value in values.items()
             if value and name not in ("token_type", *_LIFETIMES)
-        ],
-        "_postman_variable_scope": "environment",
-        "_postman_exported_at": iso(int(now)),
-        "_postman_exported_using": "webex-loopback",
-    }
+        ]
+        return json.dumps({"name": "Webex", "values": entries, "_postman_variable_scope": "environment"}, indent=2)
+    return json.dumps({name: value for name, value in values.items() if value is not None}, indent=2)
 
 
 def iso(moment: float | None) -> str | None:
@@ -133,10 +122,8 @@ def _imported(kind: str, pairs: Any, now: float) -> Imported:
     values: dict[str, Any] = {}
     for spelling, value in pairs:
         name = _NAMES.get(re.sub(r"[_-]", "", spelling.lower()).removeprefix("webex"))
-        if name is None or value in (None, ""):
-            continue
-        if values.setdefault(name, value) != value:
-            raise MalformedToken(f"contains {name} twice, with different values")
+        if name is not None and value not in (None, ""):
+            values[name] = value
         if name in _SECRETS and isinstance(value, str) and value.startswith("{{"):
             raise MalformedToken(f"has the name of a Postman variable in place of {name}")
     if "Postman" in kind:
@@ -165,16 +152,14 @@ def _end(moment: Any, lifetime: int | None, now: float) -> int | None:
     """Return when a token expires; a moment that cannot be read is unknown rather than a guess."""
     if moment is None:
         return None if lifetime is None else int(now) + lifetime
-    try:
+    with suppress(ValueError, TypeError, OverflowError):
         if isinstance(moment, str) and not re.fullmatch(r"\d+(\.\d+)?", moment, re.ASCII):
             date = datetime.fromisoformat(moment)
-            moment = date.timestamp() if date.tzinfo else None
+            return int(date.timestamp()) if date.tzinfo else None
         epoch = float(moment)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    if isinstance(moment, bool) or not 0 <= epoch < _MILLISECONDS_FROM * 1000:
-        return None
-    return int(epoch / 1000 if epoch >= _MILLISECONDS_FROM else epoch)
+        if 0 <= epoch < _MILLISECONDS_FROM * 1000:
+            return int(epoch / 1000 if epoch >= _MILLISECONDS_FROM else epoch)
+    return None
 
 
 def _word(value: Any) -> str:
@@ -194,6 +179,4 @@ def _flat_yaml(text: str) -> list[tuple[str, str]]:
             pairs.append((match[1], "" if value in ("~", "null") else value))
         else:
             raise MalformedToken("is neither JSON nor a token file of wxc_sdk")
-    if len(dict(pairs)) != len(pairs):
-        raise MalformedToken("contains a name twice")
     return pairs

@@ -81,8 +81,8 @@ def logout(ctx: click.Context, profile: str | None, revoke: bool) -> None:
     if revoke:
         retired(ctx, "logout --revoke", f"run `webex-loopback logout`, then revoke the tokens at {_REVOKE_PAGE}")
     name = profile_name(profile)
-    token, _ = log_out(profile)
-    if token is None:
+    token, unreadable = log_out(profile)
+    if token is None and not unreadable:
         say(f"Profile {name} was not logged in.")
         return
     say(f"Removed the tokens of profile {name} from this machine.", "green")

@@ -15,11 +15,9 @@ _LARGEST_FILE = 100 << 20  # Webex's own limit
 
 
 class Request(NamedTuple):
-    """A request to the API; `parts` are those of `Webex.call()`."""
-
     method: str
     path: str
-    parts: dict[str, Any]
+    parts: dict[str, Any]  # those of `Webex.call()`
 
 
 def read_options(

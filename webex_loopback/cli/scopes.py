@@ -1,31 +1,23 @@
-"""Which scope a request to the Webex API needs, for what a 403 means."""
+"""What a 401 or a 403 of the Webex API means, and which scope a request needs."""
 
 import re
 
+from webex_loopback.errors import LoginRequired, TokenEndpointError
 from webex_loopback.paths import login_command
 from webex_loopback.tokens.record import StoredToken
 
 # Start of the path, and the scope for GET; for other methods with `_write` instead of `_read`, if it ends so.
 _SCOPES = {
-    "applications/": "spark:applications_token",
-    "authorizations": "identity:tokens_read",
-    "contents/": "spark:messages_read",
-    "devices": "spark:devices_read",
+    **{name: f"spark:{name}_read" for name in ("devices", "memberships", "messages", "people", "rooms", "teams")},
+    "applications": "spark:applications_token",
+    "contents": "spark:messages_read",
     "locations": "spark-admin:locations_read",
-    "meetingInvitees": "meeting:schedules_read",
     "meetingParticipants": "meeting:participants_read",
-    "meetingPreferences": "meeting:preferences_read",
     "meetingTranscripts": "meeting:transcripts_read",
-    "meetings/controls": "meeting:controls_read",
     "meetings": "meeting:schedules_read",
-    "memberships": "spark:memberships_read",
-    "messages": "spark:messages_read",
     "organizations": "spark-admin:organizations_read",
-    "people": "spark:people_read",
     "recordings": "meeting:recordings_read",
-    "rooms": "spark:rooms_read",
     "team/memberships": "spark:team_memberships_read",
-    "teams": "spark:teams_read",
     "telephony/config": "spark-admin:telephony_config_read",
     "telephony/calls": "spark:calls_read",
     "xapi/command": "spark:xapi_commands",
@@ -36,7 +28,7 @@ _SCOPES = {
 def needed_scope(method: str, path: str) -> str:
     """Return the scope that a request needs, or "" if it is not known; `path` is relative to the API base URL."""
     path = path.lstrip("/").partition("?")[0]
-    found = next((start for start in _SCOPES if f"{path}/".startswith(f"{start.rstrip('/')}/")), "")
+    found = next((start for start in _SCOPES if f"{path}/".startswith(f"{start}/")), "")
     scope = _SCOPES.get(found, "")
     if method in ("GET", "HEAD"):
         return scope
@@ -64,3 +56,17 @@ def explain_403(method: str, path: str, stored: StoredToken | None, profile: str
     wanted = " ".join(dict.fromkeys([*filter(re.compile(r"[\w:.-]+").fullmatch, stored.scopes_requested), scope]))
     command = login_command(profile, "--scopes", f'"{wanted}"', "--force")
     return f"The token does not have the scope {scope}. Select it on the Integration, then run `{command}`."
+
+
+def explained(
+    error: TokenEndpointError, method: str, path: str, stored: StoredToken | None, profile: str
+) -> TokenEndpointError | LoginRequired:
+    """Return the error of a request with what to do about a 401 or 403; `stored` is None for WEBEX_ACCESS_TOKEN."""
+    if error.status_code == 401 and stored is not None:
+        command = stored.login_command(profile, "--force")
+        return LoginRequired(f"Webex rejected the access token. {error}", remedy=f"Run `{command}`.")
+    if error.status_code == 401:
+        error.remedy = "Put another token into WEBEX_ACCESS_TOKEN, or unset it."
+    elif error.status_code == 403:
+        error.remedy = explain_403(method, path, stored, profile) or error.remedy
+    return error

@@ -41,20 +41,17 @@ def status(profile: str | None, every: bool, as_json: bool, check: float) -> int
         else:
             click.echo(f"WEBEX_ACCESS_TOKEN is set ({printable(origin)}). It is used as it is and never renewed.")
         return 0
-    token, place = source.stored(), str(source.store)
-    if token is None:
-        raise LoginRequired(
-            f"Profile {name} is not logged in: nothing is stored in {printable(place, 4096)}.",
-            remedy=f"Run `{login_command(name)}`.",
-        )
+    if (token := source.stored()) is None:
+        what = f"Profile {name} is not logged in: nothing is stored in {printable(str(source.store), 4096)}."
+        raise LoginRequired(what, remedy=f"Run `{login_command(name)}`.")
     facts = _facts(name, token, source.store, now)
     if as_json:
         print_json(facts)
     else:
-        for label, text, colour in _rows(token, facts, now):
+        for label, text in _rows(token, facts, now):
             # \0 is a space at which no line breaks: a long path stays beside its label.
             line = label.ljust(_LABEL).replace(" ", "\0") + printable(text, 4096)
-            click.secho(wrap(line, min(columns(sys.stdout), 120), _LABEL), fg=colour)
+            click.echo(wrap(line, columns(sys.stdout), _LABEL))
     return _check([facts], check)
 
 
@@ -86,14 +83,13 @@ def _end(end: int | None, now: float) -> dict[str, Any]:
 
 
 def _facts_or_error(profile: str, now: float) -> dict[str, Any]:
-    source = TokenSource(profile)
+    source, error = TokenSource(profile), "Not logged in."  # removed since the profiles were listed
     try:
-        token = source.stored()
-    except TokenStoreError as error:
-        return {"profile": profile, "store": str(source.store), "error": str(error)}
-    if token is None:  # removed since the profiles were listed
-        return {"profile": profile, "store": str(source.store), "error": "Not logged in."}
-    return _facts(profile, token, source.store, now)
+        if token := source.stored():
+            return _facts(profile, token, source.store, now)
+    except TokenStoreError as caught:
+        error = str(caught)
+    return {"profile": profile, "store": str(source.store), "error": error}
 
 
 def _left(facts: dict[str, Any]) -> float | None:
@@ -113,13 +109,14 @@ def _left(facts: dict[str, Any]) -> float | None:
 def _check(found: list[dict[str, Any]], least: float) -> int:
     if least and not found:
         return LoginRequired.exit_code
-    soon = [facts for facts in found if (left := _left(facts)) is not None and left < least]
-    for facts in soon:
-        name, app = facts["profile"], facts.get("service_app")
-        command = login_command(app["using"] if app else name, "--force")
-        why = printable(facts.get("error", ""), 4096) or f"less than {duration(least)} left."
-        say(f"Profile {name}: {why} Run `{command}`.", "red")
-    return LoginRequired.exit_code if soon else 0
+    code = 0
+    for facts in found:
+        left, app = _left(facts), facts.get("service_app")
+        if left is not None and left < least:
+            code, command = LoginRequired.exit_code, login_command(app["using"] if app else facts["profile"], "--force")
+            why = printable(facts.get("error", ""), 4096) or f"less than {duration(least)} left."
+            say(f"Profile {facts['profile']}: {why} Run `{command}`.", "red")
+    return code
 
 
 def _print_list(found: list[dict[str, Any]]) -> None:
@@ -137,30 +134,28 @@ def _print_list(found: list[dict[str, Any]]) -> None:
         click.echo(f"{'*' if facts['profile'] == profile_name() else ' '} {facts['profile']:<{wide}}  {text}")
 
 
-def _rows(token: StoredToken, facts: dict[str, Any], now: float) -> Iterator[tuple[str, str, str | None]]:
+def _rows(token: StoredToken, facts: dict[str, Any], now: float) -> Iterator[tuple[str, str]]:
     account = f"{token.account.name} <{token.account.email}>" if token.account.email else token.account.name
-    yield "Profile", facts["profile"], None
-    yield "Account", account or "unknown (the token does not have spark:people_read)", None
+    yield "Profile", facts["profile"]
+    yield "Account", account or "unknown (the token does not have spark:people_read)"
     if app := token.service_app:
-        yield "Service App", f"of organization {app.org_id}, through profile {app.using}", None
-    yield "Access token", *_lifetime(token.expires_at, now)
+        yield "Service App", f"of organization {app.org_id}, through profile {app.using}"
+    yield "Access token", _lifetime(token.expires_at, now)
     if token.refresh_token is not None:
-        yield "Refresh token", *_lifetime(token.refresh_token_expires_at, now)
-    yield "", outlook(token, now), None
-    yield "Scopes", " ".join(token.granted) or "unknown", None
+        yield "Refresh token", _lifetime(token.refresh_token_expires_at, now)
+    yield "", outlook(token, now)
+    yield "Scopes", " ".join(token.granted) or "unknown"
     if token.missing:
-        yield "Not granted", " ".join(token.missing), "yellow"
-    yield "Webex", token.api_base_url, None
-    yield "Integration", token.client_id if len(token.client_id) < 12 else f"{token.client_id[:9]}...", None
-    yield "Stored in", facts["path"] or facts["store"], None
+        yield "Not granted", " ".join(token.missing)
+    yield "Webex", token.api_base_url
+    yield "Stored in", facts["path"] or facts["store"]
 
 
-def _lifetime(end: int | None, now: float) -> tuple[str, str | None]:
+def _lifetime(end: int | None, now: float) -> str:
     if end is None:
-        return "no known expiry", None
-    if now >= end:
-        return f"expired {duration(now - end)} ago, on {moment(end)}", "red"
-    return f"{duration(end - now)} left, until {moment(end)}", "green"
+        return "no known expiry"
+    passed = f"expired {duration(now - end)} ago, on {moment(end)}"
+    return passed if now >= end else f"{duration(end - now)} left, until {moment(end)}"
 
 
 def outlook(token: StoredToken, now: float) -> str:

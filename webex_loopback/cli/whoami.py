@@ -2,8 +2,8 @@
 
 import click
 
-from webex_loopback.errors import LoginRequired, TokenEndpointError, WebexLoopbackError
-from webex_loopback.paths import login_command, profile_name
+from webex_loopback.errors import TokenEndpointError
+from webex_loopback.paths import profile_name
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load
 from webex_loopback.tokens.service_app import client_for
@@ -13,6 +13,7 @@ from webex_loopback.webex.client import Webex
 from webex_loopback.wording import printable
 
 from .app import json_option, print_json, profile_option
+from .scopes import explained
 
 
 @click.command()
@@ -37,7 +38,8 @@ def ask(source: TokenSource) -> Account:
                 return webex.people_me(token)
             except TokenEndpointError as error:
                 if renewed or error.status_code != 401:
-                    raise _explained(error, source, origin) from None
+                    stored, profile = None if origin else source.stored(), profile_name(source.profile)
+                    raise explained(error, "GET", "people/me", stored, profile) from None
             token, renewed = Secret(source.refresh(rejected=token.get_secret_value())), True
 
 
@@ -48,17 +50,3 @@ def client_of(source: TokenSource, origin: str) -> Webex:
     settings = load()
     settings.check_destinations(origin, "WEBEX_ACCESS_TOKEN")
     return Webex(api_base_url=settings.api_base_url, token_url=settings.token_url, ca_bundle=settings.ca_bundle)
-
-
-def _explained(error: TokenEndpointError, source: TokenSource, origin: str) -> WebexLoopbackError:
-    """Return the error with what to do about a 401 or a 403."""
-    command = login_command(profile_name(source.profile), "--force")
-    if error.status_code == 401 and not origin:
-        return LoginRequired(f"Webex rejected the access token. {error}", remedy=f"Run `{command}`.")
-    if error.status_code == 401:
-        error.remedy = "Put another token into WEBEX_ACCESS_TOKEN, or unset it."
-    elif error.status_code == 403:
-        error.remedy = "The token probably does not have the scope spark:people_read."
-        if not origin:
-            error.remedy += f" Add it to the Integration and to WEBEX_SCOPES, then run `{command}`."
-    return error

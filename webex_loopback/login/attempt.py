@@ -23,8 +23,6 @@ from .progress import Progress, State
 if TYPE_CHECKING:
     from webex_loopback.webex.client import Webex
 
-GRACE_SECONDS = 60  # that another login may take beyond its timeout, to exchange the code and save
-
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -116,7 +114,7 @@ class Attempt:
                 if error.problem != "locked":
                     raise
                 self.note("waiting", profile=self.profile, place=read_holder(self._holder_file))
-                stack.enter_context(hold_lock(lock, self.settings.login_timeout + GRACE_SECONDS, poll_seconds=0.1))
+                stack.enter_context(hold_lock(lock, self.settings.login_timeout, poll_seconds=0.1))
                 waited = True
             try:
                 self.announce("")

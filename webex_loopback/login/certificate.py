@@ -119,31 +119,23 @@ def _own(cert: str, key: str, hosts: Sequence[str], now: float) -> ssl.SSLContex
     if not (cert and key):
         missing, given = ("WEBEX_TLS_KEY", "WEBEX_TLS_CERT") if cert else ("WEBEX_TLS_CERT", "WEBEX_TLS_KEY")
         raise ConfigurationError(f"{given} is set, but {missing} is not.", setting=missing, remedy=_REMEDY)
-    setting, path = "WEBEX_TLS_CERT", cert
     try:
-        certificate = _read(cert)
-        setting, path = "WEBEX_TLS_KEY", key
-        private_file.read_small_file(key)
-    except OSError as error:
-        raise _unusable(setting, path, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise _unusable(setting, path, "does not contain a valid PEM certificate") from error
+        certificate, context = _read(cert), _load(cert, key)
+    except (OSError, ValueError) as error:
+        rule = "Both must be PEM files, the key without a passphrase and belonging to the certificate"
+        raise _unusable(f"{cert} and {key} cannot be used: {error}. {rule}") from error
     starts, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
     if now < starts or now >= ends:
         when = f"is not valid before {moment(starts)}" if now < starts else f"expired on {moment(ends)}"
-        raise _unusable("WEBEX_TLS_CERT", cert, when)
+        raise _unusable(f"{cert} {when}")
     names = _names(certificate)
     if others := {host.strip("[]").lower() for host in hosts} - set(names):
-        raise _unusable("WEBEX_TLS_CERT", cert, f"is valid for {', '.join(names) or 'no name'}, not for {min(others)}")
-    try:
-        return _load(cert, key)
-    except OSError as error:
-        rule = "The key must be in PEM, without a passphrase, and belong to the certificate"
-        raise _unusable("WEBEX_TLS_KEY", key, f"cannot be used with {cert}: {error}. {rule}") from error
+        raise _unusable(f"{cert} is valid for {', '.join(names) or 'no name'}, not for {min(others)}")
+    return context
 
 
-def _unusable(setting: str, path: str, what: str) -> ConfigurationError:
-    return ConfigurationError(printable(f"{setting}: {path} {what}."), setting=setting, remedy=_REMEDY)
+def _unusable(what: str) -> ConfigurationError:
+    return ConfigurationError(printable(f"WEBEX_TLS_CERT: {what}."), setting="WEBEX_TLS_CERT", remedy=_REMEDY)
 
 
 def _read(path: str) -> x509.Certificate:

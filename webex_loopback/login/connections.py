@@ -12,10 +12,8 @@ from aiohttp import web
 from .listener import Listener
 from .pages import HEADERS
 
-MOST_CONNECTIONS = 64  # macOS gives a process 256 descriptors
-MOST_TLS_CONNECTIONS = 24  # asyncio and OpenSSL take half a megabyte for each
+MOST_CONNECTIONS = 24  # asyncio and OpenSSL take half a megabyte for each that speaks TLS
 LONGEST_SECONDS = 10.0  # from accepting a connection to its end, unless it waits for the outcome of the login
-HANDSHAKE_SECONDS = 5.0
 MOST_BYTES = 262_144  # per connection: aiohttp limits each header, but accepts 128 of the longest
 LONGEST_LINE = 32_768
 LONGEST_HEADER = 65_536  # browsers send the cookies of all servers on localhost, whatever their port
@@ -111,7 +109,6 @@ class Connections:
     ) -> None:
         self._listener, self._context = listener, context
         self._on_tls = None if context else on_tls
-        self._most = MOST_TLS_CONNECTIONS if context else MOST_CONNECTIONS
         self._manager = web.Server(answer, handler_cancellation=True)
         self._open: dict[asyncio.Task[None], Connection] = {}  # oldest first
         self._closing = False
@@ -150,7 +147,7 @@ class Connections:
     async def _admit(self, accepted: socket.socket) -> None:
         """Serve a connection as soon as there is room; a TLS handshake that has begun has taken its memory."""
         try:
-            while len(self._open) >= self._most and (oldest := self._close_oldest()):
+            while len(self._open) >= MOST_CONNECTIONS and (oldest := self._close_oldest()):
                 await asyncio.wait([oldest])
             connection = Connection(self._manager, self._on_tls)
         except BaseException:
@@ -174,7 +171,6 @@ class Connections:
                     lambda: connection,
                     accepted,
                     ssl=self._context,
-                    ssl_handshake_timeout=HANDSHAKE_SECONDS if self._context else None,
                     ssl_shutdown_timeout=1 if self._context else None,
                 )
                 await connection.lost.wait()

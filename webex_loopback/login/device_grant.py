@@ -24,18 +24,6 @@ HELPER_REDIRECT_URIS = tuple(
 )
 SLOW_DOWN_SECONDS = 5.0  # RFC 8628 §3.5
 POLL_SECONDS = 10.0  # that one request may take
-_DIGITS = {
-    "0": ("█▀█", "█ █", "▀▀▀"),
-    "1": ("▄█ ", " █ ", "▀▀▀"),
-    "2": ("▀▀█", "█▀▀", "▀▀▀"),
-    "3": ("▀▀█", " ▀█", "▀▀▀"),
-    "4": ("█ █", "▀▀█", "  ▀"),
-    "5": ("█▀▀", "▀▀█", "▀▀▀"),
-    "6": ("█▀▀", "█▀█", "▀▀▀"),
-    "7": ("▀▀█", "  █", "  ▀"),
-    "8": ("█▀█", "█▀█", "▀▀▀"),
-    "9": ("█▀█", "▀▀█", "▀▀▀"),
-}
 
 
 class _Undecided(Exception):
@@ -116,7 +104,7 @@ def _announce(attempt: Attempt, device: dict[str, Any]) -> None:
     if not isinstance(complete, str) or urlsplit(complete).scheme not in ("http", "https"):
         complete = uri
     # The code comes last, because on 24 lines the rest scrolls away.
-    hints = [say("scan"), *qr_code(complete), "", say("enter_code"), "", *large(code)]
+    hints = [say("scan"), *qr_code(complete), "", say("enter_code"), f"  {code}"]
     attempt.display.show_url(uri, say("device_at"), hints)
 
 
@@ -125,14 +113,6 @@ def qr_code(text: str) -> list[str]:
     out = io.StringIO()
     segno.make_qr(text, error="l").terminal(out=out, compact=True, border=2)
     return [f"  {line}" for line in out.getvalue().rstrip("\n").split("\n")]
-
-
-def large(code: str) -> list[str]:
-    """Return a code of digits in large characters, and below it as it is."""
-    rows: list[str] = []
-    if code and all(character in _DIGITS for character in code):
-        rows = ["    " + "  ".join(_DIGITS[digit][row] for digit in code).rstrip() for row in range(3)] + [""]
-    return [*rows, f"  {code}"]
 
 
 def _seconds(value: object, default: float) -> float:

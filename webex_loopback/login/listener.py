@@ -19,8 +19,8 @@ _IPV4_MAPPED = "0000000000000000FFFF0000"  # an IPv4 address on an IPv6 socket, 
 
 
 def new_path(prefix: str) -> str:
-    """Return `prefix` and 256 random bits: a path that nobody can guess."""
-    return prefix + os.urandom(32).hex()
+    """Return `prefix` and 128 random bits: a path that nobody can guess."""
+    return prefix + os.urandom(16).hex()
 
 
 @dataclass(slots=True)

@@ -18,7 +18,13 @@ _NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?")
 
 
 class MalformedToken(ValueError):
-    """Bytes that are not what they should be; str() is a predicate ("has no access_token") without secrets."""
+    """Bytes that are not what they should be; str() is a predicate ("has no access_token") without secrets.
+
+    Attributes:
+        refresh_token: The one beside an access token that is missing or unusable: its predecessor may be spent.
+    """
+
+    refresh_token: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +51,13 @@ class TokenResponse:
         values = read_object(body)
         access_token = _token(values.get("access_token"))
         if access_token is None:
-            why = "has an unusable access_token" if values.get("access_token") else "has no access_token"
+            malformed = MalformedToken(f"has {'an unusable' if values.get('access_token') else 'no'} access_token")
             if isinstance(error := values.get("error"), str):
-                why = f"is an error response ({without_tokens(error, 60)})"
+                malformed.args = (f"is an error response ({without_tokens(error, 60)})",)
+            else:
+                malformed.refresh_token = _token(values.get("refresh_token"))
             del body, values, error  # a traceback printed with local variables must not show them
-            raise MalformedToken(why)
+            raise malformed
         lifetime = _seconds(values.get("expires_in"))
         readings: dict[str, Any] = {
             "refresh_token": _token(values.get("refresh_token")),

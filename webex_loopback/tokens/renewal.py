@@ -1,6 +1,7 @@
 """Carries out what `decision` decides: renews a token once for everyone who asks, in any thread, task or process."""
 
 import contextlib
+import dataclasses
 import logging
 import threading
 import time
@@ -217,6 +218,9 @@ class Renewal:
         try:
             response = self._request(current, until)
         except WebexLoopbackError as error:
+            if rest := getattr(error, "refresh_token", None):  # all that was usable; the one it replaces may be spent
+                before, current = current, dataclasses.replace(current, refresh_token=rest)
+                self._keeper.save(current, before)
             newer = self._superseded(current, error)
             if newer is None:
                 self._failure = failure_of(error, current, self._clock(), self._failure)

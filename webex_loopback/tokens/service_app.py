@@ -4,7 +4,6 @@ Separate from `renewal` so that a process that only waits for another's renewal 
 """
 
 import base64
-import os
 import re
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from webex_loopback.errors import ConfigurationError, LoginRequired, TokenEndpointError
 from webex_loopback.oauth.token_response import TokenResponse
-from webex_loopback.paths import login_command
+from webex_loopback.paths import environment_path, login_command
 from webex_loopback.secret import Secret
 from webex_loopback.webex.client import Webex
 from webex_loopback.wording import printable
@@ -43,11 +42,10 @@ def application_id(client_id: str) -> str:
 
 def client_for(record: StoredToken, profile: str = "", http_client: "httpx.Client | None" = None) -> Webex:
     """Return a client of the Webex that a token comes from; `$WEBEX_CA_BUNDLE` overrides the one noted at login."""
-    named = os.environ.get("WEBEX_CA_BUNDLE")
     return Webex(
         api_base_url=record.api_base_url,
         token_url=record.token_url,
-        ca_bundle=os.path.abspath(os.path.expanduser(named)) if named else record.ca_bundle,
+        ca_bundle=environment_path("WEBEX_CA_BUNDLE") or record.ca_bundle,
         http_client=http_client,
         profile=profile,
     )

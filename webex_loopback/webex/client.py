@@ -31,6 +31,13 @@ _PATIENCE = 2.0  # seconds that a Retry-After may ask for within one refresh
 _PORTAL = "You may have to sign in to the network first: open any page in the browser, then try again."
 
 
+class NoAccessToken(ServerUnreachable):
+    """A token response whose only usable part is a new `refresh_token`."""
+
+    __slots__ = ("refresh_token",)  # so that pickling, which takes what is in `__dict__`, leaves it out
+    refresh_token: Secret
+
+
 class Webex(Transport):
     """A client of one Webex. Safe to use from several threads; a context manager.
 
@@ -182,18 +189,23 @@ class Webex(Transport):
         return response
 
     def _read(self, answer: Answer, grant: str, read: Callable[[bytes], _T]) -> _T:
-        status, problem = answer.status_code, ""
-        if status in (200, 201):
+        status, problem, refresh_token = answer.status_code, "", None
+        if 200 <= status < 300:  # 203 is a proxy's that has changed something
             try:
                 return read(answer.body)
             except MalformedToken as error:
-                problem = f"but the body {error}"
+                problem, refresh_token = f"but the body {error}", error.refresh_token
         elif 300 <= status < 400 or status == 511:
             problem = "as a network's sign-in page does, not this endpoint"
         told = self.error(answer, grant)
         if told.error or not problem:
             raise told
-        raise ServerUnreachable(f"{answer.host} answered {status}, {problem}.", remedy=_PORTAL)
+        message = f"{answer.host} answered {status}, {problem}."
+        if refresh_token is None:
+            raise ServerUnreachable(message, remedy=_PORTAL)
+        incomplete = NoAccessToken(message)
+        incomplete.refresh_token = refresh_token
+        raise incomplete
 
 
 def _bearer(token: Secret) -> dict[str, str | Secret]:

@@ -26,11 +26,12 @@ class Row(NamedTuple):
 
 _ANY, _4XX, _401, _403, _429 = range(1000), range(400, 500), range(401, 402), range(403, 404), range(429, 430)
 _ALL, _CODE, _APP = "", "authorization_code", "service_app"
+_BUSY = "temporarily_unavailable server_error slow_down unsupported_grant_type"
 _DEAD = r"refresh.?token\b.{0,60}\b(expired|revoked|malformed|invalid)\b|\b(expired|revoked|invalid) refresh.?token\b"
 _CLIENT = r"\bclient[ _]?(id|secret|credentials?)\b"
 _SCOPE = r"\bscopes? (is|are) (invalid|unknown)\b|\b(invalid|unknown) scopes?\b"
 
-# The first row that fits counts.
+# The first row that fits counts; most codes before words, except that invalid_client comes with the words, too.
 # fmt: off
 TABLE = (
     Row("passing",       "limit",    _ALL,  _ANY, "tokenlimit_reached", "tokenlimit"),
@@ -39,10 +40,12 @@ TABLE = (
     Row("passing",       "wait",     "api", _4XX),
     Row("passing",       "wait",     _ALL,  _429),
     Row("misconfigured", "redirect", _CODE, _4XX, "redirect_uri_mismatch", r"\bredirect[ _]?ur[il]\b"),
-    Row("rejected",      "dead",     _ALL,  _4XX, "invalid_grant invalid_refresh_token", _DEAD),
+    Row("rejected",      "dead",     _ALL,  _4XX, "invalid_grant invalid_refresh_token"),
+    Row("misconfigured", "scope",    _ALL,  _ANY, "invalid_scope"),
+    Row("passing",       "wait",     _ALL,  _ANY, _BUSY),
+    Row("rejected",      "dead",     _ALL,  _4XX, words=_DEAD),
     Row("misconfigured", "client",   _ALL,  _ANY, "invalid_client unauthorized_client"),
     Row("misconfigured", "client",   _ALL,  _4XX, words=_CLIENT),
-    Row("misconfigured", "scope",    _ALL,  _ANY, "invalid_scope"),
     Row("misconfigured", "scope",    _ALL,  _4XX, words=_SCOPE),
     Row("passing",       "bearer",   _APP,  _401),
     Row("passing",       "app",      _APP,  _4XX, words=r"\bauthorized\b"),

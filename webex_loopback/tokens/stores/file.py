@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from webex_loopback.errors import TokenStoreError
 from webex_loopback.oauth.token_response import MalformedToken
-from webex_loopback.paths import login_command
+from webex_loopback.paths import environment_path, login_command
 from webex_loopback.private_file import (
     Replacement,
     check_owner,
@@ -48,6 +48,7 @@ class FileTokenStore:
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
+        self._reserved: Replacement | None = None  # only while the lock is held
 
     def __str__(self) -> str:
         return self.path
@@ -65,14 +66,14 @@ class FileTokenStore:
     @property
     def lock_path(self) -> str:
         """The lock file: beside the token file, or in `$WEBEX_LOCK_DIR` if that is set."""
-        directory = os.environ.get("WEBEX_LOCK_DIR")
+        directory = environment_path("WEBEX_LOCK_DIR")
         if not directory:
             return f"{self.real_path}.lock"
         from hashlib import sha256  # OpenSSL takes 5 ms, and most renewals do not need it
 
         # Several data directories may share the lock directory, and one may be reached by two names.
         place = sha256(os.fsencode(self.real_path)).hexdigest()[:16]
-        return os.path.join(os.path.abspath(os.path.expanduser(directory)), f"webex-loopback-{place}.lock")
+        return os.path.join(directory, f"webex-loopback-{place}.lock")
 
     def load(self) -> StoredToken | None:
         """Return the stored token, or None if there is none.
@@ -107,7 +108,7 @@ class FileTokenStore:
             make_private_directory(os.path.dirname(self.real_path))
             self._check_directories()
             size = os.path.getsize(self.real_path) if os.path.exists(self.real_path) else 0
-            replacement = self._replacement()
+            replacement = self._reserved = self._replacement()
             try:
                 replacement.reserve(max(_RESERVED_BYTES, 2 * size))
             except OSError:
@@ -121,11 +122,14 @@ class FileTokenStore:
             TokenStoreError: The file has its old content.
         """
         with self._translated("Could not write the tokens to"):
-            replacement = self._replacement()
+            replacement = self._reserved or self._replacement()
             if not os.path.lexists(replacement.pending):
                 make_private_directory(os.path.dirname(self.real_path))
                 replacement.reserve(0)
-            replacement.commit(self._encode(token))
+            try:
+                replacement.commit(self._encode(token))
+            finally:
+                replacement.release()
         if self.readable_by_others():
             self._warn_once("Others can read the token file %a: this file system does not support file modes.")
 
@@ -147,25 +151,28 @@ class FileTokenStore:
     def leftovers(self) -> list[str]:
         """Return the files beside the token file that hold tokens: unfinished saves and files set aside."""
         directory, name = os.path.split(self.real_path)
-        ours = re.compile(rf"\.?{re.escape(name)}\.(new|\d+\.[0-9a-f]+\.tmp|(corrupt|foreign|future)-.*)")
+        aside = "(corrupt|foreign|future|unavailable|unreadable)-.*"
+        ours = re.compile(rf"\.?{re.escape(name)}\.(new|\d+\.[0-9a-f]+\.tmp|{aside})")
         with contextlib.suppress(OSError):
             return [os.path.join(directory, entry) for entry in os.listdir(directory) if ours.fullmatch(entry)]
         return []
 
     def set_aside(self, why: str) -> str:
         """Rename the file, so that nothing of it is lost, and return its new path."""
-        aside = f"{self.path}.{why}-{time.strftime('%Y%m%dT%H%M%S')}"
+        # Not a link to it, or `logout` would remove that and leave the tokens. Another user's file cannot be renamed.
+        path = self.path if why == "foreign" else self.real_path
+        first = aside = f"{path}.{why}-{time.strftime('%Y%m%dT%H%M%S')}"
         serial = 1
         while os.path.lexists(aside):
             serial += 1
-            aside = f"{self.path}.{why}-{time.strftime('%Y%m%dT%H%M%S')}-{serial}"
+            aside = f"{first}-{serial}"
         with self._translated("Could not set aside"):
             try:
-                patiently(os.rename, self.path, aside)
+                patiently(os.rename, path, aside)
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
-                write_private_file(aside, read_small_file(self.path, _LARGEST))
+                write_private_file(aside, read_small_file(path, _LARGEST))
         return aside
 
     def readable_by_others(self) -> bool:
@@ -248,6 +255,9 @@ class FileTokenStore:
     def _recover(self) -> None:
         """Adopt the complete save of a process that was killed before renaming it, or clear an incomplete one."""
         replacement = self._replacement()
+        if self._reserved is not None:
+            self._reserved.release()
+            self._reserved = None
         try:
             status = os.lstat(replacement.pending)
         except OSError:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
@@ -66,6 +65,7 @@ class PostgresTokenStore:
 
     def __init__(self, url: str, profile: str | None = None, *, keys: Secret | None = None) -> None:
         self._url = Secret(url)  # it may hold a password
+        self._place = _place(self._url)
         self._profile = profile_name(profile)
         self._fernet = _fernet(keys or Secret())
         self._connections: dict[int, _Connection] = {}  # one per process: a forked child must not use its parent's
@@ -73,9 +73,7 @@ class PostgresTokenStore:
         self._holder = threading.Lock()  # the session's advisory lock does not exclude this session's own threads
 
     def __str__(self) -> str:
-        parts = urlsplit(self._url.get_secret_value())
-        port = f":{parts.port}" if parts.port else ""
-        return f"postgresql://{parts.hostname or ''}{port}{parts.path} (profile {self._profile})"
+        return f"{self._place} (profile {self._profile})"
 
     def load(self) -> StoredToken | None:
         """Return the stored token, or None if there is none.
@@ -284,6 +282,27 @@ class PostgresTokenStore:
             if problem == "unwritable"
             else "Check that the database is running and WEBEX_TOKEN_STORE is right, or run `webex-loopback doctor`.",
         )
+
+
+def _place(url: Secret) -> str:
+    """Return the URL without user and password, as libpq reads it: a `#` or `?` in a password ends nothing there."""
+    try:
+        parts = psycopg.conninfo.conninfo_to_dict(url.get_secret_value())
+    except psycopg.Error:  # it quotes what it cannot read
+        parts = None
+    if parts is None:
+        raise ConfigurationError(
+            "WEBEX_TOKEN_STORE is not a URL that PostgreSQL's library can read.",
+            setting="WEBEX_TOKEN_STORE",
+            remedy="Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with what is special percent-encoded.",
+        )
+    hosts, ports = (str(parts.get(name, "")).split(",") for name in ("host", "port"))
+    ports *= len(hosts) if len(ports) == 1 else 1
+    hosts = [f"[{host}]" if ":" in host else host.rpartition("@")[2] for host in hosts]  # of a password with an @
+    where = ",".join(f"{host}:{port}" if port else host for host, port in zip(hosts, ports, strict=False))
+    database = str(parts.get("dbname", ""))  # of a URL with a / in its password: part of that
+    shown = "[...]" if "@" in database else database
+    return f"postgresql://{where}/{shown}" if where or shown else "postgresql://"
 
 
 def _fernet(keys: Secret) -> "MultiFernet | None":
