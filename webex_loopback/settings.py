@@ -162,11 +162,10 @@ class Settings(BaseSettings):
             settings._origins = {n: values[n].origin if n in values else "default" for n in cls.model_fields}
             return settings
         # Outside the except clause: the ValidationError, which holds the refused value, must not be chained.
-        error = _error(name, f"{why}.", f"Correct it {place(values[name].origin)}.")
+        refused = _error(name, f"{why}.", f"Correct it {place(values[name].origin)}.")
         if values[name].origin == "command line":
-            option = f"--{name.removeprefix('login_').replace('_', '-')}"
-            error.args = (f"{option} {why}.",)
-        raise error
+            refused.args = (f"--{name.removeprefix('login_').replace('_', '-')} {why}.",)
+        raise refused
 
     def __reduce__(self) -> Any:
         raise TypeError("Settings hold secrets and cannot be pickled; call load() again instead")

@@ -5,7 +5,7 @@ import time
 
 import click
 
-from webex_loopback.login.login import adopt
+from webex_loopback.login.adopt import adopt
 from webex_loopback.oauth.token_response import MalformedToken
 from webex_loopback.paths import profile_name
 from webex_loopback.tokens.move import move_login

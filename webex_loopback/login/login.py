@@ -1,4 +1,4 @@
-"""`log_in()`, `log_out()` and `adopt()`: from a profile's name to stored tokens, and back.
+"""`log_in()` and `log_out()`: from a profile's name to stored tokens, and back.
 
 The order makes a login fast: settings, checks that need no network, the lock, the sockets, the URL, the browser. Only
 then are the HTTP libraries imported, while the browser starts; hence the imports inside functions.
@@ -6,22 +6,20 @@ then are the HTTP libraries imported, while the browser starts; hence the import
 
 import contextlib
 import os
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from webex_loopback import errors
 from webex_loopback.oauth.authorization import AuthorizationRequest
 from webex_loopback.oauth.redirect_uri import RedirectURI
-from webex_loopback.oauth.token_response import TokenResponse
-from webex_loopback.paths import data_directory, login_command, profile_name
+from webex_loopback.paths import data_directory, profile_name
 from webex_loopback.private_file import read_small_file
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load, require
 from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.renewal import Renewal
 from webex_loopback.tokens.stores import open_store
-from webex_loopback.tokens.transaction import replace_token
 from webex_loopback.wording import language
 
 from .attempt import Attempt, read_holder
@@ -135,69 +133,6 @@ def log_out(profile: str | None = None) -> tuple[StoredToken | None, str]:
     return held, unreadable
 
 
-def adopt(profile: str, imported: Any, *, force: bool = False) -> StoredToken:
-    """Save tokens that come from elsewhere, if Webex accepts them; otherwise, what is stored stays as it is.
-
-    Args:
-        imported: Has the attributes of `cli.formats.Imported`. The settings complete it, but their client secret does
-            not go with another Integration's client id.
-
-    Raises:
-        ConfigurationError: The profile is logged in, and `force` was not given.
-        LoginRequired: Webex rejected the tokens.
-        TokenEndpointError, ServerUnreachable, TokenStoreError: They could not be checked or saved.
-    """
-    from webex_loopback.tokens.service_app import client_for, request_tokens
-
-    settings = load()
-    settings.check_destinations("the import", "the imported token")
-    attempt = Attempt(profile, settings, open_store(profile, settings.token_store), Progress(), force)
-    token = _completed(attempt, imported)
-
-    def make(current: StoredToken | None) -> StoredToken:
-        if current is not None and not force:
-            raise errors.ConfigurationError(
-                f"Profile {profile} is already logged in.",
-                remedy="Use --force to replace its tokens, or choose another profile with -p.",
-            )
-        checked = token
-        try:
-            with client_for(token) as webex:
-                checked = replace(token, account=webex.people_me(token.access_token))
-        except errors.TokenEndpointError as error:
-            if error.status_code == 401 and token.can_renew:
-                checked = token.renewed(request_tokens(token, 30.0), now=time.time())
-            elif error.status_code != 403:  # a valid token without spark:people_read
-                raise
-        attempt.set_aside()
-        return checked
-
-    attempt.stored()  # raises if what is stored must not be replaced
-    try:
-        stored = replace_token(attempt.store, make)
-    except errors.TokenEndpointError as error:
-        if error.status_code != 401 and error.meaning != "rejected":
-            raise
-        raise errors.LoginRequired(
-            f"Webex rejected the imported tokens. {error} Nothing was replaced.",
-            remedy=f"Run `{login_command(profile)}`, or import newer tokens.",
-        ) from error
-    with client_for(stored) as webex:
-        return stored if stored.account.id else attempt.with_account(stored, webex)
-
-
-def _completed(attempt: Attempt, imported: Any) -> StoredToken:
-    now, fields = int(time.time()), attempt.fields() | {"scopes_requested": imported.scopes or []}
-    if imported.client_id not in ("", fields["client_id"]):
-        fields |= {"client_id": imported.client_id, "client_secret": Secret()}
-    fields["client_secret"] = imported.client_secret or fields["client_secret"]
-    left, refresh_left = (
-        None if end is None else end - now for end in (imported.expires_at, imported.refresh_token_expires_at)
-    )
-    response = TokenResponse(imported.access_token, imported.refresh_token, left, refresh_left, imported.scopes)
-    return StoredToken.from_response(response, now=now, **fields)
-
-
 def _check_certificates(ca_bundle: str) -> None:
     """Raise `ConfigurationError` now, before anything is opened, if a file of certificates cannot be used."""
     # Reading all of them with `ssl` takes longer than everything else up to here.
@@ -212,7 +147,6 @@ def _check_certificates(ca_bundle: str) -> None:
 
 def _is_accepted(attempt: Attempt) -> bool:
     """Whether Webex accepts the stored token, which is renewed if due and sent only where it comes from."""
-    from webex_loopback.tokens.renewal import Renewal
     from webex_loopback.tokens.service_app import client_for
 
     try:

@@ -110,9 +110,6 @@ class LoopbackServer:
         start = path in (self.listener.browser_path, self.listener.printed_path, *self._used_paths)
         if not (callback or start or path == self._done_path):
             return respond(404, "There is nothing here.")
-        if callback and (request.method == "POST" or (request.method == "GET" and not query)):
-            self._tell("ignored", "response_mode")
-            return self._page(request, 405 if request.method == "POST" else 400, "response_mode")
         if request.method != "GET":
             return respond(405, "Only GET is allowed.")
         if callback:

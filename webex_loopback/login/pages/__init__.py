@@ -24,7 +24,7 @@ from webex_loopback.wording import duration, moment, printable
 LANGUAGES = ("en", "ja")
 
 _ICON_COLORS = {"ok": "#0b6e63", "note": "#9a6100", "bad": "#a3232f"}
-_STILL_WAITING = frozenset(["already_opened", "not_this_login", "other_browser", "other_user", "response_mode"])
+_STILL_WAITING = frozenset(["already_opened", "not_this_login", "other_browser", "other_user"])
 _HARMLESS = _STILL_WAITING | {"access_denied", "cancelled", "timeout"}
 _FROM_WEBEX = frozenset(["access_denied", "invalid_scope", "authorization_error", "exchange_rejected"])
 _MOST_SCOPES = 200  # listed; all are counted

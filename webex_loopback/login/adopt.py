@@ -1,0 +1,79 @@
+"""`adopt()`: save tokens that another tool has obtained, once Webex has accepted them."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from webex_loopback.errors import ConfigurationError, LoginRequired, TokenEndpointError
+from webex_loopback.oauth.token_response import TokenResponse
+from webex_loopback.paths import login_command
+from webex_loopback.secret import Secret
+from webex_loopback.settings import load
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.service_app import client_for, request_tokens
+from webex_loopback.tokens.stores import open_store
+from webex_loopback.tokens.transaction import replace_token
+
+from .attempt import Attempt
+from .progress import Progress
+
+
+def adopt(profile: str, imported: Any, *, force: bool = False) -> StoredToken:
+    """Save tokens that come from elsewhere, if Webex accepts them; otherwise, what is stored stays as it is.
+
+    Args:
+        imported: Has the attributes of `cli.formats.Imported`. The settings complete it, but their client secret does
+            not go with another Integration's client id.
+
+    Raises:
+        ConfigurationError: The profile is logged in, and `force` was not given.
+        LoginRequired: Webex rejected the tokens.
+        TokenEndpointError, ServerUnreachable, TokenStoreError: They could not be checked or saved.
+    """
+    settings = load()
+    settings.check_destinations("the import", "the imported token")
+    attempt = Attempt(profile, settings, open_store(profile, settings.token_store), Progress(), force)
+    token = _completed(attempt, imported)
+
+    def make(current: StoredToken | None) -> StoredToken:
+        if current is not None and not force:
+            raise ConfigurationError(
+                f"Profile {profile} is already logged in.",
+                remedy="Use --force to replace its tokens, or choose another profile with -p.",
+            )
+        checked = token
+        try:
+            with client_for(token) as webex:
+                checked = replace(token, account=webex.people_me(token.access_token))
+        except TokenEndpointError as error:
+            if error.status_code == 401 and token.can_renew:
+                checked = token.renewed(request_tokens(token, 30.0), now=time.time())
+            elif error.status_code != 403:  # a valid token without spark:people_read
+                raise
+        attempt.set_aside()
+        return checked
+
+    attempt.stored()  # raises if what is stored must not be replaced
+    try:
+        stored = replace_token(attempt.store, make)
+    except TokenEndpointError as error:
+        if error.status_code != 401 and error.meaning != "rejected":
+            raise
+        raise LoginRequired(
+            f"Webex rejected the imported tokens. {error} Nothing was replaced.",
+            remedy=f"Run `{login_command(profile)}`, or import newer tokens.",
+        ) from error
+    with client_for(stored) as webex:
+        return stored if stored.account.id else attempt.with_account(stored, webex)
+
+
+def _completed(attempt: Attempt, imported: Any) -> StoredToken:
+    now, fields = int(time.time()), attempt.fields() | {"scopes_requested": imported.scopes or []}
+    if imported.client_id not in ("", fields["client_id"]):
+        fields |= {"client_id": imported.client_id, "client_secret": Secret()}
+    fields["client_secret"] = imported.client_secret or fields["client_secret"]
+    left, refresh_left = (
+        None if end is None else end - now for end in (imported.expires_at, imported.refresh_token_expires_at)
+    )
+    response = TokenResponse(imported.access_token, imported.refresh_token, left, refresh_left, imported.scopes)
+    return StoredToken.from_response(response, now=now, **fields)
