@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -43,6 +44,14 @@ def test_the_demo_tells_its_story_in_forty_lines(tmp_path: Path, monkeypatch: py
     assert [part for part in parts if part not in story] == []
     assert not re.search("my-own|Traceback|Press o", story)
     assert story.count("\n") <= 40
+
+
+def test_the_commands_to_try_next_work_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.defpath)
+    last = command("demo").stdout.splitlines()[-3:]
+    assert [line.rpartition(" ")[2] for line in last] == ["init", "sandbox", "doctor"]
+    for line in last:
+        assert subprocess.run(f"{line} --help", shell=True, capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,9 @@ def init(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         lambda url: f"  <{url}>\n",
         lambda url: f"OAuth Authorization URL: “{url}”",
         lambda url: url.replace("&scope", "\n  &scope"),
+        lambda url: url.replace("&scope", "&\n> scope"),
+        lambda url: url.replace("&", "&amp;"),
+        lambda url: quote(url, safe=""),
         lambda url: url.replace("https://webexapis.com", "HTTPS://WebexAPIs.com:443"),
     ],
 )

@@ -52,7 +52,7 @@ def test_a_missing_scope_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     token = log_in("work", scopes="spark:kms", open_browser=Person().visit).token
     told = run("whoami", "-p", "work", code=5).err
     assert "spark:people_read" in told
-    assert "`webex-loopback login -p work --force`" in told
+    assert "`webex-loopback login -p work --scopes " in told
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", token.access_token.get_secret_value())
     told = run("whoami", code=5).err
     assert "spark:people_read" in told

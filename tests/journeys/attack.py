@@ -18,6 +18,7 @@ from webex_loopback.login.loopback_server import LoopbackServer
 from webex_loopback.login.pages import HEADERS, FailurePage, SuccessPage
 from webex_loopback.oauth.authorization import AuthorizationRequest, AuthorizationResponse
 from webex_loopback.oauth.redirect_uri import RedirectURI
+from webex_loopback.tokens import worker
 
 T = TypeVar("T")
 
@@ -247,17 +248,8 @@ def _text_of(told: dict[str, Any]) -> str:
 
 
 def in_thread(action: Callable[[], T]) -> "Future[T]":
-    """Start something that blocks; `.result(timeout)` returns or raises its outcome."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(action())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
+    """Start something that blocks."""
+    return worker.start(action)
 
 
 def wait_until(claim: Callable[[], object], seconds: float = 10) -> None:

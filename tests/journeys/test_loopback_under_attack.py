@@ -5,10 +5,8 @@ our headers, and neither stderr nor a log has a traceback or a secret.
 """
 
 import contextlib
-import gc
 import logging
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -24,7 +22,6 @@ import pytest
 from tests.journeys.attack import MARK, Answer, Running, connect, in_thread, read, request, running
 from webex_loopback.login.certificate import server_context
 from webex_loopback.login.connections import MOST_BYTES
-from webex_loopback.oauth.redirect_uri import RedirectURI
 from webex_loopback.secret import Secret
 
 pytestmark = pytest.mark.slow
@@ -175,59 +172,6 @@ def test_a_flood_of_connections_takes_little_memory(
     assert most[1] < descriptors + 100
 
 
-def test_half_a_request_that_drips_in(login: Attacked) -> None:
-    dripping, stopped = [login.connect() for _ in range(3)], threading.Event()
-
-    def drip() -> None:
-        for byte in request("/callback?code=x", login.port, headers=("X: y",) * 100):
-            for one in dripping:
-                with contextlib.suppress(OSError):
-                    one.send(bytes([byte]))
-            if stopped.wait(0.01):
-                return
-
-    done = in_thread(drip)
-    login.lasting.callback(lambda: done.result(5))
-    login.lasting.callback(stopped.set)
-    time.sleep(0.3)
-
-
-def test_connections_that_are_reset_at_once(login: Attacked) -> None:
-    for _ in range(200):
-        with connect(login.port) as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-
-
-def test_readers_that_do_not_read(login: Attacked) -> None:
-    for _ in range(20):
-        one = login.connect()
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        one.sendall(request("/callback", login.port))
-
-
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_the_end_while_connections_come_in(free_port: Callable[[], int], tmp_path: Path, scheme: str) -> None:
-    uri = f"{scheme}://localhost:{free_port()}/callback"
-    context = server_context(folder=str(tmp_path)) if scheme == "https" else None
-    stopped = threading.Event()
-
-    def hammer() -> None:
-        while not stopped.is_set():
-            with contextlib.suppress(OSError), connect(RedirectURI.parse(uri).port) as one:
-                one.sendall(b"GET /callback HTTP/1.1\r\n")
-
-    hammers = [in_thread(hammer) for _ in range(2)]
-    try:
-        for _ in range(30):
-            with running(uri, context):  # asserts that asyncio had nothing to complain about
-                time.sleep(0.005)
-    finally:
-        stopped.set()
-        for one in hammers:
-            one.result(10)
-    gc.collect()  # what was left open is reported now
-
-
 # Not HTTP
 
 
@@ -246,38 +190,23 @@ def test_what_is_not_tls_at_the_https_port(attack: Callable[[str], Attacked], ra
     [
         b"\r\n" * 1000,
         b"\x00" * 100_000,
-        b"\xff" * 100_000,
-        b"GET\r\n\r\n",
-        b"GET /callback\r\n\r\n",
-        b"GET /callback HTTP/0.9\r\n\r\n",
         b"GET /callback HTTP/9.9\r\n\r\n",
         b"CONNECT \r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"SSH-2.0-OpenSSH_9.9\r\n",
-        b"<policy-file-request/>\x00",
-        b"\x05\x01\x00",
         b"GET http://[mark-of-the-attacker HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /<mark-of-the-attacker> HTTP/1.1\r\nHost: <mark-of-the-attacker>\r\n<mark-of-the-attacker>\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\n folded: <mark-of-the-attacker>\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffffffffff\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n\r\n",
     ],
-    ids=range(23),
+    ids=range(14),
 )
 def test_what_is_not_a_request_of_a_browser(login: Attacked, raw: bytes) -> None:
     assert login.send(raw, half_close=True).status in (0, 400, 404, 421)
-
-
-def test_a_connect_without_a_target_is_not_kept_open(login: Attacked) -> None:
-    began = time.monotonic()
-    assert login.send(b"CONNECT \r\n\r\n").status in (0, 400)
-    assert time.monotonic() - began < 3
 
 
 # Too much
@@ -294,13 +223,6 @@ def test_headers_of_megabytes(login: Attacked) -> None:
         send(one)
 
 
-@pytest.mark.parametrize("query", ["code={long}", "code={long}&state={state}", "state={state}&code=a{fields}"])
-def test_an_overlong_query(login: Attacked, query: str) -> None:
-    for length in (20_000, 40_000):
-        filled = query.format(long="c" * length, state=login.state, fields="&x" * (length // 2))
-        assert login.get(f"/callback?{filled}").status == 400
-
-
 @pytest.mark.parametrize("framing", ["Content-Length: 1000000000", "Transfer-Encoding: chunked"])
 def test_a_body_without_end(login: Attacked, framing: str) -> None:
     one = login.connect()
@@ -312,13 +234,6 @@ def test_a_body_without_end(login: Attacked, framing: str) -> None:
             one.send(chunk)
     one.settimeout(5)
     assert read(one).status in (0, 405)
-
-
-def test_wrong_states_as_fast_as_possible(login: Attacked) -> None:
-    until = time.monotonic() + 1
-    while time.monotonic() < until:
-        for state in (login.state[:-1] + "!", login.state[:-1], login.state + "A"):
-            assert login.get(f"/callback?code=stolen&state={state}").status == 400
 
 
 def test_a_hundred_pipelined_requests(login: Attacked) -> None:
@@ -339,77 +254,15 @@ def test_a_hundred_pipelined_requests(login: Attacked) -> None:
         "/callback?code=a%0d%0aSet-Cookie:%20a=b&state={state}",
         "/callback?code=\udcff\udcfe&state={state}",
         "/callback?code=stolen&state={state}%00",
-        "/callback?code=stolen&state=%ff{state}",
-        "/callback?code=stolen&state=\udcff",
         "/callback?code=stolen&state[]={state}",
         "/callback?code=stolen;state={state}",
         f"/callback?error=access_denied&error_description={MARK}",
         "/callback?error=%1b[2J%1b]0;owned%07",
         "http://127.0.0.1:{port}/callback?code=stolen&state={state}",
-        "http://evil.example/callback?code=stolen&state={state}",
-        "/./callback?code=stolen&state={state}",
-        "/x/../callback?code=stolen&state={state}",
-        "/%63allback?code=stolen&state={state}",
-        "/callback;x?code=stolen&state={state}",
     ],
 )
 def test_a_url_that_looks_like_the_callback(login: Attacked, target: str) -> None:
     assert login.get(target.format(port=login.port, state=login.state)).status in (400, 404)
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_form_with_everything_right(login: Attacked, method: str) -> None:
-    body = f"code=stolen&state={login.state}"
-    form = ("Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(body)}")
-    assert login.get("/callback", method=method, headers=form, body=body).status in (400, 405)
-
-
-def test_a_web_page_that_fetches(login: Attacked) -> None:
-    page = ("Origin: https://evil.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors")
-    assert login.get("/callback?code=stolen&state=guess", headers=page).status == 400
-    preflight = (*page, "Access-Control-Request-Method: GET", "Access-Control-Request-Private-Network: true")
-    assert login.get("/callback", method="OPTIONS", headers=preflight).status == 405
-
-
 # Python's own checks
-
-
-def test_nothing_is_left_open(tmp_path: Path) -> None:
-    program = textwrap.dedent("""
-        import gc, os, sys
-        from urllib.parse import urlsplit
-        from tests.journeys.attack import ANY_CERTIFICATE, connect, request
-        from webex_loopback import log_in
-        from webex_loopback.sandbox import Person, Sandbox
-
-        def visit(url):
-            port = urlsplit(url).port
-            tls = ANY_CERTIFICATE if url.startswith("https") else None
-            half, body = b"GET /callback HTTP/1.1\\r\\nHost: ", ("Content-Length: 9",)
-            for raw in (b"", half, b"\\x16\\x03\\x01", request("/", port, headers=body), request("/callback", port)):
-                left.append(connect(port))
-                left[-1].sendall(raw)
-                left.append(connect(port, tls=tls))
-                left[-1].sendall(raw)
-            return Person().visit(url)
-        with Sandbox() as sandbox:
-            for uri in sys.argv[1:]:
-                left = []
-                sandbox.redirect_uris.append(uri)
-                os.environ.update(sandbox.environment(uri))
-                assert log_in(open_browser=visit, force=True).how == "browser"
-                for one in left:
-                    one.close()
-        gc.collect()
-    """)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    uris = (f"http://127.0.0.1:{port}/callback", f"https://127.0.0.1:{port}/callback")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}  # it would warn, too
-    environ |= {"PYTHONPATH": str(Path(__file__).parents[2]), "WEBEX_LOOPBACK_HOME": str(tmp_path / "data")}
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", program, *uris]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, env=environ)
-    # Development mode also reports the steps of an event loop that took long; imports do.
-    trouble = [line for line in done.stderr.splitlines() if re.search(r"Warning|Error|Traceback|never|unclosed", line)]
-    assert trouble == []
-    assert done.returncode == 0

@@ -126,22 +126,3 @@ def test_in_firefox_pages_fit_and_are_accessible(origin: str, tmp_path: Path, la
             wrong += [(name, violation) for violation in json.loads(firefox.evaluate(RUN_AXE))]
         assert firefox.console == []
     assert wrong == []
-
-
-def test_motion_is_only_for_those_who_want_it(chromium: "Browser", origin: str) -> None:
-    name = "getComputedStyle(document.querySelector('.mark')).animationName"
-    with chromium.new_context(reduced_motion="reduce") as context:
-        page = context.new_page()
-        page.goto(f"{origin}/en/success")
-        assert page.evaluate(name) == "none"
-        page.emulate_media(reduced_motion="no-preference")
-        assert page.evaluate(name) == "settle"
-
-
-def test_keyboard_focus_is_visible(chromium: "Browser", origin: str) -> None:
-    with chromium.new_context() as context:
-        page = context.new_page()
-        page.goto(f"{origin}/en/invalid_scope")
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.tagName") == "A"
-        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"

@@ -68,9 +68,8 @@ def run(*arguments: str, python: str = sys.executable, **options: Any) -> "subpr
 @pytest.fixture
 def run_as_another(world: Path, mount: Mount) -> Run:
     """Run the command as another user, who may not be able to reach the interpreter and this checkout otherwise."""
-    packages = sysconfig.get_path("purelib")
-    places = {"python": sys.base_prefix, "packages": packages, "checkout": os.path.dirname(webex_loopback.__path__[0])}
-    for name, path in places.items():
+    checkout, packages = os.path.dirname(webex_loopback.__path__[0]), sysconfig.get_path("purelib")
+    for name, path in {"python": sys.base_prefix, "packages": packages, "checkout": checkout}.items():
         (world / name).mkdir()
         mount("--bind", path, str(world / name))
     python = str(world / "python" / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}")

@@ -4,10 +4,9 @@ import io
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from traceback import TracebackException as Traces
 
 import pytest
 
@@ -21,19 +20,13 @@ BROWSER = f"#!{sys.executable}\nimport sys\nfrom webex_loopback.sandbox import P
 REJECTED = '{"access_token": "of-another-integration", "refresh_token": "of-another-integration-too"}'
 
 
-class Telling(logging.Formatter):
-    """Adds the local variables to tracebacks, as error reporters do."""
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802
-        return "".join(traceback.TracebackException(*ei, capture_locals=True).format())
-
-
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
-    """All that is logged anywhere."""
+    """All that is logged anywhere, with local variables in the tracebacks, as error reporters have them."""
     told, root = io.StringIO(), logging.getLogger()
     handler, level = logging.StreamHandler(told), root.level
-    handler.setFormatter(Telling("%(name)s %(message)s"))
+    handler.formatter = logging.Formatter("%(name)s %(message)s")
+    handler.formatter.formatException = lambda ei: "".join(Traces(*ei, capture_locals=True).format())  # type: ignore[method-assign]
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
     yield told
@@ -82,11 +75,10 @@ def test_no_secret_is_in_any_output_file_or_traceback(
     make_due()
     run("token", 3, fault="error:400:invalid_grant")
     Path(store.path).write_bytes(Path(store.path).read_bytes()[:-30])
-    run("token", 6)
-    run("status", 6)
-    run("login")  # sets the corrupt file aside
-    run("logout")
-    run("logout -p other")
+    for line in ("token", "status"):
+        run(line, 6)
+    for line in ("login", "logout", "logout -p other"):  # the first one sets the corrupt file aside
+        run(line)
     os.unlink("other.json")
     told.extend(written(lambda path: True))
     run("token", 3)

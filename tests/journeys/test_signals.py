@@ -42,14 +42,16 @@ def ringing(told: Path, *arguments: str) -> Iterator[Program]:
         yield process
 
 
-def ask_and_ring(process: Program, number: int, chance: random.Random) -> None:
-    assert process.stdin is not None
-    assert process.stdout is not None
+def ask_and_ring(process: Program, number: int, chance: random.Random) -> str:
+    """Have it ask for a token, and send a signal meanwhile; return what came out."""
+    assert process.stdin
+    assert process.stdout
     process.stdin.write("\n")
     process.stdin.flush()
     assert process.stdout.readline() == "asking\n"
     time.sleep(chance.uniform(0, REFRESH_SECONDS * 1.1))
     process.send_signal(number)
+    return process.stdout.readline().strip()
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -62,9 +64,7 @@ def test_an_exception_from_a_signal_handler_does_not_lose_the_login(
     with ringing(tmp_path / "told", how, "stay") as process:
         for _ in range(count(12)):
             make_due()
-            ask_and_ring(process, number, chance)
-            assert process.stdout is not None
-            rung += process.stdout.readline() == "bell\n"
+            rung += ask_and_ring(process, number, chance) == "bell"
             lost += is_lost(sandbox, store)
     print(f"{how}, signal {number}: {rung} of {count(12)} handlers raised, {lost} logins lost")
     told = (tmp_path / "told").read_text()

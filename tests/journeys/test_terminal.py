@@ -4,10 +4,8 @@ import ctypes
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,50 +103,8 @@ def terminal(sandbox: Sandbox, redirect_uri: str) -> Iterator[Callable[..., Term
         one.child.close(force=True)
 
 
-@pytest.fixture
-def browser(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Be `$BROWSER`: a person, in a process."""
-
-    def install(person: str = "") -> None:
-        path = tmp_path / "browser"
-        path.write_text(
-            f"#!{sys.executable}\nimport sys\nfrom webex_loopback.sandbox import Person\n"
-            f"Person({person}).visit(sys.argv[1])\n"
-        )
-        path.chmod(0o755)
-        monkeypatch.setenv("BROWSER", str(path))
-
-    return install
-
-
 def assert_no_secrets(text: str, sandbox: Sandbox) -> None:
     assert [secret for secret in sandbox.secrets if secret in text] == []
-
-
-@pytest.mark.parametrize("columns", [60, 80, 120])
-def test_a_login(
-    terminal: Callable[..., Terminal], browser: Callable[..., None], sandbox: Sandbox, columns: int
-) -> None:
-    browser()
-    login = terminal("login", columns=columns)
-    url = login.url("/start/")
-    shown = login.end(0)
-    assert "Logged in as Alex Morgan" in shown
-    assert "Press o to open the browser again." in shown
-    assert_no_secrets(shown, sandbox)
-    plain = re.sub(r"\x1b\]8;.*?\x1b\\|\x1b\[[0-9;?]*[A-Za-z]", "", shown).partition("code=")[0]
-    assert [
-        line for line in plain.splitlines() if len(line) > columns and url not in line and "/tokens/" not in line
-    ] == []
-
-
-def test_a_login_in_japanese(terminal: Callable[..., Terminal], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LC_ALL", "C.UTF-8")
-    monkeypatch.setenv("WEBEX_LANG", "ja")
-    login = terminal("login", "--no-browser", "--timeout", "3")
-    login.expect("次のURLでWebexにログインしてください")
-    login.expect("3秒以内にログイン用のURLが開かれませんでした")
-    login.end(4)
 
 
 # Keys
@@ -205,15 +161,6 @@ def test_o_opens_a_new_link(terminal: Callable[..., Terminal], tmp_path: Path) -
     assert "Logged in as" in login.end(0)
 
 
-def test_o_without_a_browser(terminal: Callable[..., Terminal], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BROWSER", "/nowhere/firefox")
-    login = terminal("login", "--timeout", "4")
-    login.ready()
-    login.child.send("o")
-    login.expect("No browser was opened: '/nowhere/firefox'.*was not")
-    assert "No browser opened the login URL within 4 s." in login.end(4)
-
-
 @needs_privileged_ports
 def test_a_privileged_port(terminal: Callable[..., Terminal]) -> None:
     """The usual tutorial's https://127.0.0.1/: nobody listens, and the URL is pasted."""
@@ -230,25 +177,6 @@ def test_a_privileged_port(terminal: Callable[..., Terminal]) -> None:
     assert "Logged in as" in login.end(0)
 
 
-def test_a_port_that_is_taken_is_not_for_pasting(terminal: Callable[..., Terminal], redirect_uri: str) -> None:
-    """Whoever listens there would get the code."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", urlsplit(redirect_uri).port or 0))
-        taken.listen()
-        assert "is in use by" in terminal("login", "--no-browser").end(4)
-
-
-def test_a_device_login(terminal: Callable[..., Terminal], sandbox: Sandbox) -> None:
-    sandbox.switches.device_interval = 0.2
-    login = terminal("login", "--device")
-    url = login.url("/device/verify")
-    code = login.expect(r"  (?:\x1b\[1m)?(\d{6})(?:\x1b\[0m)?\r\n")[1]
-    assert Person().approve_device(url, code).status == 200
-    shown = login.end(0)
-    assert "Logged in as Alex Morgan" in shown
-    assert_no_secrets(shown, sandbox)
-
-
 # How it ends
 
 
@@ -262,27 +190,7 @@ def test_ctrl_c_while_it_waits(terminal: Callable[..., Terminal], arguments: tup
     assert time.monotonic() - begun < 4
 
 
-def test_ctrl_c_after_the_code_was_sent_tells_the_truth(
-    terminal: Callable[..., Terminal], browser: Callable[..., None], sandbox: Sandbox
-) -> None:
-    browser()
-    sandbox.switches.latency = 1.5
-    login = terminal("login")
-    deadline = time.monotonic() + 20
-    while not sandbox.count("authorization_code"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    login.child.sendintr()
-    login.child.sendintr()
-    shown = login.end(130)
-    assert "The code has been sent." in shown
-    assert "profile default is logged in" in " ".join(shown.split())
-    assert subprocess.run([*COMMAND, "token"], capture_output=True, timeout=30).returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGQUIT, 131), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGQUIT, 131), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_every_signal_restores_the_terminal(
     terminal: Callable[..., Terminal], number: signal.Signals, code: int, redirect_uri: str
 ) -> None:
@@ -366,30 +274,3 @@ def test_a_background_job_leaves_the_terminal_to_the_shell(shell: Any) -> None:
     shell.expect(f"GOT {len(SECRET)}")
     assert "s3cr3t" not in (shell.before or "")
     shell.expect("END")
-
-
-def test_keys_meant_for_another_job_are_not_read(tmp_path: Path) -> None:
-    """As when a wrapper starts something else in the foreground, which sends us no signal."""
-    program = textwrap.dedent("""
-        import os, signal, subprocess, threading, time
-        from concurrent.futures import Future
-        from webex_loopback.login.paste import Keyboard
-        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        login = Future()
-        def take_turns():
-            other = subprocess.Popen(["sleep", "60"], process_group=0)
-            time.sleep(0.5)
-            os.tcsetpgrp(0, other.pid); print("AWAY", flush=True); time.sleep(1.5)
-            os.tcsetpgrp(0, os.getpgrp()); print("BACK", flush=True); other.kill(); other.wait()
-        threading.Thread(target=take_turns).start()
-        Keyboard().watch(login, lambda line: print("GOT", line, flush=True) or login.set_result(None))
-    """)
-    child = pexpect.spawn(sys.executable, ["-c", program], encoding="utf-8", timeout=30)
-    child.expect("AWAY")
-    child.send("typed\n")
-    child.expect("BACK")
-    assert "GOT" not in (child.before or "")
-    child.expect("GOT typed")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0

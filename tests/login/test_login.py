@@ -4,10 +4,8 @@ import asyncio
 import contextlib
 import os
 import queue
-import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -17,8 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.login.visitors import Visitor, can_bind, nobody
-from webex_loopback import errors, get_token
+from tests.login.visitors import Visitor, nobody
+from webex_loopback import errors
 from webex_loopback.cli.formats import Imported
 from webex_loopback.login.adopt import adopt
 from webex_loopback.login.login import LoginResult, log_in, log_out
@@ -65,15 +63,6 @@ def test_a_found_file_does_not_get_the_client_secret(sandbox: Sandbox) -> None:
         log_in(open_browser=nobody)
 
 
-def test_warnings_about_the_settings_are_shown(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Path("config.env").write_text("this is not a setting\n")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", os.path.dirname(__file__))  # a directory is accepted as well
-    assert log_in(open_browser=Visitor()).how == "browser"
-    assert "config.env:1: ignored" in capsys.readouterr().err
-
-
 @posix
 @pytest.mark.parametrize("place", ["data", "data/tokens", "data/tokens/default.json.login.lock/x"])
 def test_a_directory_that_cannot_be_written_is_reported_before_a_browser_is_opened(tmp_path: Path, place: str) -> None:
@@ -82,13 +71,6 @@ def test_a_directory_that_cannot_be_written_is_reported_before_a_browser_is_open
     with pytest.raises(errors.TokenStoreError) as caught:
         log_in(open_browser=nobody)
     assert caught.value.exit_code == 6
-
-
-def test_all_locks_are_in_the_lock_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("WEBEX_LOCK_DIR", str(tmp_path / "locks"))
-    log_in(open_browser=Visitor())
-    assert sorted(path.name for path in (tmp_path / "data" / "tokens").iterdir()) == ["default.json"]
-    assert len(list((tmp_path / "locks").iterdir())) == 2
 
 
 def test_the_next_redirect_uri_is_used_if_the_first_port_is_taken(
@@ -100,8 +82,8 @@ def test_the_next_redirect_uri_is_used_if_the_first_port_is_taken(
         port = taken.getsockname()[1]
         both = f"http://127.0.0.1:{port}/callback, {redirect_uri}"
         assert log_in(redirect_uri=both, open_browser=Visitor()).how == "browser"
-        assert f"Port {port} is in use by" in capsys.readouterr().err
-        with pytest.raises(errors.LoginFailed, match=f"Port {port} is in use by") as caught:
+        assert f"Port {port} is in use" in capsys.readouterr().err
+        with pytest.raises(errors.LoginFailed, match=f"Port {port} is in use") as caught:
             log_in(redirect_uri=f"http://127.0.0.1:{port}/callback", open_browser=nobody, force=True)
     assert "WEBEX_REDIRECT_URI" in caught.value.remedy
     assert sandbox.count("authorization_code") == 1
@@ -115,27 +97,23 @@ SSH = {"SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 2222"}
 @pytest.mark.parametrize(
     ("environ", "arguments", "shown"),
     [
-        ({"BROWSER": "/nowhere/firefox"}, {}, "No browser was opened: '/nowhere/firefox' ($BROWSER) was not found."),
-        ({"WEBEX_BROWSER": "/nowhere/x"}, {}, "No browser was opened: '/nowhere/x' (WEBEX_BROWSER) was not found."),
+        # Windows opens its default browser then.
+        pytest.param({"BROWSER": "/nowhere/x"}, {}, "'/nowhere/x' ($BROWSER) was not found", marks=posix),
+        ({"WEBEX_BROWSER": "/nowhere/x"}, {}, "'/nowhere/x' (WEBEX_BROWSER) was not found"),
         ({"WEBEX_BROWSER": "/nowhere/x"}, {"browser": "lynx"}, "'lynx' (--browser) was not found"),
-        (SSH, {}, "ssh -L {port}:127.0.0.1:{port} -p 2222 "),
-        (SSH, {}, "No browser was opened: this is an SSH session."),
-        ({}, {"open_browser": False}, "ssh -L {port}:127.0.0.1:{port} "),
-        ({"BROWSER": "none", "DISPLAY": ":0"}, {}, "'none' ($BROWSER) was not found. Opening xdg-open instead."),
+        (SSH, {}, "SSH session"),
+        (SSH, {"open_browser": False}, "ssh -L {port}:127.0.0.1:{port} -p 2222 "),
     ],
 )
-def test_it_says_which_browser_is_opened_and_how_to_go_on_without_one(
+def test_without_a_browser_it_says_why_and_how_to_go_on(
     redirect_uri: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
     environ: dict[str, str],
     arguments: dict[str, Any],
     shown: str,
 ) -> None:
-    (tmp_path / "xdg-open").write_text("#!/bin/sh\nexit 0\n")
-    (tmp_path / "xdg-open").chmod(0o755)
-    for name, value in ({"PATH": str(tmp_path)} | environ).items():
+    for name, value in ({"PATH": "/nowhere"} | environ).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(errors.LoginFailed):
         log_in(timeout_seconds=0.1, **arguments)
@@ -143,7 +121,6 @@ def test_it_says_which_browser_is_opened_and_how_to_go_on_without_one(
     assert shown.replace("{port}", str(urlsplit(redirect_uri).port)) in told
     assert f"  {redirect_uri.removesuffix('/callback')}/start/" in told
     assert "paste" not in told  # stdin is not a terminal
-    assert ("No browser was opened" in told) is not (arguments.get("open_browser") is False or "instead" in shown)
 
 
 # Who is logged in already
@@ -325,13 +302,6 @@ def test_a_file_that_must_not_be_judged_needs_force(
     assert str(aside) in capsys.readouterr().err
 
 
-def test_an_interactive_get_token_replaces_a_corrupt_file(store: FileTokenStore, visiting_browser: None) -> None:
-    Path(store.path).parent.mkdir(parents=True, mode=0o700)
-    Path(store.path).write_text("{")
-    token = get_token(interactive=True)
-    assert get_token() == token
-
-
 # Logging out
 
 
@@ -345,15 +315,10 @@ def test_logging_out_removes_the_token_and_everything_that_held_one(
     assert log_out() == (logged_in, "")
     left = {path.name for path in folder.iterdir() if path.suffix != ".lock"}
     assert left == {"other.json"}
-    assert log_out() == (None, "")
-    assert len(sandbox.requests) == before  # nothing is revoked
-
-
-def test_logging_out_of_a_corrupt_file_removes_it(store: FileTokenStore) -> None:
-    Path(store.path).parent.mkdir(parents=True, mode=0o700)
     Path(store.path).write_text("{")
     assert log_out() == (None, store.path)
     assert log_out() == (None, "")
+    assert len(sandbox.requests) == before  # nothing is revoked
 
 
 # Importing
@@ -397,13 +362,6 @@ def test_a_client_secret_does_not_go_with_another_client_id(issued: StoredToken)
     assert own.client_secret == Secret("s")
 
 
-def test_a_token_without_the_scope_to_look_the_account_up_is_accepted(
-    sandbox: Sandbox, redirect_uri: str, store: FileTokenStore
-) -> None:
-    token = log_in("other", scopes="spark:kms", open_browser=Visitor()).token
-    assert adopt("default", an_import(token.access_token)) == store.load()
-
-
 def test_an_expired_access_token_is_renewed_before_it_is_saved(
     issued: StoredToken, sandbox: Sandbox, store: FileTokenStore
 ) -> None:
@@ -438,15 +396,6 @@ def test_tokens_that_are_not_accepted_replace_nothing(
         assert "Nothing was replaced" in str(caught.value)
 
 
-def test_an_import_replaces_a_corrupt_file_only_if_it_is_accepted(issued: StoredToken, store: FileTokenStore) -> None:
-    Path(store.path).write_text("{")
-    with pytest.raises(errors.LoginRequired):
-        adopt("default", an_import("rejected"))
-    assert Path(store.path).read_text() == "{"
-    assert adopt("default", an_import(issued.access_token)) == store.load()
-    assert len(list(Path(store.path).parent.glob("default.json.corrupt-*"))) == 1
-
-
 def test_a_found_file_does_not_get_imported_tokens(sandbox: Sandbox, issued: StoredToken) -> None:
     Path("config.env").write_text("WEBEX_CA_BUNDLE=/etc/hosts\n")
     with pytest.raises(errors.ConfigurationError, match="the imported token"):
@@ -463,40 +412,3 @@ def test_a_login_while_an_event_loop_is_running() -> None:
     assert asyncio.run(cell("allow")) == "browser"
     with pytest.raises(errors.AuthorizationDenied):
         asyncio.run(cell("decline"))
-
-
-@posix
-def test_interrupting_a_login_while_an_event_loop_is_running(redirect_uri: str) -> None:
-    def open_browser(url: str) -> None:
-        threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
-
-    async def cell() -> None:
-        log_in(open_browser=open_browser)
-
-    loop = asyncio.new_event_loop()  # not asyncio.run(): like a notebook's, it leaves SIGINT alone
-    start = time.monotonic()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            loop.run_until_complete(cell())
-    finally:
-        loop.close()
-    assert time.monotonic() - start < 5
-    assert can_bind(redirect_uri)
-
-
-@pytest.fixture
-def visiting_browser(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Be `$BROWSER`: a person, in a process."""
-    browser = tmp_path / "browser"
-    browser.write_text(
-        f"#!{sys.executable}\nimport sys\nfrom webex_loopback.sandbox import Person\nPerson().visit(sys.argv[1])\n"
-    )
-    browser.chmod(0o755)
-    monkeypatch.setenv("BROWSER", str(browser))
-
-
-@posix
-@pytest.mark.usefixtures("visiting_browser")
-def test_an_interactive_get_token_logs_in() -> None:
-    token = get_token(interactive=True)
-    assert get_token() == token

@@ -10,8 +10,6 @@ from importlib import resources
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from webex_loopback.login import pages
 from webex_loopback.login.pages import FailurePage, SuccessPage
@@ -117,15 +115,10 @@ def test_each_text_is_in_its_own_language() -> None:
     ("header", "language"),
     [
         (None, "en"),
-        ("", "en"),
-        ("ja", "ja"),
         ("JA-jp", "ja"),
-        ("ja-JP,ja;q=0.9,en-US;q=0.8,en;q=0.7", "ja"),
         ("en-US,en;q=0.9,ja;q=0.8", "en"),
         ("fr,  ja ; q=0.1", "ja"),
-        ("*", "en"),
-        ("jam,jargon", "en"),
-        (";;;,,,=q;;ja", "en"),
+        ("jam,jargon;;;,,,=q", "en"),
         ("fr," * 10_000 + "ja", "en"),
     ],
 )
@@ -188,20 +181,6 @@ def test_hostile_text_is_shown_as_text(name: str) -> None:
     assert "W" * 1001 not in html
 
 
-@settings(deadline=None)
-@given(st.text(st.characters(), max_size=200))
-def test_any_text_can_be_shown(text: str) -> None:
-    page = success(profile=text, account_name=text, account_email=text, granted=(text,), missing=(text,))
-    for html in (pages.render(page, "ja", now=NOW), pages.render(FailurePage(text, text, text), "en", text, NOW)):
-        html.encode()
-        Document(html)
-
-
-def test_a_line_for_the_terminal_is_filled_with_printable_values() -> None:
-    assert "an [2J{error}error." in pages.say("ignored_error", "en", error="an \x1b[2J{error}error")
-    assert "uid 7" in pages.say("other_user", "ja", uid="7")
-
-
 # Content
 
 
@@ -225,13 +204,6 @@ def test_success_shows_who_what_until_when_and_what_next() -> None:
     assert "あと14日" in shown(success(), "ja")
 
 
-def test_the_default_profile_and_granted_scopes_need_no_words() -> None:
-    text = shown(success())
-    assert 'f"Bearer {get_token()}"' in text
-    assert "-p " not in text
-    assert "not granted" not in text
-
-
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -251,10 +223,6 @@ def test_what_is_unknown_or_unusual_is_said(changes: dict[str, Any], expected: s
     assert expected in shown(success(**changes))
 
 
-def test_without_a_time_the_clock_decides() -> None:
-    assert "expired" in pages.render(success(access_token_until=1.0), "en")
-
-
 @pytest.mark.parametrize("language", pages.LANGUAGES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_failure_says_what_happened_and_what_to_do(kind: str, language: str) -> None:
@@ -265,7 +233,3 @@ def test_a_failure_says_what_happened_and_what_to_do(kind: str, language: str) -
     # While the login waits, the page may be needed.
     close = "You can close this tab." if language == "en" else "このタブは閉じてかまいません。"
     assert (close in text) == (kind not in STILL_WAITING)
-
-
-def test_an_unknown_kind_is_an_unexpected_error() -> None:
-    assert KINDS["unexpected"]["title"] in shown(FailurePage("no such kind"))

@@ -12,7 +12,7 @@ from string import Formatter
 import pytest
 
 from webex_loopback.login import progress
-from webex_loopback.login.progress import Progress, Words
+from webex_loopback.login.progress import Progress
 
 pytest.importorskip("pty", reason="terminals as POSIX has them")
 
@@ -51,30 +51,6 @@ def test_done_steps_stay_and_the_current_one_is_the_last_line(terminal: Terminal
         assert terminal.screen()[-2:] == ["✗ The disk is full", ""]
 
 
-@pytest.mark.parametrize("ending", ["stop", "exception"])
-def test_no_waiting_line_is_left_at_the_end(terminal: Terminal, ending: str) -> None:
-    display = Progress(terminal.stream, ENVIRON)
-    try:
-        with display:
-            log_in(display)
-            if ending == "exception":
-                raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        pass
-    display.step("redirect", "Still waiting", "doing")
-    display.note("Later.")
-    assert terminal.screen() == ["✓ Listening on http://127.0.0.1:8765", "! Later.", ""]
-
-
-def test_the_status_line_can_be_erased_and_comes_back(terminal: Terminal) -> None:
-    with Progress(terminal.stream, ENVIRON) as display:
-        log_in(display)
-        display.erase()
-        assert terminal.screen()[-1] == ""
-        time.sleep(1.2)
-        assert "left" in terminal.screen()[-1]
-
-
 def test_the_countdown_shows_every_second_once_and_ends_at_zero(terminal: Terminal) -> None:
     with Progress(terminal.stream, ENVIRON) as display:
         display.step("redirect", "Waiting", "doing")
@@ -82,16 +58,6 @@ def test_the_countdown_shows_every_second_once_and_ends_at_zero(terminal: Termin
         time.sleep(3.3)
         shown = re.findall(r"(\d+:\d\d) left", terminal.text())
     assert shown[:4] == ["0:03", "0:02", "0:01", "0:00"]
-
-
-def test_a_note_stays_above_the_status_line(terminal: Terminal) -> None:
-    with Progress(terminal.stream, ENVIRON) as display:
-        display.note("Before.")
-        log_in(display)
-        display.note("Ignored a request.")
-        lines = terminal.screen()
-        assert lines[0] == "! Before."
-        assert lines[2:] == ["! Ignored a request.", "❯ Waiting for the browser  4:31 left"]
 
 
 @pytest.mark.parametrize("waiting", [False, True])
@@ -112,27 +78,6 @@ def test_the_url_is_whole_and_a_link(terminal: Terminal, waiting: bool) -> None:
             "",
         ]
         assert f";{URL}\x1b\\" in terminal.text()  # the hyperlink
-
-
-@pytest.mark.parametrize("columns", [60, 40])
-def test_sentences_wrap_at_words_but_commands_and_urls_stay_whole(terminal: Terminal, columns: int) -> None:
-    terminal.resize(columns)
-    command, url = "`webex-loopback login -p work --device --timeout 600`", "https://developer.example.com/" + "x" * 60
-    with Progress(terminal.stream, ENVIRON) as display:
-        display.note(f"If this fails once more or even more often, run {command} and see {url} for what to do then.")
-    lines = terminal.screen()
-    assert [line for line in lines if command in line]
-    assert [line for line in lines if url in line]
-    assert [line for line in lines if len(line) > columns and command not in line and url not in line] == []
-    assert all(line.startswith("  ") for line in lines[1:-1])
-
-
-def test_no_color_keeps_the_layout(terminal: Terminal) -> None:
-    with Progress(terminal.stream, {**ENVIRON, "NO_COLOR": "1"}) as display:
-        display.show_url("http://127.0.0.1:1/", "Go to:")
-        log_in(display)
-        assert "❯ Waiting for the browser  4:31 left" in terminal.screen()
-    assert re.findall(r"\x1b\[[\d;]*m", terminal.text()) == []
 
 
 def test_a_terminal_without_unicode_gets_ascii_marks_and_no_error() -> None:
@@ -189,36 +134,6 @@ def test_a_log_gets_each_step_once_and_no_countdown(tmp_path: Path) -> None:
     ]
 
 
-def test_a_log_in_another_encoding_is_written_all_the_same(tmp_path: Path) -> None:
-    with open(tmp_path / "log", "w+", encoding="cp932") as stream:
-        Progress(stream, ENVIRON).step("save", "Saved for 田中 é", "done")
-        stream.seek(0)
-        assert stream.read() == "[x] Saved for 田中 ?\n"
-
-
-def test_a_dumb_terminal_gets_lines(terminal: Terminal) -> None:
-    with Progress(terminal.stream, {**ENVIRON, "TERM": "dumb"}) as display:
-        log_in(display)
-    assert "\x1b" not in terminal.text()
-    assert terminal.screen()[0] == "✓ Listening on http://127.0.0.1:8765"
-
-
-def test_a_notebooks_stream_gets_the_text_itself() -> None:
-    """Its stderr has a descriptor, but that of the kernel's log (ipykernel's OutStream)."""
-
-    class Stream(io.StringIO):
-        def fileno(self) -> int:
-            return 2
-
-        def isatty(self) -> bool:
-            return False
-
-    stream = Stream()
-    with Progress(stream, ENVIRON) as display:
-        display.note("Here.")
-    assert stream.getvalue().endswith("Here.\n")
-
-
 def test_a_broken_pipe_costs_neither_the_login_nor_the_exit_code() -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -257,15 +172,3 @@ def test_both_languages_say_everything() -> None:
     used = "".join(path.read_text(encoding="utf-8").replace("'", '"') for path in folder.parent.glob("*.py"))
     unused = [key for key in english if f'"{key.removesuffix(".remedy")}"' not in used]
     assert [key for key in unused if not key.startswith("denied_")] == []
-
-
-def test_values_in_a_text_are_made_printable() -> None:
-    assert Words("en")("saved", store="/a\x1b[2J\nb") == "Saved the tokens in /a[2J b"
-
-
-@pytest.mark.parametrize(("name", "words"), [("ja_JP.UTF-8", "待機"), ("de_DE", "Waiting")])
-def test_it_speaks_the_language_of_the_locale(name: str, words: str) -> None:
-    stream = io.StringIO()
-    with Progress(stream, {"LC_ALL": name}) as display:
-        display.start(time.time() + 60)
-    assert words in stream.getvalue()

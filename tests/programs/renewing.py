@@ -33,11 +33,10 @@ def is_lost(sandbox: Sandbox, store: FileTokenStore) -> bool:
     """Whether the login is lost; if so, log in again."""
     with store.lock():  # a renewal that has outlived its caller ends first
         stored = store.load()
-    token = None if stored is None else stored.refresh_token
-    lost = token is None or not sandbox.is_alive(token.get_secret_value())
-    if lost:
-        log_in(open_browser=Person().visit, force=True)
-    return lost
+    if stored and stored.refresh_token and sandbox.is_alive(stored.refresh_token.get_secret_value()):
+        return False
+    log_in(open_browser=Person().visit, force=True)
+    return True
 
 
 class Bell(Exception):
@@ -60,14 +59,13 @@ class Renewing:
 
     def ring(self) -> None:
         """Interrupt it by a signal whose handler raises, if it is asking."""
-        assert self._process.pid is not None
+        assert self._process.pid
         os.kill(self._process.pid, signal.SIGUSR1)
 
     def answer(self) -> tuple[str, str]:
         """Return the kind of the outcome, and the token or the message."""
         assert self._pipe.poll(20)
-        kind, value = self._pipe.recv()
-        return kind, value
+        return self._pipe.recv()  # type: ignore[no-any-return]
 
     def kill(self) -> None:
         self._process.kill()
@@ -103,12 +101,12 @@ def _ask(source: TokenSource) -> tuple[str, str]:
         try:
             _armed = True
             return "token", source.get_token()
-        except WebexLoopbackError as error:
-            return type(error).__name__, str(error)
         finally:
             _armed = False
     except Bell:
         return "bell", ""
+    except WebexLoopbackError as error:
+        return type(error).__name__, str(error)
 
 
 def _ring(*_: object) -> None:

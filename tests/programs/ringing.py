@@ -1,7 +1,4 @@
-"""A program whose signal handlers raise; it asks for a token whenever a line comes in. `ringing.py get|aget stay|leave`
-
-With `leave`, the exception ends the program, as it does one that knows nothing of tokens.
-"""
+"""Asks for a token at each line that comes in; its signal handlers raise. `ringing.py get|aget stay|leave`"""
 
 import asyncio
 import signal
@@ -14,8 +11,7 @@ from webex_loopback.tokens import source
 armed = False
 
 
-class Bell(Exception):
-    """What the handlers raise."""
+class Bell(Exception): ...
 
 
 def ring(number: int, frame: object) -> None:
@@ -43,7 +39,7 @@ for _ in sys.stdin:
     except Bell as bell:
         # What an error reporter like Sentry sends away.
         print(*traceback.TracebackException.from_exception(bell, capture_locals=True).format(), file=sys.stderr)
-        if sys.argv[2] == "leave":
+        if sys.argv[2] == "leave":  # it ends the program, as it does one that knows nothing of tokens
             raise
         answer = "bell"
     print(answer, flush=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from webex_loopback.tokens.stores.memory import MemoryTokenStore
 Make = Callable[..., StoredToken]
 
 
+URL = "postgresql://u:hunter2%zz@127.0.0.1:9/db"
+
+
 @pytest.fixture
 def saved(store: FileTokenStore, make_token: Make) -> StoredToken:
     token = make_token()
@@ -34,6 +38,26 @@ def saved(store: FileTokenStore, make_token: Make) -> StoredToken:
 def test_a_valid_token_is_read_from_the_file(saved: StoredToken) -> None:
     assert get_token() == "access-token-one"
     assert asyncio.run(aget_token()) == "access-token-one"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("WEBEX_ACCESS_TOKEN", "hunter2\u00e9"), ("WEBEX_TOKEN_STORE", URL), ("WEBEX_TOKEN_STORE", f"x{URL}")],
+)
+def test_no_secret_of_the_environment_is_in_a_traceback_with_local_variables(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        get_token()
+    assert caught.tb.tb_next
+    ours = traceback.TracebackException(type(caught.value), caught.value, caught.tb.tb_next, capture_locals=True)
+    assert "hunter2" not in "".join(ours.format())
+
+
+def test_bearer_alone_is_no_token(saved: StoredToken, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "Bearer")  # "Bearer $TOKEN", without the variable
+    assert get_token() == saved.access_token.get_secret_value()
 
 
 def test_without_a_login_the_command_that_helps_is_named() -> None:

@@ -1,7 +1,10 @@
 """`demo`: a complete login against the sandbox; the user's own tokens and settings are not touched."""
 
 import os
+import shlex
+import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -68,7 +71,7 @@ def demo(ctx: click.Context, no_browser: bool) -> None:
     _head("In Python:")
     click.echo(_PYTHON)
     _head("Try next:")
-    click.echo("\n".join(f"webex-loopback {name}" for name in ("init", "sandbox", "doctor")))
+    click.echo("\n".join(f"{_command()} {name}" for name in ("init", "sandbox", "doctor")))
 
 
 @contextmanager
@@ -94,6 +97,12 @@ def _apart(sandbox: Sandbox) -> Iterator[None]:
                 del os.environ[name]
             os.environ |= saved
             forget()
+
+
+def _command() -> str:
+    """Return how to type the command here: its virtual environment may not be activated."""
+    quote = shlex.quote if os.name == "posix" else lambda text: subprocess.list2cmdline([text])
+    return "webex-loopback" if shutil.which("webex-loopback") else f"{quote(sys.executable)} -m webex_loopback"
 
 
 def _tell(text: str) -> None:

@@ -2,11 +2,12 @@
 
 import contextlib
 import getpass
+import html
 import os
 import re
 import unicodedata
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import click
 
@@ -60,8 +61,10 @@ def read_answer(setting: str, answer: Secret) -> Values:
         if not _BASE_URL.fullmatch(text):
             raise refusal("bad_base_url", setting, url=text)
         return Values({API_BASE_URL: text.rstrip("/")})
-    if not setting or (setting == ID and "://" in text):
-        return _read_authorization_url("".join(text.split()))
+    if not setting or (setting == ID and re.search("://|%3a%2f%2f", text, re.IGNORECASE)):
+        # Mails wrap it, quote it with ">", and escape it for HTML; some programs encode it once more.
+        text = html.unescape(re.sub(r"\s+(>\s*)*", "", text))
+        return _read_authorization_url(text if "://" in text else unquote(text))
     if found := re.search(_FORMS[setting], text):
         return Values({setting: found[0]})
     is_the_other = re.search(_FORMS[SECRET if setting == ID else ID], text) is not None

@@ -1,6 +1,5 @@
 """The certificate for an https redirect URI: the user's own, or a self-signed one that is kept and renewed."""
 
-import contextlib
 import datetime
 import ipaddress
 import os
@@ -59,13 +58,11 @@ def server_context(
         return _own(os.path.expanduser(cert), os.path.expanduser(key), hosts, now)
     path = os.path.join(folder, FILE)
     try:
-        for attempt in range(5):  # another process may replace the file between the two times that OpenSSL opens it
-            if attempt or not _is_kept(path, now):
-                private_file.make_private_directory(folder)
-                private_file.write_private_file(path, _self_signed(now))
-            with contextlib.suppress(ssl.SSLError):
-                return _load(path, path)
-        raise OSError(0, "Other processes keep replacing it")
+        if (context := _kept(path, now)) is None:
+            private_file.make_private_directory(folder)
+            private_file.write_private_file(path, _self_signed(now))
+            context = _load(path, path)
+        return context
     except OSError as error:
         raise TokenStoreError(
             f"Could not write the certificate of the loopback server to {printable(path)}: {error.strerror}.",
@@ -89,7 +86,7 @@ def describe(
         found["names"], found["not_after"] = _names(certificate), certificate.not_valid_after_utc.timestamp()
         if own:
             _own(path, key, hosts, now)
-        elif not _is_kept(path, now):
+        elif _kept(path, now) is None:
             found["problem"] = "the next login will replace it"
     except FileNotFoundError:
         found["problem"] = "no such file" if own else ""
@@ -151,14 +148,16 @@ def _names(certificate: x509.Certificate) -> list[str]:
     return [*map(str.lower, names.get_values_for_type(x509.DNSName)), *addresses]
 
 
-def _is_kept(path: str, now: float) -> bool:
-    """Whether the self-signed certificate can still be used; not if others could have read its key."""
+def _kept(path: str, now: float) -> ssl.SSLContext | None:
+    """Return the TLS settings of the self-signed certificate; None if it has to be replaced."""
+    if not key_is_private(path):  # others could have read the key
+        return None
     try:
-        certificate = _read(path)
+        certificate, context = _read(path), _load(path, path)
     except (OSError, ValueError):
-        return False
+        return None
     starts, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
-    return key_is_private(path) and starts <= now < ends - _RENEWED_BEFORE_END
+    return context if starts <= now < ends - _RENEWED_BEFORE_END else None
 
 
 def _self_signed(now: float) -> bytes:

@@ -1,7 +1,5 @@
 """Logging in as a Service App: its tokens are fetched with the access token of another profile, without a browser."""
 
-import contextlib
-import os
 import re
 import time
 
@@ -47,10 +45,7 @@ def log_in_service_app(
     require(settings)
     attempt = Attempt(name, settings, open_store(name, settings.token_store), Progress(), force)
     fetching = open_store(through, settings.token_store)
-    same = name == through
-    with contextlib.suppress(OSError, AttributeError):  # by a link, or on a file system that ignores case
-        same = same or os.path.samefile(attempt.store.path, fetching.path)  # type: ignore[attr-defined]
-    if same:
+    if name == through:
         raise ConfigurationError(
             f"Profile {name} cannot hold the Service App, because it is the one to fetch its tokens with.",
             setting="--using",

@@ -6,7 +6,7 @@ from webex_loopback.paths import login_command, profile_name
 from .record import StoredToken
 from .stores import TokenStore, open_store
 from .transaction import Transaction
-from .worker import finish, start
+from .worker import Late, finish, start
 
 _SECONDS, _LOCK_SECONDS = 60.0, 10.0
 
@@ -36,7 +36,7 @@ def move_login(profile: str | None, kind: str, *, force: bool = False) -> tuple[
         )
     try:
         return finish(start(lambda: _move(name, old, new, force)), _SECONDS), old, new
-    except TimeoutError:
+    except Late:
         what = f"The login was not moved within {_SECONDS:g} seconds."
         raise TokenStoreError(what, problem="locked", remedy="Check in both stores where it is.") from None
 

@@ -7,6 +7,7 @@ from webex_loopback.paths import config_file
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing
 if TYPE_CHECKING:
+    from webex_loopback.secret import Secret
     from webex_loopback.settings import Settings
 
 TOKEN_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="  # RFC 6750 §2.1
@@ -55,7 +56,7 @@ def signature(status: os.stat_result) -> "tuple[int, ...]":
     return status.st_mtime_ns, status.st_ino, status.st_size, status.st_mode, status.st_uid
 
 
-def all_settings(token_store: "str | None" = None) -> "Settings":
+def all_settings(token_store: "Secret | None" = None) -> "Settings":
     """Read all settings, which loads pydantic."""
     from webex_loopback.settings import load
 

@@ -31,7 +31,7 @@ from .record import StoredToken
 from .stores import TokenStore
 from .transaction import Cancelled, Transaction
 from .unsaved import Keeper
-from .worker import finish, start
+from .worker import Late, finish, start
 
 if TYPE_CHECKING:
     import httpx
@@ -178,7 +178,7 @@ class Renewal:
                 seconds if required else min(seconds, OPTIONAL_SECONDS),
                 cancel=transaction.cancel if transaction else lambda: True,
             )
-        except TimeoutError:
+        except Late:
             if transaction is not None:
                 flight.add_done_callback(lambda late: self._tell(late, seen))
             if not required:

@@ -234,11 +234,13 @@ class TokenSource:
         if self.profile is not None or self._given_store is not None:
             return ""
         token = os.environ.get("WEBEX_ACCESS_TOKEN", "")
-        if token and not token.encode("ascii", "replace").translate(None, TOKEN_BYTES):
+        plain = not token.encode("ascii", "replace").translate(None, TOKEN_BYTES) and token.lower() != "bearer"
+        if token and plain:
             return token
-        if token or os.environ.get("WEBEX_ACCESS_TOKEN_FILE"):
-            return all_settings().access_token.get_secret_value()  # quotes, "Bearer ", white space: cleaned, or refused
-        return all_settings().access_token.get_secret_value() if config_mentions_us() else ""
+        asked = bool(token or os.environ.get("WEBEX_ACCESS_TOKEN_FILE")) or config_mentions_us()
+        del token  # an error's traceback may be printed with its local variables
+        # Quotes, "Bearer ", white space: cleaned, or refused.
+        return all_settings().access_token.get_secret_value() if asked else ""
 
     def _look(self, now: float) -> "tuple[str, float] | None":
         """Return the file's token and its `refresh_at` if it is not due (rule 1); the rest is for `Renewal`."""
@@ -259,7 +261,8 @@ class TokenSource:
         return seen[3], seen[2]
 
     def _key(self) -> "tuple[int, str]":
-        place = "" if self._given_store is not None else f"{store_kind()} {paths.token_file(self.profile)}"
+        # The hash, because a database's URL holds a password.
+        place = "" if self._given_store is not None else f"{hash(store_kind())} {paths.token_file(self.profile)}"
         return os.getpid(), place
 
     def _renewal(self) -> "Renewal":

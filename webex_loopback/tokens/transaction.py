@@ -14,7 +14,7 @@ from webex_loopback.errors import ServerUnreachable, TokenStoreError
 
 from .record import StoredToken
 from .stores import LOCK_SECONDS, TokenStore
-from .worker import finish, start
+from .worker import Late, finish, start
 
 
 class Unsaved(TokenStoreError):
@@ -118,7 +118,7 @@ def replace_token(
     transaction = Transaction(store, make, wait_seconds=seconds)
     try:
         return finish(start(transaction.run), seconds, cancel=transaction.cancel)
-    except TimeoutError:
+    except Late:
         raise ServerUnreachable(f"No usable answer arrived within {seconds:g} seconds.") from None
 
 

@@ -6,6 +6,7 @@ therefore never interrupts work in a worker, only the waiting for it; see `finis
 
 import time
 from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Future
 from contextvars import copy_context
 from threading import Thread
@@ -14,6 +15,10 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 _SLICE_SECONDS = 0.2  # on Windows Ctrl-C does not wake a thread that waits
+
+
+class Late(TimeoutError):
+    """The work is still running; a class of its own, since a program's alarm usually raises TimeoutError."""
 
 
 def start(function: Callable[[], _T]) -> "Future[_T]":
@@ -46,16 +51,13 @@ def wait(future: "Future[_T]", seconds: float) -> _T:
     """Return the result, or raise what the function raised.
 
     Raises:
-        TimeoutError: It is still running after `seconds`; it goes on.
+        Late: It is still running after `seconds`; it goes on.
     """
     until = time.monotonic() + seconds
     while not future.done() and (left := until - time.monotonic()) > 0:
-        try:
-            future.exception(min(left, _SLICE_SECONDS))
-        except TimeoutError:
-            continue
+        futures.wait([future], min(left, _SLICE_SECONDS))
     if not future.done():
-        raise TimeoutError(f"still running after {seconds:g} seconds")
+        raise Late(f"still running after {seconds:g} seconds")
     return future.result()
 
 
@@ -66,7 +68,7 @@ def finish(future: "Future[_T]", seconds: float, *, cancel: Callable[[], bool] =
         cancel: Called then; returns whether the work has been cancelled and need not be waited for.
 
     Raises:
-        TimeoutError: It is still running after `seconds`.
+        Late: It is still running after `seconds`.
         BaseException: From a signal handler, after the end of the work or of the time.
     """
     until = time.monotonic() + seconds
@@ -75,7 +77,7 @@ def finish(future: "Future[_T]", seconds: float, *, cancel: Callable[[], bool] =
         try:
             result = wait(future, until - time.monotonic())
         except BaseException as error:
-            if (future.done() and future.exception() is error) or isinstance(error, TimeoutError):
+            if (future.done() and future.exception() is error) or isinstance(error, Late):
                 raise interruption or error from None
             if cancel():
                 raise
@@ -90,6 +92,6 @@ def run(function: Callable[[], _T], seconds: float) -> _T:
     """Run a function that may hang (D-Bus, a network file system), and stop waiting for it after `seconds`.
 
     Raises:
-        TimeoutError
+        Late
     """
     return wait(start(function), seconds)

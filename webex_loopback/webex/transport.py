@@ -194,18 +194,20 @@ def _new_client(urls: tuple[str, ...], ca_bundle: str) -> httpx.Client:
     secure = any(url.lower().startswith("https:") for url in urls)
     # A bare context trusts nobody, and takes no time.
     context = ssl_context(ca_bundle) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    mounts = {"/".join(url.split("/")[:3]): _through(proxy, context) for url in urls if (proxy := proxy_for(url))}
+    mounts = {"/".join(url.split("/")[:3]): _through(url, context) for url in urls if proxy_for(url)}
     # trust_env is off: httpx fails on a NO_PROXY that it cannot parse, and sends requests to this machine to the proxy.
     return httpx.Client(verify=context, trust_env=False, mounts=mounts)
 
 
-def _through(proxy: str, context: ssl.SSLContext) -> httpx.HTTPTransport:
+def _through(url: str, context: ssl.SSLContext) -> httpx.HTTPTransport:
+    proxy = proxy_for(url)
     with suppress(ImportError, ValueError, httpx.InvalidURL):  # these quote the URL, which may contain a password
         if not urlsplit(proxy).hostname:
             raise ValueError
         through = httpx.Proxy(proxy, ssl_context=context if proxy.startswith("https:") else None)
         return httpx.HTTPTransport(verify=context, trust_env=False, proxy=through)
     scheme = without_tokens(proxy.partition("://")[0], 20)
+    del proxy  # an error's traceback may be printed with its local variables
     install = " A SOCKS proxy needs `pip install socksio`." if scheme.startswith("socks") else ""
     message = f"Cannot use the proxy set in the environment ({scheme}://...)."
     raise ConfigurationError(message, setting="HTTPS_PROXY", remedy=f"Correct HTTPS_PROXY or ALL_PROXY.{install}")

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from webex_loopback.paths import profile_name, profiles, token_file
+from webex_loopback.secret import Secret
 from webex_loopback.tokens.quick_look import all_settings, store_kind
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def open_store(profile: str | None = None, kind: str = "") -> TokenStore:
         from .file import FileTokenStore
 
         return FileTokenStore(token_file(name))
-    settings = all_settings(None if kind == store_kind() else kind)  # removes quotes, refuses other kinds
+    given = None if kind == store_kind() else Secret(kind)
+    kind = ""  # a URL with a password; an error's traceback may be printed with its local variables
+    settings = all_settings(given)  # removes quotes, refuses other kinds
     if settings.token_store == "file":
         return open_store(name, "file")
     if settings.token_store == "keyring":

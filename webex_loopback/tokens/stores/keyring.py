@@ -16,7 +16,7 @@ from webex_loopback.oauth.token_response import MalformedToken
 from webex_loopback.paths import login_command, profile_name, token_file
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.worker import run
+from webex_loopback.tokens.worker import Late, run
 
 from .file import FileTokenStore
 
@@ -122,15 +122,20 @@ def _keyring() -> "ModuleType":
 def _ask(action: Any, *arguments: Any) -> Any:
     """Call the keyring, which may hang in D-Bus; its backends raise whatever they like."""
     keyring = _keyring()
+
+    def ask() -> Any:
+        try:
+            return action(keyring, *arguments)
+        except Exception as error:
+            what = type(error).__name__
+            if what == "NoKeyringError":
+                raise _unavailable("No keyring was found on this machine") from None
+            raise _unavailable(f"The keyring could not be used ({what})") from None
+
     try:
-        return run(lambda: action(keyring, *arguments), ANSWER_SECONDS)
-    except TimeoutError:
+        return run(ask, ANSWER_SECONDS)
+    except Late:
         raise _unavailable(f"The keyring did not answer within {ANSWER_SECONDS:g} seconds") from None
-    except Exception as error:
-        what = type(error).__name__
-        if what == "NoKeyringError":
-            raise _unavailable("No keyring was found on this machine") from None
-        raise _unavailable(f"The keyring could not be used ({what})") from None
 
 
 def _read_key(keyring: Any, entry: str) -> Secret:

@@ -19,7 +19,7 @@ from webex_loopback.oauth.token_response import MalformedToken
 from webex_loopback.paths import login_command, profile_name
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import FutureVersion, StoredToken
-from webex_loopback.tokens.worker import run
+from webex_loopback.tokens.worker import Late, run
 from webex_loopback.wording import without_tokens
 
 from . import LOCK_SECONDS
@@ -65,6 +65,7 @@ class PostgresTokenStore:
 
     def __init__(self, url: str, profile: str | None = None, *, keys: Secret | None = None) -> None:
         self._url = Secret(url)  # it may hold a password
+        del url  # an error's traceback may be printed with its local variables
         self._place = _place(self._url)
         self._profile = profile_name(profile)
         self._fernet = _fernet(keys or Secret())
@@ -211,7 +212,7 @@ class PostgresTokenStore:
         for last in (False, True):
             try:
                 return run(lambda: action(self._connection()), ANSWER_SECONDS)
-            except TimeoutError:
+            except Late:
                 self._connections.pop(os.getpid(), None)
                 raise self._translated(None) from None
             except psycopg.OperationalError as error:
