@@ -25,7 +25,7 @@ help: ## print this list
 
 install: .venv/development ## create .venv with the command and the development tools
 
-demo: .venv/runtime ## show a whole login against the sandbox, without an account
+demo: .venv/runtime ## show a complete login against the sandbox, without an account
 	@$(BIN)/webex-loopback demo
 
 sandbox: .venv/runtime ## run the sandbox, a simulated Webex (stop it with Ctrl-C)
@@ -33,7 +33,7 @@ sandbox: .venv/runtime ## run the sandbox, a simulated Webex (stop it with Ctrl-
 
 login-sandbox: export WEBEX_LOOPBACK_HOME := $(CURDIR)/.venv/sandbox-data
 login-sandbox: export WEBEX_CONFIG_FILE := $(CURDIR)/.venv/sandbox.env
-login-sandbox: .venv/runtime ## log in at the running sandbox, in a data directory of its own
+login-sandbox: .venv/runtime ## log in to the running sandbox, with a separate data directory
 	@test -f .venv/sandbox.env || { echo "Run 'make sandbox' in another terminal first."; exit 1; }
 	@$(BIN)/webex-loopback login
 	@$(BIN)/webex-loopback status
@@ -44,10 +44,10 @@ login status doctor: .venv/runtime ## run the command of that name
 test: .venv/development ## run all tests; those that need a missing browser or PostgreSQL server are skipped
 	$(BIN)/python -m pytest
 
-test-all: ## run the tests with every CPython from 3.11 on that this machine has
+test-all: ## run the tests with every CPython 3.11 or later on this machine
 	@$(PYTHON) tests/every_python.py
 
-test-windows: ## run the tests that matter there with a Windows CPython under Wine (Debian: installs wine64)
+test-windows: ## run the Windows-related tests with a Windows CPython under Wine (installs wine64 on Debian)
 	bash tests/windows/run.sh
 
 cov: .venv/development ## run the tests and report branch coverage
@@ -59,7 +59,7 @@ cov: .venv/development ## run the tests and report branch coverage
 fuzz: .venv/development ## run the property tests at length: 10,000 examples or steps each
 	FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest --timeout 3600 -m fuzz
 
-bench: .venv/development ## compare speed with other tools, which get a venv of their own
+bench: .venv/development ## compare speed with other tools, in a separate venv
 	$(BIN)/python tests/bench/run.py
 
 pictures: .venv/development ## take the screenshots in docs/images

@@ -1,4 +1,4 @@
-"""A clean environment and a data directory of its own for every test; one sandbox if it is asked for."""
+"""A clean environment and a separate data directory for every test, and a sandbox for those that need one."""
 
 import dataclasses
 import os
@@ -23,7 +23,7 @@ KEPT = ("PATH", "PATHEXT", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROO
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Nothing of the person who runs the tests: no settings, no proxy, no display, no tokens."""
+    """Hide the developer's own settings, proxies, display and tokens."""
     for name in list(os.environ):
         if not name.startswith(("PYTEST", "COV", "HYPOTHESIS", "WINE")) and name not in KEPT:
             monkeypatch.delenv(name)
@@ -110,7 +110,7 @@ def make_token() -> Callable[..., StoredToken]:
 
 @pytest.fixture
 def logged_in(sandbox: Sandbox, redirect_uri: str, store: FileTokenStore) -> StoredToken:
-    """The default profile, logged in at the sandbox by a person over HTTP."""
+    """The default profile, logged in to the sandbox by a simulated user over HTTP."""
     from webex_loopback import log_in
 
     return log_in(open_browser=Person().visit).token
@@ -118,7 +118,7 @@ def logged_in(sandbox: Sandbox, redirect_uri: str, store: FileTokenStore) -> Sto
 
 @pytest.fixture
 def make_due(store: FileTokenStore) -> Callable[..., StoredToken]:
-    """Make a stored token due for renewal: expired, unless `left` seconds are to be left."""
+    """Make a stored token due for renewal: expired, unless `left` seconds should be left."""
 
     def make(left: float = 0) -> StoredToken:
         stored = store.load()

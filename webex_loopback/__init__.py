@@ -72,7 +72,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for (PEP 562): a valid token needs hardly any of them."""
+    """Import a public name on first use (PEP 562); returning a valid token needs hardly any of them."""
     if name == "__all__":
         return sorted(_HOMES)
     if name not in _HOMES:

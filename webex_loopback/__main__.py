@@ -1,4 +1,4 @@
-"""Entry point of the command line; prints a valid stored token without importing the rest of it."""
+"""Entry point of the command line; prints a valid stored token without importing the rest of the package."""
 
 import os
 import sys

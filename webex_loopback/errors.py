@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one small tree. Each error says what to do next and how the command exits.
+"""The errors of this package, as one small tree. Each has a remedy and an exit code.
 
 WebexLoopbackError            exit 1   str() = what happened; .remedy = what to do
 ├─ ConfigurationError         exit 2   a setting is missing or wrong; .setting
@@ -28,7 +28,7 @@ class WebexLoopbackError(Exception):
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
         self.remedy = remedy or self.default_remedy
-        self.add_note(self.remedy)  # so that an uncaught error's traceback ends with what to do
+        self.add_note(self.remedy)  # so that the traceback of an uncaught error ends with the remedy
 
     def __reduce__(self) -> tuple[object, ...]:
         # The default calls the class with `args` alone. A required keyword would then be missing, and a
@@ -44,10 +44,10 @@ def _restore(kind: type[WebexLoopbackError], args: tuple[object, ...], attribute
 
 
 class ConfigurationError(WebexLoopbackError):
-    """A setting is missing or wrong; `setting` is its environment name, for instance `WEBEX_CLIENT_ID`."""
+    """A setting is missing or wrong; `setting` is its environment name, for example `WEBEX_CLIENT_ID`."""
 
     exit_code = 2
-    default_remedy = "Run `webex-loopback doctor` to see which settings are in force and where they come from."
+    default_remedy = "Run `webex-loopback doctor` to see all settings and where they come from."
 
     def __init__(self, message: str, *, setting: str = "", remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
@@ -55,7 +55,7 @@ class ConfigurationError(WebexLoopbackError):
 
 
 class LoginRequired(WebexLoopbackError):
-    """There is no usable token, and only a person can change that by logging in."""
+    """There is no usable token; the user has to log in."""
 
     exit_code = 3
     default_remedy = "Run `webex-loopback login`."
@@ -72,7 +72,7 @@ class AuthorizationDenied(LoginFailed):
     """Webex answered the authorization request with an error (RFC 6749 §4.1.2.1).
 
     Attributes:
-        error: For instance `access_denied` or `invalid_scope`.
+        error: For example `access_denied` or `invalid_scope`.
         error_description: Webex's own text, possibly empty.
     """
 
@@ -99,12 +99,12 @@ class TokenEndpointError(WebexLoopbackError):
 
     Attributes:
         status_code: The HTTP status.
-        error: RFC 6749's error code, or "" if Webex sent its other body (`message`, `errors[]`).
+        error: RFC 6749's error code, or "" if Webex sent its other kind of body (`message`, `errors[]`).
         error_description: Webex's own text, from either body.
-        tracking_id: What Webex support asks for, or "".
+        tracking_id: The ID that Webex support asks for, or "".
         retry_after: Seconds that the server asks to wait, or None.
-        meaning: `rejected` (the refresh token or the code is dead), `misconfigured` (client id, secret or scope is
-            wrong), or `passing` (everything else: the same request may succeed later).
+        meaning: `rejected` (the refresh token or the code is no longer valid), `misconfigured` (client id, secret or
+            scope is wrong), or `passing` (everything else: the same request may succeed later).
     """
 
     exit_code = 5

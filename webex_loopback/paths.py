@@ -1,6 +1,6 @@
-"""Where things are: the data directory, the token file of a profile, the configuration file in force.
+"""Paths: the data directory, the token file of a profile, the active configuration file.
 
-Only the standard library's cheapest modules: `get_token()` imports this even when its token is valid.
+Imports only a few light standard modules, because `get_token()` imports this even if its token is valid.
 """
 
 import os
@@ -16,7 +16,7 @@ _DEVICES = frozenset(
 
 
 class ConfigFile:
-    """The configuration file in force; `found`: nobody named it, it is just there in the working directory."""
+    """The active configuration file; `found` if it was not named but only found in the current directory."""
 
     __slots__ = ("found", "path")
 
@@ -29,7 +29,7 @@ def data_directory() -> str:
     """Return the absolute path of the directory that holds tokens, certificate and `config.env`.
 
     Raises:
-        ConfigurationError: There is no home directory to put it in.
+        ConfigurationError: The home directory cannot be determined.
     """
     environ = os.environ
     if named := environment_path("WEBEX_LOOPBACK_HOME"):
@@ -44,9 +44,9 @@ def data_directory() -> str:
 
 
 def environment_path(name: str) -> str:
-    """Return the absolute path that an environment variable names, or "" if it names none.
+    """Return the absolute path that an environment variable names, or "" if it is not set.
 
-    Without the quotes that `docker --env-file` takes for part of a value: a directory named `"` would appear.
+    Removes the quotes that `docker --env-file` keeps as part of a value; they would end up in a directory's name.
 
     Raises:
         ConfigurationError: It starts with `~`, and there is no home directory.
@@ -59,7 +59,7 @@ def environment_path(name: str) -> str:
 
 def _expanded(path: str, setting: str = "WEBEX_LOOPBACK_HOME") -> str:
     expanded = os.path.expanduser(path)
-    if expanded.startswith("~"):  # no HOME and no entry in the user database: a directory named "~" would appear
+    if expanded.startswith("~"):  # no HOME and no entry in the user database: would create a directory "~"
         raise ConfigurationError(
             f"Could not determine the home directory that {path!r} refers to.",
             setting=setting,
@@ -112,13 +112,13 @@ def profiles() -> "list[str]":
 
 
 def login_command(profile: str, *options: str) -> str:
-    """Return the command line that logs a profile in, for remedies."""
+    """Return the command that logs in to a profile, for remedies."""
     named = [] if profile == "default" else ["-p", profile]
     return " ".join(["webex-loopback login", *named, *options])
 
 
 def config_file() -> "ConfigFile | None":
-    """Return the configuration file in force, or None if there is none.
+    """Return the active configuration file, or None if there is none.
 
     Raises:
         ConfigurationError: `$WEBEX_CONFIG_FILE` names a file that does not exist.
@@ -132,7 +132,7 @@ def config_file() -> "ConfigFile | None":
             )
         return ConfigFile(path, found=False)
     in_data_directory = os.path.join(data_directory(), "config.env")
-    if os.path.isfile("config.env"):  # relative first: the working directory may have been removed
+    if os.path.isfile("config.env"):  # relative first: the current directory may have been removed
         path = os.path.abspath("config.env")
         return ConfigFile(path, found=os.path.realpath(path) != os.path.realpath(in_data_directory))
     return ConfigFile(in_data_directory, found=False) if os.path.exists(in_data_directory) else None

@@ -1,6 +1,6 @@
 """Files that only this user can read, written whole or not at all.
 
-All functions raise OSError; callers say what it means for them.
+All functions raise OSError; callers translate it.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _WINDOWS_PATIENCE_SECONDS = 10.0
-# What rename() answers if the file itself is a mount point (docker run -v token.json:...) or on another device.
+# Errors of rename() if the file itself is a mount point (docker run -v token.json:...) or on another device.
 _CANNOT_RENAME = (errno.EBUSY, errno.EXDEV, errno.ETXTBSY)
 
 
@@ -39,10 +39,10 @@ def readable_by_others(status: os.stat_result) -> bool:
 
 
 def make_private_directory(path: str) -> None:
-    """Create a directory, and the missing ones above it, for this user alone, whatever the umask.
+    """Create a directory and its missing parents for this user only, whatever the umask.
 
     Raises:
-        PermissionError: It exists and belongs to another user (after `sudo`, for instance).
+        PermissionError: It exists and belongs to another user (after `sudo`, for example).
         OSError
     """
     if os.path.isdir(path):
@@ -54,13 +54,13 @@ def make_private_directory(path: str) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
         with contextlib.suppress(OSError):  # FAT and some network mounts refuse; mkdir has already set the mode
-            os.chmod(path, 0o700)  # a umask of 0777 would have left nothing
+            os.chmod(path, 0o700)  # with a umask of 0777, mkdir grants nothing
 
 
 def check_owner(path: str) -> None:
     """Raise PermissionError if a file or directory belongs to another user.
 
-    Also when root works in another user's directory (`sudo` with HOME kept): root's files would stay there, and the
+    This includes root in another user's directory (`sudo` with HOME kept): root's files would remain there, and the
     user's later commands could not open them.
     """
     status = os.stat(path)
@@ -106,7 +106,7 @@ def write_private_file(path: str, data: bytes) -> None:
 
 
 class Replacement:
-    """The next content of a file, beside it: space is reserved first, content and renaming come later.
+    """A replacement for a file, in the same directory: space is reserved first, content and renaming follow.
 
     Args:
         path: The file to replace. Symbolic links must have been resolved by the caller.
@@ -137,7 +137,7 @@ class Replacement:
             raise
 
     def commit(self, data: bytes) -> None:
-        """Put the content in place; afterwards it survives a crash.
+        """Replace the file; once this returns, the content survives a crash.
 
         Raises:
             OSError: The file has its old content, unless it could only be written in place.
@@ -188,7 +188,7 @@ class Replacement:
 
 
 def patiently(action: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
-    """Do it. On Windows repeat for some seconds: virus scanners and backups hold files open, and it fails meanwhile."""
+    """Call the action. On Windows, retry for some seconds, because virus scanners and backups hold files open."""
     until = time.monotonic() + (_WINDOWS_PATIENCE_SECONDS if sys.platform == "win32" else 0)
     while True:
         try:
@@ -200,7 +200,7 @@ def patiently(action: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs)
 
 
 def _sync_directory(path: str) -> None:
-    """Put the renaming itself on disk, if the system can."""
+    """Flush the renaming to disk, if the system supports that."""
     if sys.platform == "win32":
         return
     with contextlib.suppress(OSError):

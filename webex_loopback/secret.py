@@ -1,4 +1,4 @@
-"""A string that does not show itself: in a repr, a log, a traceback printed with local variables, or a pickle."""
+"""A string that is not shown in a repr, a log, a traceback printed with local variables, or a pickle."""
 
 
 class Secret:
@@ -35,5 +35,5 @@ class Secret:
         return self
 
     def __reduce__(self) -> "tuple[object, ...]":
-        # A pickle would carry the secret wherever pickles go: a cache, a job queue, another user's /tmp.
+        # A pickle would put the secret into a cache, a job queue, or another user's /tmp.
         raise TypeError("a Secret cannot be pickled; pass the profile's name instead")

@@ -1,4 +1,4 @@
-"""Settings: where each value comes from, what it may be used with, what is refused; docs/settings.md has the rules."""
+"""Settings: their sources, and which values are trusted, cleaned up or refused; docs/settings.md has the rules."""
 
 import io
 import ipaddress
@@ -21,16 +21,16 @@ from .secret import Secret
 from .wording import language, parse_duration, place, printable, split_list, unquoted
 
 ENVIRONMENT_ONLY = ("WEBEX_CONFIG_FILE", "WEBEX_PROFILE", "WEBEX_LOOPBACK_HOME", "WEBEX_LOCK_DIR")
-# Where secrets are sent: a file that was only found must not choose it for secrets from elsewhere.
+# They decide where secrets are sent: a file that was only found must not set them for secrets from elsewhere.
 _ENDPOINTS = ("api_base_url", "authorize_url", "token_url", "ca_bundle")
-# A command, and where all tokens are kept: never taken from a file that was only found.
+# A command to run, and where all tokens are kept: never taken from a file that was only found.
 _NOT_FROM_FOUND = ("browser", "token_store", "token_store_key", "token_store_key_file")
 _SECRETS = ("client_secret", "access_token", "token_store_key")
 _FILE = "config.env"  # the file itself, among its values; no keyword argument has this name
 
 
 class _Value(NamedTuple):
-    """What was written for a setting, and where; a `Secret`, so that no traceback with local variables shows it."""
+    """The text of a setting and its origin; a `Secret`, so that no traceback with local variables shows it."""
 
     text: Secret
     origin: str
@@ -62,7 +62,7 @@ def _url(text: str) -> str:
     if ":" in host:
         ipaddress.ip_address(host)
     if parts[1] == "http" and not is_loopback(host):
-        raise ValueError("must start with https://, because secrets are sent there; http is for this machine only")
+        raise ValueError("must start with https://, because secrets are sent there; http is only for this machine")
     return text
 
 
@@ -88,7 +88,7 @@ _URL = Annotated[str, BeforeValidator(_url)]
 
 
 def _values(texts: Mapping[str, Secret], origin: str) -> dict[str, Any]:
-    """Return what one source has, without empty values, and with the content of files named by `*_file`."""
+    """Return the values of one source, without empty ones, and with the content of files named by `*_file`."""
     bare = {name: Secret(unquoted(text.get_secret_value())) for name, text in texts.items()}
     values = {name: _Value(text, origin) for name, text in bare.items() if text}
     for name in _SECRETS:
@@ -96,7 +96,7 @@ def _values(texts: Mapping[str, Secret], origin: str) -> dict[str, Any]:
             if name in values:
                 raise _error(f"{name}_file", f"and WEBEX_{name.upper()} are both set.", f"Remove one {place(origin)}.")
             path = _path(values[f"{name}_file"].text.get_secret_value())
-            # The origin is that file: a found file must not have other files sent to its own endpoints.
+            # The origin is that file; otherwise a found file could have other files sent to its own endpoints.
             values[name] = _Value(Secret(unquoted(_read_text(f"{name}_file", path))), path)
             if not values[name].text:
                 raise _error(f"{name}_file", f"({printable(path)}) is empty.", "Write the secret to it.")
@@ -104,7 +104,7 @@ def _values(texts: Mapping[str, Secret], origin: str) -> dict[str, Any]:
 
 
 class Settings(BaseSettings):
-    """The settings in force; `load()` reads them."""
+    """All settings; `load()` reads them."""
 
     model_config = SettingsConfigDict(
         env_prefix="WEBEX_", extra="forbid", frozen=True, validate_default=False, arbitrary_types_allowed=True
@@ -162,10 +162,7 @@ class Settings(BaseSettings):
             settings._origins = {n: values[n].origin if n in values else "default" for n in cls.model_fields}
             return settings
         # Outside the except clause: the ValidationError, which holds the refused value, must not be chained.
-        refused = _error(name, f"{why}.", f"Correct it {place(values[name].origin)}.")
-        if values[name].origin == "command line":
-            refused.args = (f"--{name.removeprefix('login_').replace('_', '-')} {why}.",)
-        raise refused
+        raise _error(name, f"{why}.", f"Correct it {place(values[name].origin)}.")
 
     def __reduce__(self) -> Any:
         raise TypeError("Settings hold secrets and cannot be pickled; call load() again instead")
@@ -187,17 +184,17 @@ class Settings(BaseSettings):
 
     @property
     def config_file(self) -> str:
-        """The configuration file in force, or ""."""
+        """The active configuration file, or ""."""
         return self._file.path
 
     @property
     def found_file(self) -> str:
-        """The configuration file in force if nobody named it (it was found in the current directory), or ""."""
+        """The active configuration file if it was only found in the current directory, or ""."""
         return self._file.path if self._file.found else ""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to tell the user: a skipped file, lines and names without effect, a secret that others can read."""
+        """Warnings for the user: a skipped file, lines and names without effect, a secret that others can read."""
         return self._file.warnings
 
     def check_destinations(self, secret_origin: str, what: str) -> None:
@@ -211,7 +208,7 @@ class Settings(BaseSettings):
 
 
 def load(**overrides: Any) -> Settings:
-    """Read the settings; overrides, by field name, win, but None and "" count as not given.
+    """Read the settings; overrides, by field name, take precedence, but None and "" count as not given.
 
     Raises `ConfigurationError` if a value or a file cannot be used; `require` reports what is missing.
     """
@@ -220,7 +217,7 @@ def load(**overrides: Any) -> Settings:
 
 
 def require(settings: Settings) -> None:
-    """Raise `ConfigurationError` unless everything that a login needs is there and may be used together."""
+    """Raise `ConfigurationError` unless all settings that a login needs are set and may be used together."""
     for name in ("client_id", "client_secret"):
         if not getattr(settings, name):
             told = [f"Configuration file: {printable(settings.config_file)}."] if settings.config_file else []
@@ -247,7 +244,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _read_config_file() -> dict[str, Any]:
-    """Return the values of the configuration file in force, by field name, and the `_File` itself."""
+    """Return the values of the active configuration file, by field name, and the `_File` itself."""
     file, warnings = paths.config_file(), []
     if file and file.found and (unsafe := _unsafe(file.path)):
         warnings.append(f"Ignored {printable(file.path)}, because {unsafe[0]}. {unsafe[1]}")
@@ -271,7 +268,7 @@ def _read_config_file() -> dict[str, Any]:
 
 
 def _parse(text: str) -> tuple[dict[str, Secret], list[int]]:
-    """Return the values of a configuration file by name in upper case, and the numbers of lines that are none."""
+    """Return the values of a configuration file by name in upper case, and the numbers of invalid lines."""
     values, broken = {}, []
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
@@ -282,7 +279,7 @@ def _parse(text: str) -> tuple[dict[str, Secret], list[int]]:
 
 
 def _unsafe(path: str, *, ours_only: bool = False) -> tuple[str, str] | None:
-    """Return why a file could hold what another user wrote, and a remedy; None if it could not."""
+    """Return why another user could have written a file, and a remedy; None if that is not possible."""
     real = os.path.realpath(path)
     above = {directory: os.stat(directory) for directory in (os.path.dirname(path), os.path.dirname(real))}
     for name, status in [(real, os.stat(real)), *(above.items() if ours_only else ())]:
@@ -308,7 +305,7 @@ def _read_text(name: str, path: str) -> str:
     del data  # as would a traceback with local variables
     if "\0" in text or "\ufffd" in text:
         del text
-        remedy = "Save it as UTF-8 in your editor; UTF-16 without a byte order mark, in PowerShell: "
+        remedy = "Save it as UTF-8 in your editor. To convert UTF-16 without a byte order mark in PowerShell: "
         command = "`(gc {0} -Encoding Unicode) | Set-Content {0} -Encoding utf8`".format(shlex.quote(printable(path)))
         raise _error(name, f"({printable(path)}) is not UTF-8 text.", remedy + command)
     return text

@@ -1,4 +1,4 @@
-"""Text that people read or write: foreign text made printable, durations, dates, lists, the user's language."""
+"""Text for people and from people: untrusted text made printable, durations, dates, lists, the user's language."""
 
 import os
 import re
@@ -31,7 +31,7 @@ _UNITS = {
 
 
 def printable(text: str, limit: int = 500) -> str:
-    """Return foreign text as one line that cannot move the cursor, hide, or reorder what is around it.
+    """Return untrusted text as one line that cannot move the cursor, or hide or reorder the text around it.
 
     Without control, bidirectional, zero-width, and unassigned characters and surrogates; white space becomes single
     spaces; at most `limit` characters, the last of which is "…" if something was cut off.
@@ -42,7 +42,7 @@ def printable(text: str, limit: int = 500) -> str:
 
 
 def without_tokens(text: str, limit: int = 500) -> str:
-    """Return foreign text as `printable` does, with "[...]" in place of whatever could be a token or a password.
+    """Return untrusted text as `printable` does, with "[...]" in place of anything that could be a token or a password.
 
     For error texts: servers and libraries quote what they were sent.
     """
@@ -53,7 +53,7 @@ def without_tokens(text: str, limit: int = 500) -> str:
 
 
 def wrap(text: str, width: int, hanging: int = 0) -> str:
-    """Wrap each line, keeping its indentation; what is in backticks is not broken, so that it can be copied."""
+    """Wrap each line, keeping its indentation; text in backticks is not broken, so that it can be copied."""
     lines = []
     for line in text.splitlines():
         whole = re.sub("`[^`]*`", lambda match: match[0].replace(" ", "\0"), line)
@@ -116,7 +116,7 @@ def place(origin: str) -> str:
 
 
 def unquoted(text: str) -> str:
-    """Remove white space and a pair of quotes around a value; `docker --env-file` takes quotes for part of it."""
+    """Remove white space and a pair of quotes around a value; `docker --env-file` keeps the quotes as part of it."""
     text = text.strip()
     quoted = len(text) > 1 and text[0] in "\"'" and text.find(text[0], 1) == len(text) - 1
     return text[1:-1].strip() if quoted else text
@@ -126,8 +126,8 @@ def split_list(text: str, parameter: str = "") -> list[str]:
     """Split a list of scopes or URIs at white space and commas; each part once, in the given order.
 
     Quotes around a part are removed. A part that is not a URL is form-decoded first, because Webex's portal shows
-    scopes as `spark%3Akms%20spark%3Apeople_read`; a redirect URI must stay exactly as registered. Of a whole URL that
-    has the named query parameter (`scope`, for an authorization URL of the portal), that parameter is read.
+    scopes as `spark%3Akms%20spark%3Apeople_read`; a redirect URI must stay exactly as registered. From a whole URL with
+    the named query parameter (`scope`, for an authorization URL of the portal), that parameter is read.
     """
     if parameter and (pasted := re.search(rf"(?:^|[?&;]){parameter}=([^&#]*)", text)):
         text = pasted[1]

@@ -29,7 +29,7 @@ TO = ("-f", f"toPersonEmail={EMAIL}")
 BAD = [
     "-f novalue", "-f =x", "-H novalue", "-f a=1 -F a=2", "-F files=@nowhere", "-F files=@.", "--input nowhere",
     "-F files=@a -X GET", "-X G-ET", "-X POST --paginate", "-i --paginate", "-H Authorization:x", "-H Host:x",
-    "-H X-Y:\x1b[31mü", *(["--input /dev/zero"] if os.path.exists("/dev/zero") else []),
+    "-H X-Y:\x1b[31mü", *(["--input /dev/zero"] if os.name == "posix" else []),
 ]
 # fmt: on
 

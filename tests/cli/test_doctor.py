@@ -7,12 +7,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
+from tests.windows import UNDER_WINE
 from webex_loopback.cli import app, doctor
 from webex_loopback.cli.doctor import Check, examine
 from webex_loopback.cli.texts import catalogue
@@ -118,7 +120,7 @@ def test_every_finding_that_is_not_fine_has_a_remedy_and_every_error_an_exit_cod
         ({"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22", "WEBEX_BROWSER": sys.executable}, "browser", "ok", 0),
         ({"SSL_CERT_FILE": __file__}, "connection", "error", 2),
         ({"WEBEX_PROFILE": "../x"}, "token store", "error", 2),
-        ({"WEBEX_TOKEN_STORE": "postgresql://127.0.0.1:9/x"}, "token store", "error", 6),
+        ({"WEBEX_TOKEN_STORE": "postgresql://127.0.0.1:9/x"}, "token store", "error", 6 if find_spec("psycopg") else 2),
     ],
 )
 def test_findings_that_follow_from_the_environment(
@@ -257,6 +259,7 @@ def test_a_wrong_clock_is_a_warning(sandbox: Sandbox, offset: float, words: str)
     assert (check.level, words in check.text, "2 h" in check.text) == ("warning", True, True)
 
 
+@pytest.mark.skipif(UNDER_WINE, reason="Wine accepts certificates of an unknown issuer, but none for an IP address")
 def test_sources_of_trust_and_the_issuer_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = trustme.CA(organization_name="Example Corp. Inspection")
     server, bundle = tmp_path / "server.pem", tmp_path / "ca.pem"
@@ -275,6 +278,7 @@ def test_sources_of_trust_and_the_issuer_are_named(tmp_path: Path, monkeypatch: 
 # The data directory and the token store
 
 
+@posix
 def test_a_data_directory_is_private_and_its_real_path_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,16 +286,13 @@ def test_a_data_directory_is_private_and_its_real_path_is_shown(
     monkeypatch.setenv("WEBEX_LOOPBACK_HOME", str(tmp_path / "link"))
     (tmp_path / "link").symlink_to("data")
     assert only("data directory").text == os.path.realpath(tmp_path / "data")
-    if os.name == "posix":
-        assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700  # created for the lock
-        (tmp_path / "data").chmod(0o755)
-        (tmp_path / "data" / "tokens").chmod(0o755)
-        check = found("data directory")[1]
-        assert (check.level, f"`chmod -R go= {os.path.realpath(tmp_path / 'data')}`" in check.remedy) == (
-            "warning",
-            True,
-        )
-        assert "1 more" in check.text
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700  # created for the lock
+    (tmp_path / "data").chmod(0o755)
+    (tmp_path / "data" / "tokens").chmod(0o755)
+    check = found("data directory")[1]
+    assert check.level == "warning"
+    assert f"`chmod -R go= {os.path.realpath(tmp_path / 'data')}`" in check.remedy
+    assert "1 more" in check.text
 
 
 @posix

@@ -149,9 +149,7 @@ def resident() -> int:
 
 
 @linux
-@pytest.mark.parametrize(
-    ("scheme", "says_hello", "megabytes"), [("http", False, 20), ("https", False, 40), ("https", True, 40)]
-)
+@pytest.mark.parametrize(("scheme", "says_hello", "megabytes"), [("http", False, 20), ("https", True, 40)])
 def test_a_flood_of_connections_takes_little_memory(
     attack: Callable[[str], Attacked], scheme: str, says_hello: bool, megabytes: int
 ) -> None:
@@ -263,6 +261,3 @@ def test_a_hundred_pipelined_requests(login: Attacked) -> None:
 )
 def test_a_url_that_looks_like_the_callback(login: Attacked, target: str) -> None:
     assert login.get(target.format(port=login.port, state=login.state)).status in (400, 404)
-
-
-# Python's own checks

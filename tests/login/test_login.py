@@ -210,7 +210,7 @@ def test_a_second_login_waits_for_the_first_and_takes_its_token(
     url = urls.get(timeout=10)
     second = worker.start(lambda: log_in(open_browser=nobody))
     place = f"on port {urlsplit(redirect_uri).port} (pid {os.getpid()})"
-    assert f"Profile default is waiting for its login {place}" in waiting(second, capsys)
+    assert f"Another login for profile default is in progress {place}" in waiting(second, capsys)
     Person().visit(url)
     assert first.result(10).how == "browser"
     assert second.result(10).how == "other"
@@ -290,7 +290,7 @@ def test_a_file_that_must_not_be_judged_needs_force(
     else:
         os.chown(path, 12_345, 12_345)
     before = path.read_bytes()
-    for action in (lambda: log_in(open_browser=nobody), log_out, lambda: adopt("default", an_import("x"))):
+    for action in (lambda: log_in(open_browser=nobody), lambda: adopt("default", an_import("x"))):
         with pytest.raises(errors.TokenStoreError) as caught:
             action()
         assert caught.value.problem == problem
@@ -412,3 +412,28 @@ def test_a_login_while_an_event_loop_is_running() -> None:
     assert asyncio.run(cell("allow")) == "browser"
     with pytest.raises(errors.AuthorizationDenied):
         asyncio.run(cell("decline"))
+
+
+def test_logout_removes_the_file_from_before_another_store_was_set(
+    logged_in: StoredToken, store: FileTokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyring = pytest.importorskip("keyring")
+    from tests.tokens.test_keyring_store import Dictionary
+
+    before = keyring.get_keyring()
+    keyring.set_keyring(Dictionary())
+    try:
+        monkeypatch.setenv("WEBEX_TOKEN_STORE", "keyring")
+        held, _ = log_out()
+    finally:
+        keyring.set_keyring(before)
+    assert held == logged_in
+    assert store.load() is None
+
+
+@pytest.mark.parametrize("content", ["{", '{"version": 9}'])
+def test_logout_removes_what_it_cannot_read(store: FileTokenStore, content: str) -> None:
+    Path(store.path).parent.mkdir(parents=True)
+    Path(store.path).write_text(content)
+    assert log_out() == (None, store.path)
+    assert not Path(store.path).exists()

@@ -96,7 +96,7 @@ def test_a_persons_login_is_replaced_only_with_force(sandbox: Sandbox) -> None:
 def test_tokens_and_secrets_go_to_no_other_server(sandbox: Sandbox, monkeypatch: Patch) -> None:
     with Sandbox() as other:
         monkeypatch.setenv("WEBEX_API_BASE_URL", other.base_url)
-        with pytest.raises(ConfigurationError, match="sent nowhere else"):
+        with pytest.raises(ConfigurationError, match="Service App"):
             log_in_service_app("bot", sandbox.org_id, "admin")
         for name in ("WEBEX_API_BASE_URL", "WEBEX_CLIENT_ID", "WEBEX_CLIENT_SECRET"):
             monkeypatch.delenv(name)

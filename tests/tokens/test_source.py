@@ -1,6 +1,7 @@
 """What `get_token()` answers without a renewal: from the environment, from memory, from the file."""
 
 import asyncio
+import errno
 import os
 import pickle
 import subprocess
@@ -55,9 +56,38 @@ def test_no_secret_of_the_environment_is_in_a_traceback_with_local_variables(
     assert "hunter2" not in "".join(ours.format())
 
 
+@pytest.mark.parametrize("change", [str.upper, str.lower])
+def test_the_environment_is_read_as_a_login_reads_it(
+    saved: StoredToken, change: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(change("WEBEX_TOKEN_STORE"), "keyring")
+    assert type(TokenSource("default").store).__name__ == "KeyringTokenStore"
+    monkeypatch.setenv(change("WEBEX_ACCESS_TOKEN"), "bot-token")
+    assert (get_token(), TokenSource().from_environment()) == ("bot-token", "environment")
+
+
 def test_bearer_alone_is_no_token(saved: StoredToken, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "Bearer")  # "Bearer $TOKEN", without the variable
     assert get_token() == saved.access_token.get_secret_value()
+
+
+def test_a_disk_that_fails_does_not_matter_to_what_was_read_before(
+    saved: StoredToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = TokenSource()
+    token = source.get_token()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", fail)
+        source._hot = (0.0, 0.0, "")
+        assert source.get_token() == token
+    source.store.delete()
+    source._hot = (0.0, 0.0, "")
+    with pytest.raises(LoginRequired):  # a logout is not a failure
+        source.get_token()
 
 
 def test_without_a_login_the_command_that_helps_is_named() -> None:

@@ -150,8 +150,8 @@ def test_a_dead_refresh_token_is_not_a_wrong_secret(
         (200, "<h1>Welcome to the hotel</h1>", "not a JSON object"),
         (200, "{}", "has no access_token"),
         (200, json.dumps({"access_token": f"{REFRESH_TOKEN} {CODE}"}), "has an unusable access_token"),
-        (302, "", "answered 302, as a network's sign-in page"),
-        (511, "<html>", "answered 511, as a network's sign-in page"),
+        (302, "", "answered 302, which this endpoint never does"),
+        (511, "<html>", "answered 511, which this endpoint never does"),
     ],
 )
 def test_what_is_not_webex_is_named_with_the_remedy(

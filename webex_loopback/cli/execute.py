@@ -32,7 +32,12 @@ def execute(profile: str | None, min_validity: float | None, command: tuple[str,
     """
     if not command[0]:
         raise click.UsageError("The command is empty. Is a variable not set?")
-    environ = os.environ | {"WEBEX_ACCESS_TOKEN": valid_token(TokenSource(profile), min_validity)}
+    source = TokenSource(profile)
+    environ = os.environ | {"WEBEX_ACCESS_TOKEN": valid_token(source, min_validity)}
+    environ.pop("WEBEX_ACCESS_TOKEN_FILE", None)  # the command would refuse to choose between the two
+    stored = None if source.from_environment() else source.stored()
+    if stored is not None and stored.api_base_url:
+        environ["WEBEX_API_BASE_URL"] = stored.api_base_url  # the token is sent nowhere else
     try:
         if sys.platform == "win32":
             return run_and_wait(command, environ)

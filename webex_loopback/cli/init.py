@@ -11,7 +11,7 @@ import click
 from dotenv.parser import parse_stream
 
 from webex_loopback.login.login import log_in
-from webex_loopback.paths import data_directory, login_command, profile_name
+from webex_loopback.paths import data_directory, environment_path, login_command, profile_name
 from webex_loopback.private_file import make_private_directory, read_small_file, readable_by_others, write_private_file
 from webex_loopback.secret import Secret
 
@@ -64,7 +64,7 @@ def init(
     profile = profile or ("service-app" if service_app else None)
     own = os.path.join(data_directory(), f"{profile_name(profile)}.env" if service_app else "config.env")
     # Never a file that is merely found in the working directory: its endpoints would receive the secret.
-    file = _File(output or ("" if service_app else os.environ.get("WEBEX_CONFIG_FILE")) or own, interactive, force)
+    file = _File(output or ("" if service_app else environment_path("WEBEX_CONFIG_FILE")) or own, interactive, force)
     if interactive or service_app:
         say(words("service_app" if service_app else "title"), "cyan")
     if not file.set_up(given, service_app=service_app):

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from webex_loopback.errors import ConfigurationError
 from webex_loopback.login.login import log_in, log_out
 from webex_loopback.paths import login_command, profile_name
 from webex_loopback.tokens.record import StoredToken
@@ -65,7 +66,12 @@ def login(
         result = log_in_service_app(profile, service_app, using, app_id or "", force=options["force"])
         describe(profile, result.token, result.how)
         return
-    result = log_in(profile, open_browser=not no_browser, **options | {"prompt": options["prompt"] or ""})
+    try:
+        result = log_in(profile, open_browser=not no_browser, **options | {"prompt": options["prompt"] or ""})
+    except ConfigurationError as error:
+        if options["timeout_seconds"] is not None:
+            error.args = (str(error).replace("WEBEX_LOGIN_TIMEOUT", "--timeout"),)
+        raise
     describe(profile, result.token, result.how)
 
 

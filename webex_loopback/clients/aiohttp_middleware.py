@@ -11,7 +11,7 @@ from .authorization_header import aauthorize, areauthorize, source_for
 
 
 def aiohttp_middleware(source: TokenSource | None = None, *, profile: str | None = None) -> ClientMiddlewareType:
-    """Return a middleware for `aiohttp.ClientSession(middlewares=[...])`, or for one request of it.
+    """Return a middleware for `aiohttp.ClientSession(middlewares=[...])`, or for a single request.
 
     Uses the tokens of `source`, or of `profile`. aiohttp does not tell a middleware which requests follow a redirect.
     An origin that it first sees as the target of one therefore never gets a token, even if requested directly later.
@@ -28,7 +28,7 @@ def aiohttp_middleware(source: TokenSource | None = None, *, profile: str | None
             response = await _send(request, handler, tokens)
         if response.status in (301, 302, 303, 307, 308):
             location = response.headers.get("Location") or response.headers.get("URI") or ""
-            with contextlib.suppress(ValueError):  # aiohttp does not follow what is not a URL
+            with contextlib.suppress(ValueError):  # aiohttp does not follow an invalid URL
                 redirected_to.update({request.url.join(URL(location)).origin()} - requested)
         return response
 
@@ -43,5 +43,5 @@ async def _send(request: ClientRequest, handler: ClientHandlerType, source: Toke
     if getattr(request.body, "consumed", False):  # an empty body is bytes; every other kind has the attribute
         return response
     response.release()
-    await request.close()  # an upload that the 401 overtook must end before the body is read again
+    await request.close()  # an upload that the 401 interrupts must end before the body is read again
     return await handler(request)

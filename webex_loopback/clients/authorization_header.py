@@ -1,7 +1,8 @@
-"""What the HTTP clients have in common.
+"""Rules and helpers that the HTTP clients share.
 
-- A request carries the source's token in its `Authorization` header; what `get_token()` raises, the request raises.
-- After a 401 the token is renewed, once for all requests that wait. If that gives another token and the body can be
+- A request carries the source's token in its `Authorization` header; the request raises the exceptions of
+  `get_token()`.
+- After a 401 the token is renewed, once for all waiting requests. If that returns another token and the body can be
   sent again, the request (after redirects: the last one) is sent once more. Otherwise the caller gets the 401.
 - The token does not follow a redirect to another origin, and is never sent over plain http to another machine.
 """
@@ -31,7 +32,7 @@ def authorize(request: Any, source: TokenSource) -> Secret:
 
 
 async def aauthorize(request: Any, source: TokenSource) -> Secret:
-    """Do the same without blocking the event loop (asyncio or trio)."""
+    """Like `authorize`, without blocking the event loop (asyncio or trio)."""
     _check_encrypted(str(request.url))
     return _set(request, Secret(await (source.aget_token() if _on_asyncio() else _in_thread(source.get_token))))
 
@@ -55,7 +56,7 @@ def _set(request: Any, token: Secret) -> Secret:
 def _check_encrypted(url: str) -> None:
     if url.startswith(("http:", "ws:")) and not is_loopback(host := urlsplit(url).hostname or ""):
         message = f"The request to {host} was not sent: plain http would expose the access token."
-        raise ConfigurationError(message, remedy="Use https. Plain http is accepted only within this machine.")
+        raise ConfigurationError(message, remedy="Use https. Plain http is accepted only for this machine.")
 
 
 def _on_asyncio() -> bool:
@@ -66,7 +67,7 @@ def _on_asyncio() -> bool:
 
 
 async def _in_thread(function: Any) -> Any:
-    if _on_asyncio():  # not in the loop's pool, which may be full of code that waits for this very request
+    if _on_asyncio():  # not in the loop's pool, whose threads may all be waiting for this request
         return await asyncio.wrap_future(start(function))
     import anyio.to_thread
 

@@ -10,7 +10,7 @@ from .authorization_header import aauthorize, areauthorize, authorize, reauthori
 
 
 class WebexAuth(httpx.Auth):
-    """`auth=` of an `httpx.Client` or `httpx.AsyncClient` (asyncio or trio): a valid token in every request.
+    """For `auth=` of an `httpx.Client` or `httpx.AsyncClient` (asyncio or trio): adds a valid token to every request.
 
     Uses the tokens of `source`, or of `profile`. After a 401, bytes, JSON, forms and seekable files in `files=` are
     sent again; `content=` with an iterator or an open file is not.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """Epoch seconds that tests can move, back if negative. For the sandbox, and for `TokenSource(clock=...)`."""
+    """A clock in epoch seconds that tests can move forward or back. For the sandbox and `TokenSource(clock=...)`."""
 
     offset_seconds = 0.0
 

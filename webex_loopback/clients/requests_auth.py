@@ -15,9 +15,9 @@ from .authorization_header import authorize, reauthorize, source_for
 
 
 class RequestsAuth:
-    """`auth=` of `requests`, for one request or a `Session`: a valid token in every request.
+    """For `auth=` of a `requests` call or `Session`: adds a valid token to every request.
 
-    Uses the tokens of `source`, or of `profile`. After a 401, a file in `data=` is sent again from where it was.
+    Uses the tokens of `source`, or of `profile`. After a 401, a file in `data=` is sent again from its old position.
     """
 
     def __init__(self, source: TokenSource | None = None, *, profile: str | None = None) -> None:

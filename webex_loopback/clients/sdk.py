@@ -1,4 +1,4 @@
-"""What the modules for the Webex SDKs have in common."""
+"""Helpers that the modules for the Webex SDKs share."""
 
 import importlib
 from typing import Any
@@ -7,7 +7,7 @@ from webex_loopback.errors import ConfigurationError
 from webex_loopback.settings import load
 from webex_loopback.tokens.source import TokenSource
 
-PLACEHOLDER = "set-by-webex-loopback"  # the SDKs insist on a token at creation; each request gets the real one
+PLACEHOLDER = "set-by-webex-loopback"  # the SDKs require a token at creation; each request gets the real one
 
 
 def import_sdk(module: str, package: str) -> Any:

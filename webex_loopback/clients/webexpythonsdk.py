@@ -1,4 +1,4 @@
-"""webexpythonsdk with a valid token in every request. By itself it keeps the token it was created with."""
+"""webexpythonsdk with a valid token in every request. On its own, the SDK keeps the token it was created with."""
 
 from typing import TYPE_CHECKING, Any
 

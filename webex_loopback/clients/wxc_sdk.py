@@ -1,4 +1,4 @@
-"""wxc_sdk with a valid token in every request. By itself it renews tokens only when told to."""
+"""wxc_sdk with a valid token in every request. On its own, wxc_sdk renews tokens only on request."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,12 @@ def wxc_sdk_tokens(source: TokenSource | None = None, *, profile: str | None = N
     """Return `wxc_sdk.tokens.Tokens` whose `access_token` is valid whenever it is read.
 
     `WebexSimpleApi` reads it for each request. It cannot be set and is not part of a dump or a repr. There is no
-    refresh token, so that `wxc_sdk.integration.Integration` leaves it alone. `AsWebexSimpleApi` would block its event
-    loop for a renewal: use `as_wxc_sdk_api()` there.
+    refresh token, so `wxc_sdk.integration.Integration` does not renew it. `AsWebexSimpleApi` would block its event loop
+    for a renewal: use `as_wxc_sdk_api()` there.
     """
     tokens = source_for(source, profile)
     valid: Any = type("ValidTokens", (import_sdk("wxc_sdk.tokens", "wxc-sdk").Tokens,), {"__module__": __name__})
-    # Not in the class body, where pydantic would take the property for the default of its field.
+    # Not in the class body, because pydantic would treat the property as the field's default.
     valid.access_token = property(lambda _: tokens.get_token())
     made: Tokens = valid()
     return made
@@ -32,7 +32,7 @@ def wxc_sdk_tokens(source: TokenSource | None = None, *, profile: str | None = N
 def wxc_sdk_api(source: TokenSource | None = None, *, profile: str | None = None, **options: Any) -> "Api":
     """Return a `wxc_sdk.WebexSimpleApi` for the profile's API; `options` are its other arguments.
 
-    The few calls for which wxc_sdk uses another host (SCIM, analytics) go there, whatever the profile's API is.
+    The few calls for which wxc_sdk uses another host (SCIM, analytics) go to that host, whatever the profile's API is.
     """
     tokens = source_for(source, profile)
     make: Any = import_sdk("wxc_sdk", "wxc-sdk").WebexSimpleApi

@@ -90,7 +90,8 @@ class Attempt:
         try:
             self.store.load()
         except TokenStoreError as error:
-            if move := getattr(self.store, "set_aside", None):
+            move = getattr(self.store, "set_aside", None)
+            if move and error.problem in ("corrupt", "foreign", "future"):
                 self.display.note(f"{error} {self.say('set_aside', path=move(error.problem))}")
 
     def with_account(self, token: StoredToken, webex: "Webex") -> StoredToken:

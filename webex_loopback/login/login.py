@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from webex_loopback import errors
 from webex_loopback.oauth.authorization import AuthorizationRequest
 from webex_loopback.oauth.redirect_uri import RedirectURI
-from webex_loopback.paths import data_directory, profile_name
+from webex_loopback.paths import data_directory, profile_name, token_file
 from webex_loopback.private_file import read_small_file
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load, require
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.renewal import Renewal
-from webex_loopback.tokens.stores import open_store
+from webex_loopback.tokens.stores import TokenStore, open_store
+from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.wording import language
 
 from .attempt import Attempt, read_holder
@@ -119,17 +120,21 @@ def log_out(profile: str | None = None) -> tuple[StoredToken | None, str]:
     place of a record that could not be read.
 
     Raises:
-        TokenStoreError: The record belongs to another user or was written by a newer version.
+        TokenStoreError: The record belongs to another user, or the store does not answer.
     """
-    store, unreadable = open_store(profile), ""
-    with store.lock():  # a renewal in progress would write the record again
-        try:
-            held = store.load()
-        except errors.TokenStoreError as error:
-            if error.problem != "corrupt":
-                raise
-            held, unreadable = None, str(store)
-        store.delete()
+    store, former = open_store(profile), FileTokenStore(token_file(profile))
+    # The file may be from the time before WEBEX_TOKEN_STORE was set.
+    places: list[TokenStore] = [store] if str(former) == str(store) else [former, store]
+    held, unreadable = None, ""
+    for place in places:
+        with place.lock():  # a renewal in progress would write the record again
+            try:
+                held = place.load() or held
+            except errors.TokenStoreError as error:
+                if error.problem not in ("corrupt", "future"):
+                    raise
+                unreadable = str(place)
+            place.delete()
     return held, unreadable
 
 

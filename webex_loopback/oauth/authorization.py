@@ -34,7 +34,7 @@ class AuthorizationRequest:
 
     @property
     def code_challenge(self) -> str:
-        """The verifier's SHA-256, base64url without padding (RFC 7636 §4.2)."""
+        """The SHA-256 of `code_verifier`, base64url without padding (RFC 7636 §4.2)."""
         digest = hashlib.sha256(self.code_verifier.get_secret_value().encode()).digest()
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
@@ -60,7 +60,7 @@ class AuthorizationRequest:
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationResponse:
-    """The outcome at the authorization endpoint: either a `code` or an `error`. The texts are safe to print."""
+    """Either a `code` or an `error`. The texts are safe to print."""
 
     code: Secret | None = None
     error: str = ""
@@ -68,7 +68,7 @@ class AuthorizationResponse:
 
 
 class NotThisLogin(Exception):
-    """Raised for text that does not settle this login; str() names it ("a request without a state") without secrets."""
+    """Raised for text that is not a response to this login; str() names it ("a request without a state")."""
 
     def __init__(self, why: str, error: str = "") -> None:
         super().__init__(why)
@@ -76,16 +76,16 @@ class NotThisLogin(Exception):
 
 
 def read_response(query: str, state: str) -> AuthorizationResponse:
-    """Read a redirect's raw query string; raise `NotThisLogin` unless it settles the login that made `state`.
+    """Read a redirect's raw query string; raise `NotThisLogin` unless it answers the login that created `state`.
 
-    It must have exactly one `state`, the right one, which is compared before anything else is looked at, and exactly
-    one `code` or `error`. `iss` (RFC 9207) is ignored: Webex's issuer depends on the user's region.
+    It must have exactly one `state`, the right one, and exactly one `code` or `error`. `state` is checked first. `iss`
+    (RFC 9207) is ignored: Webex's issuer depends on the user's region.
     """
     if len(query) > LONGEST_QUERY or query.count("&") > 100:
         raise NotThisLogin("a request with an overlong query")
     values = parse_qs(query, keep_blank_values=True)
     states, codes, errors = (values.get(name, []) for name in ("state", "code", "error"))
-    # compare_digest() takes no non-ASCII str; surrogates come from invalid UTF-8.
+    # compare_digest() rejects non-ASCII str; surrogates come from invalid UTF-8.
     if [secrets.compare_digest(given.encode(errors="replace"), state.encode()) for given in states] != [True]:
         claimed = "" if states or codes else "".join(errors[:1])
         why = "a request with the wrong state" if states else "a request without a state"
@@ -100,7 +100,7 @@ def read_response(query: str, state: str) -> AuthorizationResponse:
 
 
 def read_pasted(text: str, redirect_uri: RedirectURI, state: str) -> AuthorizationResponse:
-    """Read what a person pasted: the URL the browser ended on, or part of it, as mails and terminals mangle it.
+    """Read a pasted redirect URL, whole or in part, even if a mail program or terminal has mangled it.
 
     Several readings are tried. That is safe, because each must contain the right `state`.
     """
@@ -116,7 +116,7 @@ def read_pasted(text: str, redirect_uri: RedirectURI, state: str) -> Authorizati
 
 
 def _readings(text: str) -> Iterator[str]:
-    """Yield what may be the query, the most faithful reading first: wrapped, escaped or inside other text."""
+    """Yield possible queries, the most literal first: the text may be wrapped, escaped or inside other text."""
     lines = [line.strip() for line in text.splitlines()][:20]
     spans = [(start, start + length) for length in range(20, 0, -1) for start in range(len(lines) - length + 1)]
     for reading in ["".join(lines[start:end]) for start, end in spans] + ["".join(text.split())]:

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from webex_loopback.errors import ConfigurationError
 from webex_loopback.wording import printable
 
-# RFC 3986, without what urlsplit would overlook ([::1]x) and what a browser would rewrite.
+# RFC 3986, without forms that urlsplit would overlook ([::1]x) or a browser would rewrite.
 _URL = re.compile(r"https?://([\w.-]+|\[[\w:.]+\])(:\d*)?([/?][\w.~:/?@!$&'()*+,;=%\[\]-]*)?", re.ASCII | re.IGNORECASE)
-_DOTS = frozenset([".", "..", "%2e", ".%2e", "%2e.", "%2e%2e"])  # path segments that a browser resolves away
+_DOTS = frozenset([".", "..", "%2e", ".%2e", "%2e.", "%2e%2e"])  # path segments that a browser removes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""Token responses (RFC 6749 §5.1): strict about the access token, lenient about the fields beside it.
+"""Token responses (RFC 6749 §5.1): strict about the access token, lenient about the other fields.
 
-The request may have used up a refresh token, so a usable access token is never thrown away because of another field.
+The request may have used up a refresh token, so a usable access token is never discarded because of another field.
 """
 
 import json
@@ -13,15 +13,15 @@ from webex_loopback.secret import Secret
 from webex_loopback.wording import split_list, without_tokens
 
 _TEN_YEARS = 10 * 365 * 86_400
-_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")  # anything else could not stand in an Authorization header
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")  # nothing else is allowed in an Authorization header
 _NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?")
 
 
 class MalformedToken(ValueError):
-    """Bytes that are not what they should be; str() is a predicate ("has no access_token") without secrets.
+    """Invalid data; str() is a predicate ("has no access_token") without secrets.
 
     Attributes:
-        refresh_token: The one beside an access token that is missing or unusable: its predecessor may be spent.
+        refresh_token: The new one, if the access token is missing or unusable; the old one may have been used up.
     """
 
     refresh_token: Secret | None = None
@@ -35,7 +35,7 @@ class TokenResponse:
         expires_in: Seconds, at least 1; None if unknown.
         refresh_token_expires_in: Seconds (Webex's own field); None if unknown.
         scope: Granted scopes; None if the server did not say.
-        dropped: Names of the fields whose value made no sense.
+        dropped: Names of the fields that were ignored because their value is invalid.
     """
 
     access_token: Secret
@@ -61,7 +61,7 @@ class TokenResponse:
         lifetime = _seconds(values.get("expires_in"))
         readings: dict[str, Any] = {
             "refresh_token": _token(values.get("refresh_token")),
-            "expires_in": None if lifetime is None else max(lifetime, 1),  # 0 is known: expired, not unlimited
+            "expires_in": None if lifetime is None else max(lifetime, 1),  # 0 means expired, not unlimited
             "refresh_token_expires_in": _seconds(values.get("refresh_token_expires_in")),
             "scope": _scopes(values.get("scope")),
         }

@@ -1,4 +1,4 @@
-"""`python -m webex_loopback.sandbox`: the sandbox as a server of its own, and how to use it."""
+"""`python -m webex_loopback.sandbox`: runs the sandbox as a server, and prints how to use it."""
 
 import argparse
 import contextlib
@@ -24,7 +24,7 @@ _FLAGS = ("expires_in", "refresh_token_expires_in", "rotation", "latency", "faul
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C or SIGTERM; return 0 then, 2 if the sandbox cannot start.
 
-    stdout gets the settings in the form of `config.env`, unless it is a terminal: there the guide on stderr shows them.
+    stdout gets the settings in the form of `config.env`; if it is a terminal, the guide on stderr shows them instead.
     stderr also gets a line per request, without values.
     """
     parser = _parser()
@@ -73,7 +73,7 @@ def _until_signalled() -> Iterator[threading.Event]:
     stop = threading.Event()
     previous: dict[int, Any] = {}
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-    # Only the main thread can set handlers; in another one nobody sends signals.
+    # Only the main thread can set handlers; other threads receive no signals.
     with contextlib.suppress(ValueError):
         for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
             previous[number] = signal.signal(number, lambda *_: stop.set())

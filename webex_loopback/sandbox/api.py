@@ -21,8 +21,6 @@ _TOO_MANY_FILES = "Only one file can be attached to a message."
 
 
 class Api:
-    """Handlers of the API."""
-
     def __init__(self, tenant: Tenant, tokens: Tokens) -> None:
         self._tenant = tenant
         self._tokens = tokens

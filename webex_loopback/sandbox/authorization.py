@@ -1,4 +1,4 @@
-"""What people decide: authorization requests, device requests, and consent. No network and no waiting in here."""
+"""Authorization requests, device requests, and the users' consent. Uses no network and never waits."""
 
 import hmac
 import re
@@ -109,7 +109,7 @@ class Authorizations:
         return self._consents.get(account.email, set()).issuperset(request.scopes)
 
     def decide(self, request: AuthorizationRequest, account: Account, decision: str) -> str:
-        """Allow or decline a request; return where the browser goes now, "" for a device.
+        """Allow or decline a request; return the URL to redirect the browser to, "" for a device.
 
         The same decision posted again (a double-click) gets the same answer, so the code is not lost.
         """

@@ -1,4 +1,4 @@
-"""The HTTP server: routes, faults, and what surrounds every request."""
+"""The HTTP server: routes, faults, and what is common to all requests."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ Handler = Callable[[Call], "web.Response | Mapping[str, object]"]
 
 
 class Endpoints:
-    """All that one sandbox serves; `stopping` and the URLs are new for every start."""
+    """All endpoints of one sandbox; `stopping` and the URLs are new for every start."""
 
     def __init__(self, tenant: Tenant, on_request: Callable[[Request], None] | None) -> None:
         self.requests: list[Request] = []
@@ -79,7 +79,7 @@ class Endpoints:
 
     @web.middleware
     async def _observe(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """Record the request, turn exceptions into Webex's answers, close the idle connection when told."""
+        """Record the request, turn exceptions into Webex's answers, and apply `close_idle_after`."""
         transport = request.transport
         if transport is not None and (timer := self._idle.pop(transport, None)):
             timer.cancel()
@@ -133,7 +133,7 @@ class Endpoints:
         body = item.get("body", "")
         text = body if isinstance(body, str) else json.dumps(body)
         headers = {} if isinstance(body, str) else {"Content-Type": "application/json"}
-        content = text.encode("utf-8", "surrogateescape")  # so that a body can be any bytes
+        content = text.encode("utf-8", "surrogateescape")  # so that a body can contain any bytes
         return web.Response(status=item.get("status", 200), body=content, headers=headers | item.get("headers", {}))
 
     async def _answer(self, call: Call, handler: Handler, queue: str) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""What a network, a proxy or an overloaded Webex does to a request."""
+"""Faults: failures of a network, a proxy or an overloaded Webex."""
 
 import asyncio
 import json
@@ -114,7 +114,7 @@ def refusal(refused: Refused, shape: int) -> web.Response:
 
 
 def reset(request: web.Request) -> web.Response:
-    """End the connection with a TCP RST. The response is for aiohttp and reaches nobody."""
+    """End the connection with a TCP RST. aiohttp requires the response, but it is not sent."""
     if request.transport is not None:
         # A linger time of 0 turns close into reset. The struct holds two ints, on Windows two shorts.
         no_linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
@@ -124,7 +124,7 @@ def reset(request: web.Request) -> web.Response:
 
 
 async def pause(seconds: float, stopping: asyncio.Event) -> None:
-    """Sleep, at most until the sandbox stops."""
+    """Sleep until the time is up or the sandbox stops."""
     if seconds > 0:
         try:
             await asyncio.wait_for(stopping.wait(), seconds)

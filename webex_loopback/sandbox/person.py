@@ -1,4 +1,4 @@
-"""A person with a browser, for tests: opens a URL, signs in, decides. Standard library only."""
+"""A simulated user with a browser, for tests: opens a URL, signs in, decides. Standard library only."""
 
 import http.client
 import ipaddress
@@ -24,7 +24,7 @@ class Visit:
     Attributes:
         url: What the address bar shows.
         headers: Headers of the last page, with lower-case names.
-        visited: All URLs on the way with the last one, authorization codes included.
+        visited: All URLs on the way, including the last one; they may contain authorization codes.
     """
 
     status: int
@@ -38,7 +38,7 @@ class Visit:
 
 
 class Person:
-    """Somebody with a browser that keeps cookies and uses no proxy.
+    """A simulated user whose browser keeps cookies and uses no proxy.
 
     Args:
         decision: On the consent page; "abandon" leaves it open.
@@ -61,10 +61,10 @@ class Person:
         self.cookies = CookieJar()
 
     def visit(self, url: str) -> Visit:
-        """Open a URL and answer the pages until one asks for nothing.
+        """Open a URL and fill in the pages until one asks for no input.
 
         Raises:
-            OSError: A page cannot be reached. (`http.client.HTTPException` if the answer breaks off.)
+            OSError: A page cannot be reached. (`http.client.HTTPException` if the answer is cut off.)
         """
         return self.approve_device(url, "")
 
@@ -77,7 +77,7 @@ class Person:
         while True:
             status, headers, body = self._fetch(url, form, visited)
             question, page = _question(body, headers)
-            # A question that comes again means that the answer was not accepted.
+            # A repeated question means that the answer was not accepted.
             if page is None or question in answered or answers[question] in ("", "abandon"):
                 return Visit(status, visited[-1], body, headers, tuple(visited))
             answered.add(question)
@@ -87,7 +87,7 @@ class Person:
     def _fetch(self, url: str, form: dict[str, str] | None, visited: list[str]) -> tuple[int, dict[str, str], str]:
         """Return status, headers and body after all redirects, and add every URL to `visited`."""
         if not url.lower().startswith(("http://", "https://")):
-            raise ValueError("a person opens http and https URLs")
+            raise ValueError("not an http or https URL")
         visited.append(url)
         handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(self.cookies), _Https())
         opener = urllib.request.build_opener(*handlers, _Redirects(visited))
@@ -124,7 +124,7 @@ class _Https(urllib.request.HTTPSHandler):
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         context = ssl.create_default_context()
         if _is_loopback(urlsplit(req.full_url).hostname or ""):
-            # What a person does when the browser warns of the self-signed certificate.
+            # Like a user who accepts the browser's warning about the self-signed certificate.
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return self.do_open(http.client.HTTPSConnection, req, context=context)

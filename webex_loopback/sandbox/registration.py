@@ -1,4 +1,4 @@
-"""What is registered in the sandbox: an Integration, a Service App, an organization, a few people. All are fake."""
+"""The registrations in the sandbox: an Integration, a Service App, an organization, a few people. All are fake."""
 
 import base64
 import json
@@ -89,7 +89,7 @@ class Client:
         return webex_id("APPLICATION", self.client_id)
 
     def registered(self, *scopes: str) -> list[str]:
-        """Return the scopes that are registered; all that are, if none of them is."""
+        """Return those of the scopes that are registered, or all registered scopes if none of them is."""
         return [scope for scope in scopes if scope in self.scopes] or list(self.scopes)
 
     def authorization_url(self, base_url: str) -> str:
@@ -111,7 +111,7 @@ def new_service_app() -> Client:
 
 @dataclass(slots=True, eq=False)
 class Tenant:
-    """What all parts of one sandbox share."""
+    """State that all parts of one sandbox share."""
 
     integration: Client
     service_app: Client

@@ -1,4 +1,4 @@
-"""Requests: what handlers read from them, and what the sandbox remembers."""
+"""Requests: the input of the handlers, and the records that the sandbox keeps."""
 
 import base64
 import binascii
@@ -11,12 +11,12 @@ from aiohttp import web
 from .answers import Refused
 
 _SECRET_FIELDS = ("client_secret", "code", "code_verifier", "refresh_token", "device_code", "token", "clientSecret")
-_SECRET_LENGTH = 16  # shorter values are typing errors in a test, and occur in any text
+_SECRET_LENGTH = 16  # shorter values are typos in a test, and could occur in any text
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """What the sandbox remembers of a request: the names of its fields, no values."""
+    """The record of a request: the names of its fields, no values."""
 
     method: str
     path: str
@@ -37,7 +37,7 @@ class Call:
 
     @property
     def basic(self) -> tuple[str, str] | None:
-        """ID and secret from HTTP Basic, None without it; unreadable credentials are a wrong pair."""
+        """ID and secret from HTTP Basic, None without it; unreadable credentials count as wrong ones."""
         scheme, _, encoded = self.http.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "basic":
             return None

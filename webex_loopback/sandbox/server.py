@@ -30,7 +30,7 @@ class Sandbox:
     """A simulated Webex on a loopback port. Use it as a context manager, or call `start()` and `stop()`.
 
     Args:
-        switches: What differs from a normal day at Webex.
+        switches: How the sandbox differs from normal operation.
         port: 0 for a free one.
         tls: Files with the certificate and its key, to serve https.
         clock: Returns epoch seconds; decides when tokens expire.
@@ -132,7 +132,7 @@ class Sandbox:
         }
 
     def answer(self, path: str, status: int = 200, body: str | bytes | Mapping[str, Any] = "", **options: Any) -> None:
-        """Give the next request of a path (`/v1/access_token`) an exact answer.
+        """Set an exact answer to the next requests of a path (`/v1/access_token`).
 
         The options are `headers`, `times` and `process`, as in the switch `answers`.
         """

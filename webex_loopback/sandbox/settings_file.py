@@ -13,7 +13,7 @@ def settings_file(path: str, settings: Mapping[str, str]) -> Iterator[None]:
     """Keep a file with the settings, in the form of `config.env` and for this user only.
 
     Raises:
-        FileExistsError: There is a file, and no sandbox has created it.
+        FileExistsError: The file exists and was not created by a sandbox.
         OSError: The file cannot be written.
     """
     _remove_leftover(path)
@@ -26,7 +26,7 @@ def settings_file(path: str, settings: Mapping[str, str]) -> Iterator[None]:
                 file.flush()
                 yield
             finally:
-                with contextlib.suppress(OSError):  # while it is open: the inode of a deleted file is used again
+                with contextlib.suppress(OSError):  # while it is open: the inode of a deleted file may be reused
                     ours = os.path.samestat(os.fstat(descriptor), os.lstat(path))
     finally:
         if ours:

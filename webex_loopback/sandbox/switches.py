@@ -1,4 +1,4 @@
-"""How the sandbox differs from Webex on a normal day: lifetimes, variants, faults. `switches.json` describes them."""
+"""How the sandbox differs from normal operation: lifetimes, variants, faults. `switches.json` describes them."""
 
 import json
 import math
@@ -151,7 +151,7 @@ def _fits(kind: object, choices: tuple[object, ...], value: object) -> bool:
     if choices:
         return not isinstance(value, bool) and value in choices
     if kind in (float, int):
-        return type(value) in (int, kind) and math.isfinite(value)  # type: ignore[arg-type]  # a number, as just seen
+        return type(value) in (int, kind) and math.isfinite(value)  # type: ignore[arg-type]  # a number
     if kind == list[str]:
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
     if kind == list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Codes, tokens, and the rules they follow. No network and no waiting in here."""
+"""Codes, tokens, and their rules. Uses no network and never waits."""
 
 import base64
 import hashlib
@@ -41,7 +41,7 @@ class Code:
 
 @dataclass(slots=True, eq=False)
 class Token:
-    """An access token, which stays valid when a refresh gives another one, or a refresh token."""
+    """An access token, which stays valid after a refresh, or a refresh token."""
 
     value: str = field(repr=False)
     grant: Grant

@@ -1,8 +1,8 @@
-"""What to do about an access token now: a pure function of the stored record, the time, and the last failure.
+"""Decides what to do about an access token: a pure function of the stored record, the time, and the last failure.
 
 decide(record, now, failure), first row that applies:
 
-| # | stored token               | last failure, of this very token | decision                              |
+| # | stored token               | last failure, of the same token  | decision                              |
 |---|----------------------------|----------------------------------|---------------------------------------|
 | 1 | none                       | any                              | LoginNeeded                           |
 | 2 | not due                    | any                              | Use until refresh_at                  |
@@ -15,9 +15,9 @@ decide(record, now, failure), first row that applies:
 | 9 | expired                    | another, its pause is not over   | Fail with that error again            |
 
 "Due" includes a clock that shows a time before `issued_at`: it was wrong then or is wrong now, so no lifetime can be
-trusted. Only the server decides whether a refresh token is dead: its stored expiry never leads to LoginNeeded.
+trusted. Only the server decides whether a refresh token is still valid: its stored expiry never leads to LoginNeeded.
 
-decide_forced(record, now, failure, rejected), for a renewal that somebody asks for although it may not be due:
+decide_forced(record, now, failure, rejected), for a renewal that a caller requests although it may not be due:
 
 | # | stored token                                  | last failure          | decision             |
 |---|-----------------------------------------------|-----------------------|----------------------|
@@ -27,8 +27,8 @@ decide_forced(record, now, failure, rejected), for a renewal that somebody asks 
 | 4 | rejected by an API                            | its pause is not over | LoginNeeded or Fail  |
 | 5 | any other                                     | any                   | Renew(required=True) |
 
-Row 3: a renewal has just not helped. Row 4 spares the server a program whose every request is answered with 401; a
-person who asks by hand (no rejected token) is not made to wait.
+Row 3: a renewal was just made and did not help. Row 4 protects the server from a program whose every request is
+answered with 401; a request by hand (no rejected token) does not have to wait.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ from webex_loopback.secret import Secret
 
 from .record import MINUTE, StoredToken
 
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 15.0, 900.0  # between tries while the access token is valid
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 15.0, 900.0  # between attempts while the access token is valid
 EXPIRED_PAUSE_SECONDS = 5.0  # at most, once it has expired
 REJECTED_PAUSE_SECONDS = 60.0  # until a server that has rejected the refresh token is asked again
 YOUNG_SECONDS = 5 * MINUTE
@@ -46,7 +46,7 @@ YOUNG_SECONDS = 5 * MINUTE
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Hand out this token; until `until` nothing needs to be decided again."""
+    """Return this token; no new decision is needed before `until`."""
 
     token: Secret
     until: float
@@ -61,14 +61,14 @@ class Renew:
 
 @dataclass(frozen=True, slots=True)
 class LoginNeeded:
-    """Only a person can help; `reason` is a sentence."""
+    """The user has to log in; `reason` is a sentence."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """Raise the error of the last try again instead of asking the server once more."""
+    """Raise the error of the last attempt again, without another request."""
 
     error: WebexLoopbackError
 
@@ -78,8 +78,8 @@ class Failure:
     """A renewal that failed.
 
     Attributes:
-        of: What it was tried with, so that a new login is not held back.
-        count: How many have failed in a row.
+        of: What the attempt used, so that a new login is not delayed.
+        count: Number of failures in a row.
     """
 
     error: WebexLoopbackError
@@ -93,7 +93,7 @@ class Failure:
         return isinstance(self.error, TokenEndpointError) and self.error.meaning == "rejected"
 
     def pause_ends(self, *, expired: bool) -> float:
-        """Return when the next try is due, Retry-After included."""
+        """Return when the next attempt is due, Retry-After included."""
         if self.rejected:
             pause = REJECTED_PAUSE_SECONDS
         elif expired:
@@ -148,7 +148,7 @@ def decide_forced(
 def means_login(error: WebexLoopbackError, record: StoredToken, now: float) -> bool:
     """Whether a failed renewal means that a login is needed, once the access token has expired.
 
-    Besides a plain rejection: Webex is reported to answer a dead refresh token with an empty 400.
+    This includes an empty 400, which Webex is reported to return for an expired refresh token.
     """
     if not isinstance(error, TokenEndpointError):
         return False
@@ -157,12 +157,12 @@ def means_login(error: WebexLoopbackError, record: StoredToken, now: float) -> b
 
 
 def rejection(error: WebexLoopbackError) -> str:
-    """Return a sentence for an error that means a login."""
+    """Return a sentence for an error that requires a login."""
     return str(error) if "rejected" in str(error) else f"Webex rejected the refresh token. {error}"
 
 
 def failure_of(error: WebexLoopbackError, record: StoredToken, now: float, before: Failure | None) -> Failure:
-    """Return the failure to remember after a try."""
+    """Return the failure to remember after an attempt."""
     of = attempt_of(record)
     if means_login(error, record, now) and isinstance(error, TokenEndpointError):
         error.meaning = "rejected"
@@ -171,7 +171,7 @@ def failure_of(error: WebexLoopbackError, record: StoredToken, now: float, befor
 
 
 def attempt_of(record: StoredToken) -> object:
-    """Return what identifies a try: the record's refresh token and age (a new login may return the same token)."""
+    """Return what identifies an attempt: the record's refresh token and age (a new login may return the same token)."""
     return record.refresh_token, record.issued_at
 
 

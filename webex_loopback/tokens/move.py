@@ -14,8 +14,8 @@ _SECONDS, _LOCK_SECONDS = 60.0, 10.0
 def move_login(profile: str | None, kind: str, *, force: bool = False) -> tuple[StoredToken, TokenStore, TokenStore]:
     """Move a profile's login into the store that WEBEX_TOKEN_STORE names; return it, and the old and the new store.
 
-    Both stores are locked meanwhile, so nobody renews the token in one of them. The old login is removed when the new
-    one has been read back; whatever fails before leaves it as it is.
+    Both stores are locked, so the token is not renewed in either. The old login is removed once the new one has been
+    read back; an error before that leaves it unchanged.
 
     Args:
         kind: The old store, written like WEBEX_TOKEN_STORE.
@@ -38,7 +38,7 @@ def move_login(profile: str | None, kind: str, *, force: bool = False) -> tuple[
         return finish(start(lambda: _move(name, old, new, force)), _SECONDS), old, new
     except Late:
         what = f"The login was not moved within {_SECONDS:g} seconds."
-        raise TokenStoreError(what, problem="locked", remedy="Check in both stores where it is.") from None
+        raise TokenStoreError(what, problem="locked", remedy="Check which of the two stores has it.") from None
 
 
 def _move(name: str, old: TokenStore, new: TokenStore, force: bool) -> StoredToken:
@@ -54,8 +54,8 @@ def _move(name: str, old: TokenStore, new: TokenStore, force: bool) -> StoredTok
         def make(current: StoredToken | None) -> StoredToken:
             if current is not None and current != token and not force:
                 raise ConfigurationError(
-                    f"{new} has another login of profile {name}.",
-                    remedy="Use --force to replace it. Check both first: a login that is still renewed there is newer.",
+                    f"{new} has another login for profile {name}.",
+                    remedy="Use --force to replace it. Check both first: the one that is still renewed is newer.",
                 )
             return token
 

@@ -1,4 +1,4 @@
-"""What `get_token()` reads if nothing needs to be done: the token file and the configuration file, without parsers."""
+"""The fast path of `get_token()`: reads the token file and the configuration file without parsers."""
 
 import os
 
@@ -24,7 +24,7 @@ def quick_look(path: str) -> "tuple[object, float, float, str] | None":
     """Read a token file: its signature, `issued_at`, `refresh_at` and access token.
 
     `json` would double the cost of the whole call (it imports `re`). This reads exactly the bytes that
-    `StoredToken.to_json()` writes, and returns None for anything else, which `StoredToken.from_json()` then judges.
+    `StoredToken.to_json()` writes, and returns None for anything else, which is left to `StoredToken.from_json()`.
 
     Raises:
         OSError
@@ -52,7 +52,7 @@ def quick_look(path: str) -> "tuple[object, float, float, str] | None":
 
 
 def signature(status: os.stat_result) -> "tuple[int, ...]":
-    """Return what changes when a file is replaced or written to."""
+    """Return a value that changes when a file is replaced or written to."""
     return status.st_mtime_ns, status.st_ino, status.st_size, status.st_mode, status.st_uid
 
 
@@ -63,9 +63,14 @@ def all_settings(token_store: "Secret | None" = None) -> "Settings":
     return load(token_store=token_store)
 
 
+def variable(name: str) -> str:
+    """Return an environment variable, or ""; also in lower case, as the settings read it: a login must not differ."""
+    return os.environ.get(name) or os.environ.get(name.lower(), "")
+
+
 def store_kind() -> str:
     """Return WEBEX_TOKEN_STORE: `file`, `keyring`, or a database's URL."""
-    kind = os.environ.get("WEBEX_TOKEN_STORE", "")
+    kind = variable("WEBEX_TOKEN_STORE")
     return kind or (all_settings().token_store if config_mentions_us() else "") or "file"
 
 
@@ -89,5 +94,5 @@ def _scan() -> bool:
         finally:
             os.close(descriptor)
     except (OSError, ConfigurationError):
-        return False  # a login says what is wrong with it; a stored token needs no settings
+        return False  # a login reports what is wrong with it; a stored token needs no settings
     return any(name in line and not line.lstrip().startswith(b"#") for line in data.splitlines() for name in _SETTINGS)

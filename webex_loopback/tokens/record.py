@@ -17,7 +17,7 @@ from webex_loopback.webex.account import Account
 VERSION = 1
 
 MINUTE, DAY = 60, 86_400
-_FOREVER = 100 * 365 * DAY  # a later date cannot be printed; a bot's token, Webex's longest, lives about this long
+_FOREVER = 100 * 365 * DAY  # a later date cannot be printed; a bot's token, Webex's longest, lasts about this long
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -45,13 +45,13 @@ class StoredToken:
     """One profile's tokens.
 
     Attributes:
-        refresh_at: When to renew; before it, the access token is handed out without further thought.
+        refresh_at: When to renew; before that, the access token is returned without further checks.
         issued_at: When the last token response arrived.
-        expires_at: End of the access token; None if unknown.
-        refresh_token_expires_at: End of the refresh token; None if unknown.
-        refresh_token_issued_at: Start of the lifetime that ends then, to show how much of it is left.
+        expires_at: Expiry of the access token; None if unknown.
+        refresh_token_expires_at: Expiry of the refresh token; None if unknown.
+        refresh_token_issued_at: Start of that lifetime, to show how much of it is left.
         scopes_granted: None if Webex did not say; then the requested scopes count as granted.
-        ca_bundle: Absolute path of the PEM file in force at login, or "".
+        ca_bundle: Absolute path of the PEM file in use at login, or "".
         service_app: Set if this is a Service App's token.
     """
 
@@ -74,7 +74,7 @@ class StoredToken:
 
     @classmethod
     def from_response(cls, response: TokenResponse, *, now: float, margin: float | None = None, **others: Any) -> Self:
-        """Make the record of a first token response; `others` are the fields that no response contains."""
+        """Create the record for a first token response; `others` are the fields that no response contains."""
         issued_at = int(now)
         expires_at = _end(issued_at, response.expires_in)
         refresh_end = _end(issued_at, response.refresh_token_expires_in) if response.refresh_token else None
@@ -126,19 +126,19 @@ class StoredToken:
 
     @property
     def can_renew(self) -> bool:
-        """Whether there is anything to renew the access token with."""
+        """Whether there is a refresh token, or a Service App whose tokens can be fetched again."""
         return self.refresh_token is not None or self.service_app is not None
 
     def expired(self, now: float) -> bool:
-        """Whether the access token has expired; one of unknown lifetime has not."""
+        """Whether the access token has expired; one with an unknown lifetime has not."""
         return self.expires_at is not None and now >= self.expires_at
 
     def refresh_token_expired(self, now: float) -> bool:
-        """Whether the refresh token should have expired. Only the server knows: never a reason not to ask it."""
+        """Whether the refresh token has probably expired. Only the server knows, so this must not prevent a renewal."""
         return self.refresh_token_expires_at is not None and now >= self.refresh_token_expires_at
 
     def login_command(self, profile: str, *options: str) -> str:
-        """Return the command line that obtains such a token again."""
+        """Return the command that obtains a token like this one."""
         if (app := self.service_app) is not None:
             organization = app.org_id if re.fullmatch(r"[\w=-]+", app.org_id, re.ASCII) else "ORG_ID"
             options = "--service-app", organization, "--using", app.using, *options
@@ -185,17 +185,17 @@ def refresh_time(
     can_renew: bool = True,
     margin: float | None = None,
 ) -> int:
-    """Return the moment from which the access token is due for renewal.
+    """Return when the access token becomes due for renewal.
 
     A tenth of the lifetime before its end (at least a minute, at most a day), but not sooner than five minutes
-    after the last response: Webex may answer a refresh with the same token and the time that is left. If the
-    refresh token would be dead by then, one attempt is made while it is alive.
+    after the last response: Webex may answer a refresh with the same token and the time that is left. If the refresh
+    token would have expired by then, one attempt is made before.
     """
     if not can_renew:
         return issued_at + _FOREVER if expires_at is None else expires_at
     soonest = issued_at + 5 * MINUTE
     if expires_at is None:
-        moment = issued_at + DAY  # no lifetime to go by; one refresh a day keeps both tokens alive
+        moment = issued_at + DAY  # no known lifetime; one refresh a day keeps both tokens valid
     else:
         moment = min(max(expires_at - _margin(expires_at - issued_at, margin), soonest), expires_at)
     if refresh_token_expires_at is not None and refresh_token_expires_at <= moment:
@@ -237,7 +237,7 @@ def _text(value: object) -> str:
 
 def _token(value: object) -> Secret:
     if not _HEADER_VALUE.fullmatch(_text(value)):
-        raise ValueError("cannot stand in a header")
+        raise ValueError("cannot be sent in a header")
     return Secret(_text(value))
 
 

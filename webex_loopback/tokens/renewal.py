@@ -1,4 +1,4 @@
-"""Carries out what `decision` decides: renews a token once for everyone who asks, in any thread, task or process."""
+"""Carries out what `decision` decides: renews a token once for all callers, in any thread, task or process."""
 
 import contextlib
 import dataclasses
@@ -56,8 +56,8 @@ class Renewal:
     Args:
         profile: For remedies.
         on_refresh: Called with the new record after each renewal made here.
-        on_login_needed: Called once with the record when only a login will help before long.
-        login_needed_seconds: How long before the refresh token's end `on_login_needed` is called.
+        on_login_needed: Called once with the record when the user has to log in soon.
+        login_needed_seconds: How long before the refresh token expires `on_login_needed` is called.
         source_of: Returns the `TokenSource` of the profile with which a Service App's tokens are fetched.
     """
 
@@ -93,16 +93,16 @@ class Renewal:
 
     @property
     def unsaved(self) -> bool:
-        """Whether a renewed token is waiting to be stored, the disk having refused it."""
+        """Whether a renewed token still has to be stored, because the store failed."""
         return self._keeper.holds
 
     @property
     def is_service_app(self) -> bool:
-        """Whether the token is a Service App's, which a login in the browser would not bring back."""
+        """Whether the token is a Service App's, which a login in the browser cannot replace."""
         return self._last is not None and self._last.service_app is not None
 
     def token(self, *, forced: bool = False, rejected: Secret | None = None) -> tuple[str, float]:
-        """Return an access token, and until when it may be handed out without asking here again.
+        """Return an access token, and the time until which it may be used without calling this again.
 
         Args:
             forced: Renew although it is not due; a failure is then raised even if the current token is valid.
@@ -140,25 +140,25 @@ class Renewal:
             return decision.error.with_traceback(None)
         reason = decision.reason if isinstance(decision, LoginNeeded) else ""
         if seen is None:
-            reason = f"Profile {self._profile} is not logged in: there is no token in {self.store}."
+            reason = f"Profile {self._profile} is not logged in: nothing is stored in {self.store}."
         command = login_command(self._profile) if seen is None else seen.login_command(self._profile)
         return LoginRequired(reason, remedy=f"Run `{command}`.")
 
     def _from_within(self, seen: StoredToken) -> tuple[str, float]:
-        """Answer what the renewal itself has called, for instance a logging handler that posts to Webex."""
+        """Answer a call from within the renewal, for example from a logging handler that posts to Webex."""
         now = self._clock()
         if seen.expired(now):
             raise TokenStoreError(
                 "get_token() was called from within its own renewal, and the access token has expired.",
                 problem="locked",
-                remedy="Let the logging handler pass its work to another thread.",
+                remedy="Have the logging handler do its work in another thread.",
             )
         return seen.access_token.get_secret_value(), now
 
     def _renewed(
         self, seen: StoredToken, required: bool, forced: bool, rejected: Secret | None, until: float
     ) -> StoredToken | tuple[str, float] | None:
-        """Join the renewal that is under way or start one; None: look again."""
+        """Join the renewal in progress or start one; None means look again."""
         transaction: Transaction | None = None
         with self._guard:
             flight = self._flight
@@ -187,7 +187,7 @@ class Renewal:
         except Cancelled:
             return None
         except WebexLoopbackError as error:
-            if transaction is None:  # another caller's try, perhaps one that did not wait for the lock
+            if transaction is None:  # another caller's attempt, perhaps one that did not wait for the lock
                 return None if required else self._current(seen)
             return self._in_spite_of(error, seen, required, forced, rejected)
         if transaction is not None:
@@ -209,7 +209,7 @@ class Renewal:
     def _make(
         self, current: StoredToken | None, seen: StoredToken, forced: bool, rejected: Secret | None, until: float
     ) -> StoredToken:
-        """Return the renewed record; `current` was read under the lock, and somebody else may have renewed it."""
+        """Return the renewed record; `current` was read under the lock, and another process may have renewed it."""
         decision = self._decision(current, forced and current == seen, rejected)
         if current is None or isinstance(decision, LoginNeeded | Fail):
             raise self._refusal(decision, current)
@@ -218,7 +218,7 @@ class Renewal:
         try:
             response = self._request(current, until)
         except WebexLoopbackError as error:
-            if rest := getattr(error, "refresh_token", None):  # all that was usable; the one it replaces may be spent
+            if rest := getattr(error, "refresh_token", None):  # nothing else was usable; the old one may be used up
                 before, current = current, dataclasses.replace(current, refresh_token=rest)
                 self._keeper.save(current, before)
             newer = self._superseded(current, error)
@@ -233,14 +233,14 @@ class Renewal:
         return renewed
 
     def _request(self, record: StoredToken, until: float) -> "TokenResponse":
-        # Here, so that a process that only waits for another's renewal imports no HTTP client.
+        # Imported here, so that a process that only waits for another's renewal imports no HTTP client.
         from .service_app import request_tokens
 
         seconds = max(until - time.monotonic(), 1.0)
         return request_tokens(record, seconds, self._profile, self._http_client, self._source_of)
 
     def _superseded(self, sent: StoredToken, error: WebexLoopbackError) -> StoredToken | None:
-        """Return what has been stored meanwhile by something that does not use our lock, after a rejection."""
+        """After a rejection, return a newer record that something has stored without using our lock."""
         if not means_login(error, sent, self._clock()) or self.unsaved:
             return None
         with contextlib.suppress(TokenStoreError):
@@ -251,7 +251,7 @@ class Renewal:
     def _in_spite_of(
         self, error: WebexLoopbackError, seen: StoredToken, required: bool, forced: bool, rejected: Secret | None
     ) -> StoredToken | tuple[str, float]:
-        """After a failed renewal: return the current token if it is valid and nobody insists, else raise."""
+        """After a failed renewal: return the current token if it is valid and nothing was forced, else raise."""
         now = self._clock()
         login = means_login(error, seen, now) or isinstance(error, LoginRequired)
         if not required:
@@ -283,7 +283,7 @@ class Renewal:
             self._announce_login(seen)
 
     def _look_ahead(self, record: StoredToken) -> None:
-        """Warn after a renewal that has not extended a refresh token which expires before long."""
+        """Warn after a renewal that did not extend a refresh token that expires soon."""
         if self._ends_soon(record):
             left = duration((record.refresh_token_expires_at or 0) - self._clock())
             text = "The refresh token expires in %s, and renewing does not extend it. Run `%s` before then."
@@ -291,7 +291,7 @@ class Renewal:
             self._announce_login(record)
 
     def _ends_soon(self, record: StoredToken) -> bool:
-        # A short lifetime that each renewal extends is no reason to worry, nor is a Service App's, which needs nobody.
+        # Not for a short lifetime that each renewal extends, nor for a Service App, which needs no user.
         if record.refresh_token_issued_at == record.issued_at or record.service_app is not None:
             return False
         end = record.refresh_token_expires_at
@@ -311,13 +311,13 @@ class Renewal:
         try:
             callback(record)
         except Exception:
-            log.exception("A callback failed; the token is stored nevertheless.")
+            log.exception("A callback failed. The token has been stored.")
 
     def _load(self) -> StoredToken | None:
         try:
             self._last = self._keeper.load()
         except TokenStoreError as error:
-            # A database that is down, a disk that fails: what is in memory is good until it expires.
+            # If a database is down or a disk fails, the token in memory can be used until it expires.
             passing = error.problem in ("unavailable", "unreadable")
             if not passing or self._last is None or self._last.expired(self._clock()):
                 raise

@@ -26,7 +26,7 @@ SCOPE = "spark:applications_token"
 
 
 class Source(Protocol):
-    """What is needed of a `TokenSource`, which imports this module."""
+    """The part of `TokenSource` that is used here; `TokenSource` itself imports this module."""
 
     def stored(self) -> StoredToken | None: ...
 
@@ -41,7 +41,7 @@ def application_id(client_id: str) -> str:
 
 
 def client_for(record: StoredToken, profile: str = "", http_client: "httpx.Client | None" = None) -> Webex:
-    """Return a client of the Webex that a token comes from; `$WEBEX_CA_BUNDLE` overrides the one noted at login."""
+    """Return a client of the Webex that issued a token; `$WEBEX_CA_BUNDLE` overrides the one saved at login."""
     return Webex(
         api_base_url=record.api_base_url,
         token_url=record.token_url,
@@ -83,7 +83,7 @@ def request_tokens(
                     raise
         app, left = record.service_app, until - time.monotonic()
         if app is None or source_of is None:
-            raise ConfigurationError("There is no refresh token, and nothing to fetch another one with.")
+            raise ConfigurationError("There is no refresh token, and no way to get another one.")
         return fetch_service_app(webex, app, record.client_id, record.client_secret, left, source_of(app.using))
 
 
@@ -93,11 +93,11 @@ def fetch_service_app(
     """Fetch a Service App's tokens with the access token of the profile it names, which is renewed once if rejected.
 
     That profile's lock may be taken while the caller holds the Service App's. Since it cannot be a Service App itself,
-    there is no circle of profiles that wait for each other.
+    no two profiles can wait for each other.
 
     Raises:
         ConfigurationError: That profile is a Service App, or a login at another Webex.
-        LoginRequired: Somebody has to log in to that profile.
+        LoginRequired: Someone has to log in to that profile.
         TokenEndpointError, ServerUnreachable, TokenStoreError
     """
     until, through = time.monotonic() + seconds, source.stored()
@@ -138,18 +138,18 @@ def _check(through: StoredToken | None, app: ServiceApp, webex: Webex, client_id
         raise ConfigurationError(
             f"Profile {app.using} is a Service App itself; it cannot fetch the tokens of another one.",
             setting="--using",
-            remedy="Name a profile with a person's login with --using.",
+            remedy="Pass a profile that a user is logged in to with --using.",
         )
     if through.api_base_url.rstrip("/") != webex.api_base_url:
         raise ConfigurationError(
             f"Profile {app.using} is a login at {printable(through.api_base_url)}, but the Service App is at "
-            f"{printable(webex.api_base_url)}. An access token is sent nowhere else.",
+            f"{printable(webex.api_base_url)}. An access token is not sent to another API.",
             setting="WEBEX_API_BASE_URL",
             remedy="Correct WEBEX_API_BASE_URL, or name another profile with --using.",
         )
     if through.client_id == client_id:
         raise ConfigurationError(
-            f"WEBEX_CLIENT_ID is that of the Integration with which profile {app.using} has logged in.",
+            f"WEBEX_CLIENT_ID is that of the Integration that profile {app.using} uses.",
             setting="WEBEX_CLIENT_ID",
             remedy="Set WEBEX_CLIENT_ID and WEBEX_CLIENT_SECRET to those of the Service App.",
         )

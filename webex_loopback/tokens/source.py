@@ -1,4 +1,4 @@
-"""`get_token()`: a valid access token for whoever asks.
+"""`get_token()` and `TokenSource`: return a valid access token.
 
 Nothing heavy is imported at the top: with a valid token on disk, this module, `quick_look`, `paths` and `errors`
 are all that `get_token()` loads. Everything else is decided in `decision` and done in `renewal`.
@@ -10,7 +10,16 @@ from time import time
 from webex_loopback import paths
 from webex_loopback.errors import LoginRequired, TokenStoreError
 
-from .quick_look import TOKEN_BYTES, all_settings, config_mentions_us, quick_look, scanned, signature, store_kind
+from .quick_look import (
+    TOKEN_BYTES,
+    all_settings,
+    config_mentions_us,
+    quick_look,
+    scanned,
+    signature,
+    store_kind,
+    variable,
+)
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing
 if TYPE_CHECKING:
@@ -23,7 +32,7 @@ if TYPE_CHECKING:
     from .renewal import Renewal
     from .stores import TokenStore
 
-LOOK_SECONDS = 1.0  # how long memory is trusted without a look at the file and the environment
+LOOK_SECONDS = 1.0  # how long to answer from memory without checking the file and the environment
 
 _NOTHING = (0.0, 0.0, "")
 
@@ -34,10 +43,10 @@ def get_token(profile: "str | None" = None, *, interactive: bool = False) -> str
     1. A stored access token that is not due for renewal is returned: from memory, or from the file. No lock, no
        network.
     2. If it is due but still valid, one caller renews it; everybody else gets the current token at once. If the
-       renewal fails, the current token is returned, a warning is logged, and the next try comes later.
-    3. If it has expired, one caller renews it, everybody waits for the result, for 30 seconds at most.
-    4. `LoginRequired` is raised if there is no token, nothing to renew it with, or Webex has rejected the refresh
-       token. A browser is opened only with `interactive=True`.
+       renewal fails, the current token is returned, a warning is logged, and the renewal is retried later.
+    3. If it has expired, one caller renews it and everybody waits for the result, for 30 seconds at most.
+    4. `LoginRequired` is raised if no token is stored, it cannot be renewed, or Webex has rejected the refresh token. A
+       browser is opened only with `interactive=True`.
 
     If `WEBEX_ACCESS_TOKEN` is set (a bot's or a personal access token), that is returned, unless a profile is named.
 
@@ -50,7 +59,7 @@ def get_token(profile: "str | None" = None, *, interactive: bool = False) -> str
         TokenEndpointError: Webex answered the renewal with an error, and the access token has expired.
         ServerUnreachable: No usable answer, and the access token has expired.
         TokenStoreError: The stored token cannot be read, trusted or locked.
-        ConfigurationError: A setting is wrong, for instance the profile's name.
+        ConfigurationError: A setting is wrong, for example the profile's name.
     """
     source = _sources.get(profile) or _sources.setdefault(profile, TokenSource(profile))
     hot = source._hot
@@ -61,7 +70,7 @@ def get_token(profile: "str | None" = None, *, interactive: bool = False) -> str
 
 
 async def aget_token(profile: "str | None" = None) -> str:
-    """Return a valid access token, like `get_token()`, without ever blocking the asyncio event loop.
+    """Return a valid access token, like `get_token()`, without blocking the asyncio event loop.
 
     Under trio, use `anyio.to_thread.run_sync(get_token)`.
 
@@ -77,16 +86,16 @@ async def aget_token(profile: "str | None" = None) -> str:
 
 
 class TokenSource:
-    """Hands out one profile's access token; safe to use from any thread, task or forked process.
+    """Returns one profile's access token; safe to use from any thread, task or forked process.
 
     Args:
         profile: Default: `$WEBEX_PROFILE`, else `default`.
-        store: Where the tokens are; default: what WEBEX_TOKEN_STORE says. With a store, neither the profile nor the
-            environment counts.
+        store: Where the tokens are; default: what WEBEX_TOKEN_STORE says. With a store, the profile and the environment
+            are ignored.
         refresh_margin_seconds: How long before its expiry a token is renewed; default: a tenth of the lifetime, at
             least a minute, at most a day. Takes effect with the next token response.
         clock: Returns epoch seconds.
-        http_client: An `httpx.Client` to renew with; its proxies and certificates are then yours to set.
+        http_client: An `httpx.Client` to renew with; you then set its proxies and certificates.
         on_refresh: Called with the new `StoredToken` after each renewal that this source made.
         on_login_needed: Called once with the `StoredToken` when the refresh token will expire within
             `login_needed_seconds` and renewing does not extend it, or has been rejected while the access token is
@@ -116,8 +125,8 @@ class TokenSource:
             "login_needed_seconds": login_needed_seconds,
         }
         self._plain = store is None and clock is time and set(self._options.values()) == {None, 14 * 86_400.0}
-        # From when until when to answer from memory, and what. One tuple, so that a reader in another thread sees
-        # the old one or the new one and needs no lock. "From when", since a clock may be set back.
+        # What to answer from memory, from when and until when. One tuple, so that a reader in another thread sees the
+        # old one or the new one and needs no lock. "From when", because a clock may be set back.
         self._hot = _NOTHING
         self._seen: tuple[object, float, float, str] | None = None  # see quick_look
         # One per process: after a fork, a lock that some thread of the parent held stays locked.
@@ -125,13 +134,13 @@ class TokenSource:
         self._flights: dict[int, Future[str]] = {}
 
     def __reduce__(self) -> "tuple[object, ...]":
-        # What is in memory stays out of the pickle: it is a secret, and belongs to this process.
+        # Tokens in memory stay out of the pickle: they are secrets, and belong to this process.
         if not self._plain:
             raise TypeError("a TokenSource with a store, clock, client or callback of its own cannot be pickled")
         return TokenSource, (self.profile,)
 
     def get_token(self, *, interactive: bool = False) -> str:
-        """Return a valid access token, by the rules of the function `get_token`."""
+        """Return a valid access token, as the function `get_token` does."""
         hot = self._hot
         if hot[0] <= self._clock() < hot[1]:
             return hot[2]
@@ -151,8 +160,8 @@ class TokenSource:
 
         Args:
             rejected: An access token that an API answered with 401. If another one is stored by now, that is
-                returned without a renewal; so is the same one if it is younger than five minutes, since a renewal
-                has just not helped. Soon after a renewal that failed, its error is raised again.
+                returned without a renewal. So is the same one if it is younger than five minutes, because its renewal
+                did not help. Soon after a renewal that failed, its error is raised again.
 
         Raises:
             WebexLoopbackError: As `get_token()`, but also while the current token is still valid.
@@ -182,14 +191,13 @@ class TokenSource:
 
     @property
     def store(self) -> "TokenStore":
-        """Where the tokens are."""
         return self._renewal().store
 
     def from_environment(self) -> str:
-        """Return where the WEBEX_ACCESS_TOKEN in force comes from, or "" if there is none."""
+        """Return where WEBEX_ACCESS_TOKEN comes from, or "" if it is not used."""
         if not self._environment_token():
             return ""
-        if os.environ.get("WEBEX_ACCESS_TOKEN", "").strip():
+        if variable("WEBEX_ACCESS_TOKEN").strip():
             return "environment"
         return all_settings().origins["WEBEX_ACCESS_TOKEN"]
 
@@ -218,7 +226,7 @@ class TokenSource:
         return token
 
     async def _join(self) -> str:
-        """Wait for `_find`, which runs once, in a worker, for all tasks that ask meanwhile."""
+        """Wait for `_find`, which runs once, in a worker, for all waiting tasks."""
         from asyncio import wrap_future
 
         from .worker import start
@@ -230,14 +238,14 @@ class TokenSource:
         return await wrap_future(flight)
 
     def _environment_token(self) -> str:
-        """Return WEBEX_ACCESS_TOKEN, unless a profile or a store was asked for by name."""
+        """Return WEBEX_ACCESS_TOKEN, unless a profile or a store was given."""
         if self.profile is not None or self._given_store is not None:
             return ""
-        token = os.environ.get("WEBEX_ACCESS_TOKEN", "")
+        token = variable("WEBEX_ACCESS_TOKEN")
         plain = not token.encode("ascii", "replace").translate(None, TOKEN_BYTES) and token.lower() != "bearer"
         if token and plain:
             return token
-        asked = bool(token or os.environ.get("WEBEX_ACCESS_TOKEN_FILE")) or config_mentions_us()
+        asked = bool(token or variable("WEBEX_ACCESS_TOKEN_FILE")) or config_mentions_us()
         del token  # an error's traceback may be printed with its local variables
         # Quotes, "Bearer ", white space: cleaned, or refused.
         return all_settings().access_token.get_secret_value() if asked else ""
@@ -254,8 +262,11 @@ class TokenSource:
         try:
             if seen is None or seen[0] != (path, signature(os.stat(path))):
                 seen = self._seen = quick_look(path)
-        except OSError:
-            seen = self._seen = None
+        except OSError as error:
+            # A disk that fails: what was read before is good until it is due.
+            known = seen is not None and isinstance(seen[0], tuple) and seen[0][0] == path
+            if isinstance(error, FileNotFoundError) or not known:
+                seen = self._seen = None
         if seen is None or not seen[1] <= now < seen[2]:
             return None
         return seen[3], seen[2]
@@ -266,7 +277,7 @@ class TokenSource:
         return os.getpid(), place
 
     def _renewal(self) -> "Renewal":
-        """Return what renews this source's token in this process."""
+        """Return the `Renewal` of this source's token in this process."""
         key = self._key()
         renewal = self._renewals.get(key)
         if renewal is None:

@@ -11,17 +11,17 @@ from .source import TokenSource
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoginStatus:
-    """What is known about a profile's login.
+    """The state of a profile's login.
 
     Attributes:
         account_name, account_email, account_id: From `GET /people/me` at login; "" if unknown.
         scopes_granted: As far as is known.
         scopes_missing: Requested but not granted.
-        issued_at: When the last token response arrived. All moments are aware, in UTC.
-        refresh_at: From when `get_token()` renews.
-        expires_at: End of the access token; None if unknown.
-        refresh_token_expires_at: End of the refresh token; None if unknown or if there is none.
-        can_renew: Whether there is anything to renew the access token with.
+        issued_at: When the last token response arrived. All times are aware `datetime`s in UTC.
+        refresh_at: When `get_token()` starts to renew the access token.
+        expires_at: Expiry of the access token; None if unknown.
+        refresh_token_expires_at: Expiry of the refresh token; None if unknown or if there is none.
+        can_renew: Whether the access token can be renewed.
         service_app: Set if this is a Service App's login.
         store: Where the tokens are.
     """

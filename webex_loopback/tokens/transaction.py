@@ -1,8 +1,8 @@
 """Replacing the stored token as a transaction: reserve, request, store, return.
 
-A refresh token may be good for one request only. So it is spent only once there is room for its successor, and the
-server's answer is stored before anyone uses it. Nothing interrupts it between request and storing: it runs in a
-worker, whose caller waits for its end, and so does the interpreter when it exits.
+A refresh token may work only once. So it is used only when there is room for its successor, and the server's answer is
+stored before anyone uses it. Nothing interrupts a transaction between request and storing: it runs in a worker, and
+both the caller and an exiting interpreter wait for its end.
 """
 
 import contextlib
@@ -31,11 +31,11 @@ class Transaction:
     """One replacement of a store's token.
 
     Args:
-        make: Gets the stored token, returns the one to store; usually makes the request. If it returns the very
-            object it got, nothing is stored.
+        make: Takes the stored token, returns the one to store; usually makes the request. If it returns the same
+            object, nothing is stored.
         wait_seconds: For the lock.
-        load: Reads the stored token; default: `store.load`, an unreadable one being None.
-        save: Gets the new token and the one that it replaces; default: `store.save`, and `Unsaved` if that fails.
+        load: Reads the stored token; default: `store.load`, with None for an unreadable one.
+        save: Takes the new token and the one that it replaces; default: `store.save`, and `Unsaved` if that fails.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Transaction:
             return self._cancelled
 
     def run(self) -> StoredToken:
-        """Carry it out in this thread, which should be a worker's; return the stored token.
+        """Run the transaction in this thread, which should be a worker's; return the stored token.
 
         Raises:
             TokenStoreError: The lock could not be acquired, or there is no room: `make` has not been called.
@@ -109,10 +109,10 @@ class Transaction:
 def replace_token(
     store: TokenStore, make: Callable[[StoredToken | None], StoredToken], *, seconds: float = LOCK_SECONDS
 ) -> StoredToken:
-    """Run a transaction in a worker and wait for its end, whatever signals arrive meanwhile.
+    """Run a transaction in a worker and wait for its end, even if signals arrive.
 
     Raises:
-        ServerUnreachable: It is still under way after `seconds`.
+        ServerUnreachable: It is still running after `seconds`.
         Exception: As `Transaction.run`; from a signal handler: after the end of the transaction.
     """
     transaction = Transaction(store, make, wait_seconds=seconds)

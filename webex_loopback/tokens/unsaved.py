@@ -1,4 +1,4 @@
-"""Keeps in memory what a store refused to take: the refresh token that it replaces has been spent."""
+"""Keeps a token in memory that could not be stored: the refresh token that it replaces has been used up."""
 
 import contextlib
 import logging
@@ -10,12 +10,12 @@ from .stores import TokenStore
 
 log = logging.getLogger(__name__)
 
-# By the store's place, since a program may have several sources of it: what the store holds, and what it should hold.
+# By the store's place, because a program may have several sources of it: the stored record, and the one to store.
 refused: dict[str, tuple[StoredToken | None, StoredToken]] = {}
 
 
 class Keeper:
-    """A store, with this process's memory of what it refused.
+    """A store, and the record that this process could not save in it.
 
     Attributes:
         place: Identifies the store within this process.
@@ -27,36 +27,36 @@ class Keeper:
 
     @property
     def holds(self) -> bool:
-        """Whether a renewed token is waiting to be stored."""
+        """Whether a renewed token still has to be stored."""
         return self.place in refused
 
     def load(self) -> StoredToken | None:
-        """Return what is stored, or would be if the store had not refused it."""
+        """Return the stored record, or the one that could not be stored."""
         return self._waiting() or self.store.load()
 
     def save(self, record: StoredToken, current: StoredToken | None) -> None:
-        """Store the new record, under the lock, or keep it; `current` is what it replaces."""
+        """Store the new record, under the lock, or keep it in memory; it replaces `current`."""
         try:
             self.store.save(record)
         except TokenStoreError as error:
             stored, _ = refused.get(self.place, (current, record))
             refused[self.place] = stored, record
-            log.warning("%s The new token works in this process; saving is tried again. %s", error, error.remedy)
+            log.warning("%s The new token works in this process; saving will be retried. %s", error, error.remedy)
         else:
             refused.pop(self.place, None)
 
     def save_again(self) -> None:
-        """Try to store what was refused; another process's renewal, a login or logout wins."""
+        """Try again to store the record, unless another process has renewed, logged in or logged out."""
         if not self.holds:
             return
         with contextlib.suppress(TokenStoreError), self.store.lock(0):
             if (record := self._waiting()) is not None:
                 self.store.save(record)
-                log.warning("The renewed token is saved now.")
+                log.warning("The renewed token has been saved.")
             refused.pop(self.place, None)
 
     def _waiting(self) -> StoredToken | None:
-        """Return what was refused, unless what it replaces has been replaced meanwhile."""
+        """Return the unsaved record, unless the stored one has changed since then."""
         if self.place not in refused:
             return None
         stored, record = refused[self.place]

@@ -1,7 +1,7 @@
-"""The one way to run blocking work beside the caller: in a thread of its own, with a deadline for whoever waits.
+"""Runs blocking work in a thread of its own, with a deadline for the caller.
 
 Python runs signal handlers in the main thread only. An exception that a handler raises (Ctrl-C, or a program's own)
-therefore never interrupts work in a worker, only the waiting for it; see `finish`.
+therefore never interrupts work in a worker, only the wait for it; see `finish`.
 """
 
 import time
@@ -38,11 +38,11 @@ def start(function: Callable[[], _T]) -> "Future[_T]":
             future.set_result(result)
 
     try:
-        # Not the event loop's executor: it may be full of code that waits for this very token.
+        # Not the event loop's executor: its threads may all be waiting for this token.
         Thread(target=copy_context().run, args=(run,), daemon=True, name="webex-loopback").start()
     except RuntimeError:  # the interpreter is shutting down and starts no threads
         run()
-    except KeyError as error:  # how CPython's Thread.start() may end if a signal handler raises meanwhile
+    except KeyError as error:  # CPython's Thread.start() may raise it if a signal handler raises
         raise error.__context__ or error from None
     return future
 
@@ -51,7 +51,7 @@ def wait(future: "Future[_T]", seconds: float) -> _T:
     """Return the result, or raise what the function raised.
 
     Raises:
-        Late: It is still running after `seconds`; it goes on.
+        Late: It is still running after `seconds`, and continues.
     """
     until = time.monotonic() + seconds
     while not future.done() and (left := until - time.monotonic()) > 0:
@@ -62,7 +62,7 @@ def wait(future: "Future[_T]", seconds: float) -> _T:
 
 
 def finish(future: "Future[_T]", seconds: float, *, cancel: Callable[[], bool] = lambda: False) -> _T:
-    """Like `wait`, but an exception that hits the waiting thread goes on only when the work has ended.
+    """Like `wait`, but an exception in the waiting thread is raised only when the work has ended.
 
     Args:
         cancel: Called then; returns whether the work has been cancelled and need not be waited for.

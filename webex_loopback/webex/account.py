@@ -9,7 +9,7 @@ from webex_loopback.wording import printable
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A person or a machine account; any part may be empty."""
+    """A user or a machine account; any part may be empty."""
 
     name: str = ""
     email: str = ""

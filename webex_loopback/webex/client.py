@@ -41,8 +41,8 @@ class NoAccessToken(ServerUnreachable):
 class Webex(Transport):
     """A client of one Webex. Safe to use from several threads; a context manager.
 
-    Whatever sends a request raises `TokenEndpointError`, `ServerUnreachable` or `ConfigurationError`. `seconds` limits
-    the whole call. `profile` is for the login command in remedies.
+    Methods that send a request raise `TokenEndpointError`, `ServerUnreachable` or `ConfigurationError`. `seconds`
+    limits the whole call. `profile` is for the login command in remedies.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Webex(Transport):
     def device_token(
         self, *, client_id: str, client_secret: Secret, device_code: Secret, seconds: float = 30.0
     ) -> TokenResponse | str:
-        """Ask whether the person has approved; return the tokens, `authorization_pending`, or `slow_down`."""
+        """Ask whether the user has approved; return the tokens, `authorization_pending`, or `slow_down`."""
         form: _Form = {"client_id": client_id, "grant_type": "urn:ietf:params:oauth:grant-type:device_code"}
         form |= {"device_code": device_code}
         # Here, unlike at the token endpoint, the secret goes into HTTP Basic only. RFC 6749 §2.3.1: form-encoded first.
@@ -142,7 +142,7 @@ class Webex(Transport):
         return self._tokens(answer, "device_code")
 
     def people_me(self, access_token: Secret, *, seconds: float = 10.0) -> Account:
-        """Return whose token it is."""
+        """Return the account that the token belongs to."""
         answer = self._send("GET", f"{self.api_base_url}/people/me", seconds, headers=_bearer(access_token))
         return Account.from_person(self._read(answer, "api", read_object))
 
@@ -185,18 +185,18 @@ class Webex(Transport):
     def _tokens(self, answer: Answer, grant: str) -> TokenResponse:
         response = self._read(answer, grant, TokenResponse.from_json)
         if response.dropped:
-            _log.warning("Ignored odd values in the token response: %s", ", ".join(response.dropped))
+            _log.warning("Ignored invalid values in the token response: %s", ", ".join(response.dropped))
         return response
 
     def _read(self, answer: Answer, grant: str, read: Callable[[bytes], _T]) -> _T:
         status, problem, refresh_token = answer.status_code, "", None
-        if 200 <= status < 300:  # 203 is a proxy's that has changed something
+        if 200 <= status < 300:  # 203 means that a proxy has changed something
             try:
                 return read(answer.body)
             except MalformedToken as error:
                 problem, refresh_token = f"but the body {error}", error.refresh_token
         elif 300 <= status < 400 or status == 511:
-            problem = "as a network's sign-in page does, not this endpoint"
+            problem = "which this endpoint never does"
         told = self.error(answer, grant)
         if told.error or not problem:
             raise told
@@ -211,5 +211,5 @@ class Webex(Transport):
 def _bearer(token: Secret) -> dict[str, str | Secret]:
     # Refused here, because the errors of httpx would quote it.
     if not re.fullmatch(r"[\x21-\x7e]+", token.get_secret_value()):
-        raise ConfigurationError("The access token contains characters that an HTTP header cannot carry.")
+        raise ConfigurationError("The access token contains characters that cannot be sent in an HTTP header.")
     return {"authorization": Secret(f"Bearer {token.get_secret_value()}")}

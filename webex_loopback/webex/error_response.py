@@ -1,4 +1,4 @@
-"""What an error response means (DESIGN §4): one table, for both of Webex's error bodies and for none."""
+"""What an error response means: one table, for both of Webex's error bodies and for none."""
 
 import email.utils
 import re
@@ -31,7 +31,7 @@ _DEAD = r"refresh.?token\b.{0,60}\b(expired|revoked|malformed|invalid)\b|\b(expi
 _CLIENT = r"\bclient[ _]?(id|secret|credentials?)\b"
 _SCOPE = r"\bscopes? (is|are) (invalid|unknown)\b|\b(invalid|unknown) scopes?\b"
 
-# The first row that fits counts; most codes before words, except that invalid_client comes with the words, too.
+# The first row that fits counts. invalid_client comes after some words, because Webex also sends it with them.
 # fmt: off
 TABLE = (
     Row("passing",       "limit",    _ALL,  _ANY, "tokenlimit_reached", "tokenlimit"),
@@ -77,7 +77,7 @@ _REMEDIES = {
 def read_error(
     status: int, headers: Mapping[str, str], body: bytes, host: str, *, grant: str = "", profile: str = ""
 ) -> TokenEndpointError:
-    """Return the error that a response stands for.
+    """Return the error for a response.
 
     Args:
         grant: `authorization_code`, `refresh_token`, `device_code`, `service_app`, or `api` for a request with a token.
@@ -116,7 +116,7 @@ def _fits(row: Row, status: int, error: str, words: str, grant: str) -> bool:
 
 
 def _read(body: bytes) -> tuple[str, str, str, str]:
-    """Return code, description, tracking ID, and the texts of a JSON body; only an empty body gives only ""."""
+    """Return code, description, tracking ID, and the texts of a JSON body; all are "" only for an empty body."""
     try:
         values = read_object(body)
     except MalformedToken:

@@ -1,4 +1,4 @@
-"""How requests reach Webex: proxies, certificates, one deadline per request, and words for every failure.
+"""Sends requests to Webex: proxies, certificates, one deadline per request, and a message for every failure.
 
 Secrets stay `Secret` up to `_attempt()`; exceptions lose its frame and those below, whose locals hold the request.
 """
@@ -64,7 +64,7 @@ _INTERCEPTED = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole response; repr() does not show the body, which may hold tokens."""
+    """A complete response; repr() does not show the body, which may hold tokens."""
 
     status_code: int
     headers: Mapping[str, str] = field(repr=False)
@@ -73,7 +73,7 @@ class Answer:
 
 
 class Transport:
-    """Sends requests to the servers of `urls`, with our own `httpx.Client` or the caller's, who closes it then.
+    """Sends requests to the servers of `urls`, with our own `httpx.Client`, or one that the caller provides and closes.
 
     Attributes:
         clock_skew: Seconds by which the server's clock is ahead of this machine's; None before the first answer.
@@ -91,8 +91,8 @@ class Transport:
     def send(self, method: str, url: str, *, seconds: float, limited: bool = True, **parts: Any) -> Answer:
         """Send a request and return the answer, whatever its status; redirects are not followed.
 
-        It is sent once, because a code is good for one request, and a refresh token may be as well. Only connecting is
-        tried up to three times.
+        It is sent once, because a code works only once, and a refresh token may as well. Only connecting is retried, up
+        to three attempts in all.
 
         Args:
             seconds: For everything together: name resolution, connecting, sending, receiving.
@@ -106,7 +106,7 @@ class Transport:
         for pause in _PAUSES:
             done: list[Any] = []
             # In a thread, because httpx's timeouts cover neither name resolution, nor several addresses in turn, nor a
-            # server that sends a byte now and then. A thread that is late is abandoned.
+            # server that sends a byte now and then. A late thread is abandoned.
             arguments = (done, method, url, deadline - time.monotonic(), limited, parts)
             thread = threading.Thread(target=copy_context().run, args=(self._attempt, *arguments), daemon=True)
             thread.start()
@@ -192,7 +192,7 @@ def without_frames(error: _E) -> _E:
 
 def _new_client(urls: tuple[str, ...], ca_bundle: str) -> httpx.Client:
     secure = any(url.lower().startswith("https:") for url in urls)
-    # A bare context trusts nobody, and takes no time.
+    # A bare context trusts no certificate, and is created quickly.
     context = ssl_context(ca_bundle) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     mounts = {"/".join(url.split("/")[:3]): _through(url, context) for url in urls if proxy_for(url)}
     # trust_env is off: httpx fails on a NO_PROXY that it cannot parse, and sends requests to this machine to the proxy.
@@ -230,7 +230,7 @@ def proxy_for(url: str) -> str:
 
 
 def ssl_context(ca_bundle: str = "") -> ssl.SSLContext:
-    """Return a context that trusts the operating system's certificates and those that the usual variables name.
+    """Return a context that trusts the operating system's certificates and those named by the usual variables.
 
     Raises:
         ConfigurationError: A file named there cannot be read or has no certificate.
@@ -247,7 +247,7 @@ def ssl_context(ca_bundle: str = "") -> ssl.SSLContext:
         except OSError as error:
             why = "it has no PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
             message = f"Cannot use {printable(path)!r}, named by {name}: {why}."
-            noted = " If it is not set, it was at the last login: log in again." if name == "WEBEX_CA_BUNDLE" else ""
+            noted = " If it is not set, it was saved at login: log in again." if name == "WEBEX_CA_BUNDLE" else ""
             remedy = f"Correct or unset {name}; it must be the path of a PEM file.{noted}"
             raise ConfigurationError(message, setting=name, remedy=remedy) from error
     return context

@@ -48,7 +48,7 @@ def headers() -> Mapping[str, str]:
 
 
 def describe_scope(scope: str, language: str) -> str:
-    """Return what a scope allows, "" if the sandbox has no words for it."""
+    """Return what a scope allows, "" if the sandbox has no text for it."""
     return str(texts(language)["scopes"].get(scope, ""))
 
 
@@ -78,7 +78,7 @@ def _fill(template: str, values: Mapping[str, Any], words: Mapping[str, Any]) ->
 
 
 def clean(text: str) -> str:
-    """Return text on one line, cut, without control characters and what hides or reverses text."""
+    """Return text on one line, shortened, without control characters and characters that hide or reverse text."""
     line = " ".join(text[: _LONGEST * 4].split())
     # Zero-width joiners are letters in Persian and in emoji.
     shown = "".join(c for c in line if c in "\u200c\u200d" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))

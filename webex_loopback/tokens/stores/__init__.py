@@ -1,7 +1,7 @@
 """Where tokens are kept: a file (the default), an encrypted file, a PostgreSQL database, or memory.
 
-Every store has a lock that belongs to the stored token, not to whoever asks for it: a renewal happens under it, after
-reading again, so that several processes make one renewal between them.
+Every store has a lock that belongs to the stored token, not to the caller: a renewal acquires it and reads the token
+again, so that several processes make only one renewal.
 """
 
 import os
@@ -20,11 +20,11 @@ LOCK_SECONDS = 30.0
 
 @runtime_checkable
 class TokenStore(Protocol):
-    """What `TokenSource` needs of a store. Each method may raise `TokenStoreError`.
+    """What `TokenSource` needs from a store. Each method may raise `TokenStoreError`.
 
-    A store may also have `reserve()`: called under the lock before the refresh token is spent, it makes sure that
-    the next `save()` has room, or raises `TokenStoreError`. And `look_seconds`: how long a token in memory may be
-    used without looking into the store again (default: 1).
+    A store may also have `reserve()`: called under the lock before the refresh token is used, it makes sure that
+    the next `save()` has room, or raises `TokenStoreError`. And `look_seconds`: how long a token in memory may be used
+    without checking the store again (default: 1).
     """
 
     def load(self) -> "StoredToken | None":
@@ -40,14 +40,14 @@ class TokenStore(Protocol):
         ...
 
     def lock(self, wait_seconds: float = LOCK_SECONDS) -> AbstractContextManager[None]:
-        """Exclude every other process and thread that would renew this token; wait no longer than this."""
+        """Exclude every other process and thread that would renew this token; wait at most `wait_seconds`."""
         ...
 
 
 def open_store(profile: str | None = None, kind: str = "") -> TokenStore:
     """Return the profile's store: of this kind, else the one that WEBEX_TOKEN_STORE names, else its token file.
 
-    Each kind is imported when it is asked for: keyring and postgres are optional extras.
+    Each kind is imported on first use: keyring and postgres are optional extras.
 
     Raises:
         ConfigurationError: The store is not one of these, or its extra is not installed.

@@ -1,7 +1,7 @@
 """The default store: one JSON file per profile, mode 0600, in a directory of the user's own.
 
-A save is prepared beside the file (`.NAME.new`): reserved before the refresh token is spent, filled, and renamed over
-it. A complete one that a killed process left behind is adopted by whoever takes the lock next.
+A save is prepared in `.NAME.new` beside the file: space is reserved before the refresh token is used, then it is filled
+and renamed over the file. If a process is killed before renaming, whoever takes the lock next completes the save.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class FileTokenStore:
 
     Attributes:
         path: The token file. If it is a symbolic link, the link stays and its target is replaced.
-        real_path: The same with links resolved; the lock and other companions are beside this one.
+        real_path: The same with links resolved; the lock and other files are kept beside this one.
     """
 
     def __init__(self, path: str) -> None:
@@ -71,7 +71,7 @@ class FileTokenStore:
             return f"{self.real_path}.lock"
         from hashlib import sha256  # OpenSSL takes 5 ms, and most renewals do not need it
 
-        # Several data directories may share the lock directory, and one may be reached by two names.
+        # Several data directories may share the lock directory, and one may have two names.
         place = sha256(os.fsencode(self.real_path)).hexdigest()[:16]
         return os.path.join(directory, f"webex-loopback-{place}.lock")
 
@@ -82,7 +82,7 @@ class FileTokenStore:
             TokenStoreError: It cannot be read, belongs to another user, is corrupt, or of a newer version.
         """
         if os.path.lexists(self._replacement().pending):
-            # The leftover of a killed process, or a save in progress: then the lock is held, and we do not wait.
+            # Left by a killed process, or a save in progress; in that case the lock is held, and we do not wait.
             with contextlib.suppress(TokenStoreError), self.lock(0):
                 pass
         data = self._read()
@@ -119,7 +119,7 @@ class FileTokenStore:
         """Store the token; call it under the lock.
 
         Raises:
-            TokenStoreError: The file has its old content.
+            TokenStoreError: The file is unchanged.
         """
         with self._translated("Could not write the tokens to"):
             replacement = self._reserved or self._replacement()
@@ -134,7 +134,7 @@ class FileTokenStore:
             self._warn_once("Others can read the token file %a: this file system does not support file modes.")
 
     def delete(self) -> bool:
-        """Remove the file and everything that holds older tokens beside it; return whether there was a token."""
+        """Remove the file and all files beside it that hold older tokens; return whether there was a token."""
         there = os.path.lexists(self.real_path) and os.path.getsize(self.real_path) > 0
         with self._translated("Could not remove"):
             for path in [self.real_path, *self.leftovers()]:
@@ -151,14 +151,15 @@ class FileTokenStore:
     def leftovers(self) -> list[str]:
         """Return the files beside the token file that hold tokens: unfinished saves and files set aside."""
         directory, name = os.path.split(self.real_path)
-        aside = "(corrupt|foreign|future|unavailable|unreadable)-.*"
+        # Exactly what set_aside() writes: "default.json.corrupt-1" is a profile's name.
+        aside = r"(corrupt|foreign|future|unavailable|unreadable)-\d{8}T\d{6}(-\d+)?(\.[0-9a-f]+\.new)?"
         ours = re.compile(rf"\.?{re.escape(name)}\.(new|\d+\.[0-9a-f]+\.tmp|{aside})")
         with contextlib.suppress(OSError):
             return [os.path.join(directory, entry) for entry in os.listdir(directory) if ours.fullmatch(entry)]
         return []
 
     def set_aside(self, why: str) -> str:
-        """Rename the file, so that nothing of it is lost, and return its new path."""
+        """Rename the file to keep its content, and return its new path."""
         # Not a link to it, or `logout` would remove that and leave the tokens. Another user's file cannot be renamed.
         path = self.path if why == "foreign" else self.real_path
         first = aside = f"{path}.{why}-{time.strftime('%Y%m%dT%H%M%S')}"
@@ -253,7 +254,7 @@ class FileTokenStore:
         return Replacement(path, f".{os.path.basename(path)}.new")
 
     def _recover(self) -> None:
-        """Adopt the complete save of a process that was killed before renaming it, or clear an incomplete one."""
+        """Complete the save of a process that was killed before renaming it, or clear an incomplete one."""
         replacement = self._replacement()
         if self._reserved is not None:
             self._reserved.release()
@@ -273,7 +274,7 @@ class FileTokenStore:
         replacement.discard()
 
     def _is_newer_than(self, status: os.stat_result) -> bool:
-        """Whether the file holds a token that was written after a leftover, by version 1 for instance."""
+        """Whether the file holds a token that was written after a leftover, for example by version 1."""
         try:
             newer = os.stat(self.real_path).st_mtime_ns > status.st_mtime_ns
             return newer and self._is_complete(read_small_file(self.real_path, _LARGEST))
@@ -299,7 +300,7 @@ class FileTokenStore:
                 remedy=_FOREIGN_REMEDY.format(login_command(self.profile, "--force"))
                 if foreign
                 else "Free some space or check the directory's owner and mode. `webex-loopback doctor` shows them.",
-            ) from error.with_traceback(None)  # whose frames hold what was to be written
+            ) from error.with_traceback(None)  # whose frames hold the data to be written
 
 
 _FOREIGN_REMEDY = (

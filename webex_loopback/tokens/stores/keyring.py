@@ -1,6 +1,6 @@
 """The token file, encrypted; its key is in the operating system's keyring (extra `keyring`).
 
-Only the key is there: the Windows Credential Manager takes 2,560 bytes an entry, and some keyrings are slow.
+The keyring holds only the key: Windows Credential Manager entries hold 2,560 bytes at most, and some keyrings are slow.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 SERVICE = "webex-loopback"
-ANSWER_SECONDS = 4.0  # a locked keyring or a D-Bus that hangs would wait for minutes
+ANSWER_SECONDS = 4.0  # a locked keyring or a D-Bus that hangs can block for minutes
 
 
 class KeyringTokenStore(FileTokenStore):
@@ -60,14 +60,14 @@ class KeyringTokenStore(FileTokenStore):
     def delete(self) -> bool:
         """Remove the file and its key; return whether there was a token."""
         there = super().delete()
-        with contextlib.suppress(TokenStoreError):  # the key alone reads nothing
+        with contextlib.suppress(TokenStoreError):  # the key alone reveals nothing
             _ask(_delete_key, self._entry)
         self._key = Secret()
         return there
 
     @property
     def _entry(self) -> str:
-        # The key belongs to the file: another data directory has a profile of the same name.
+        # The key belongs to the file: another data directory may have a profile of the same name.
         return os.path.realpath(self.path)
 
     def _encode(self, token: StoredToken) -> bytes:
@@ -91,10 +91,10 @@ class KeyringTokenStore(FileTokenStore):
             if not self._key and create:
                 self._key = Secret(Fernet.generate_key().decode())
                 _ask(_write_key, self._entry, self._key)
-                # Some keyrings forget silently (a session collection): better to know before a token depends on it.
+                # Some keyrings silently lose entries (a session collection): find out before a token depends on it.
                 if _ask(_read_key, self._entry) != self._key:
                     self._key = Secret()
-                    raise _unavailable("The keyring does not keep what is stored in it")
+                    raise _unavailable("The keyring does not keep the entries stored in it")
             if not self._key:
                 raise TokenStoreError(
                     f"The key of {self.path!a} is not in the keyring.",
@@ -120,7 +120,7 @@ def _keyring() -> "ModuleType":
 
 
 def _ask(action: Any, *arguments: Any) -> Any:
-    """Call the keyring, which may hang in D-Bus; its backends raise whatever they like."""
+    """Call the keyring, which may hang in D-Bus; its backends may raise any exception."""
     keyring = _keyring()
 
     def ask() -> Any:

@@ -26,7 +26,7 @@ if sys.platform == "win32":
         msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 
     def _is_held(error: OSError) -> bool:
-        # Windows says EACCES or EDEADLK. Wine 8 sets no errno, so it is 0 or that of an earlier failure.
+        # Windows reports EACCES or EDEADLK. Wine 8 sets no errno, so it is 0 or that of an earlier failure.
         return error.errno not in (errno.EBADF, errno.EINVAL)
 
 else:
@@ -44,7 +44,7 @@ else:
 
 @contextlib.contextmanager
 def hold_lock(path: str, wait_seconds: float, *, poll_seconds: float = _POLL_SECONDS) -> Iterator[None]:
-    """Hold a lock file. It is never unlinked: that would split the waiters over two files (filelock, `_unix.py`).
+    """Hold a lock file. It is never unlinked: waiting processes would then lock different files (filelock, `_unix.py`).
 
     Raises:
         TokenStoreError: `locked` if another process holds it for longer than `wait_seconds` or the file system has no
@@ -73,7 +73,7 @@ def hold_lock(path: str, wait_seconds: float, *, poll_seconds: float = _POLL_SEC
 
 
 def _open(path: str) -> int:
-    # A lock directory may be shared: a link planted there would have us create or lock somebody's file.
+    # A lock directory may be shared: through a link planted there, we would create or lock someone else's file.
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     descriptor = os.open(path, flags, 0o600)
     status = os.fstat(descriptor)

@@ -22,7 +22,6 @@ class MemoryTokenStore:
         return "memory"
 
     def load(self) -> StoredToken | None:
-        """Return what was saved last, or None."""
         return self._token
 
     def save(self, token: StoredToken) -> None:
@@ -30,7 +29,6 @@ class MemoryTokenStore:
         self._token = token
 
     def delete(self) -> bool:
-        """Forget the token; return whether there was one."""
         had, self._token = self._token is not None, None
         return had
 

@@ -56,7 +56,7 @@ class PostgresTokenStore:
     """One profile's row.
 
     Args:
-        url: `postgresql://...`, with whatever libpq takes there (`sslmode`, `host` lists, ...).
+        url: `postgresql://...`, with any parameters that libpq accepts (`sslmode`, `host` lists, ...).
         profile: Default: `$WEBEX_PROFILE`, else `default`.
         keys: Fernet keys separated by commas or spaces: the first encrypts, all decrypt. Empty: not encrypted.
     """
@@ -103,7 +103,7 @@ class PostgresTokenStore:
         """Store the token; waits for a server that is being restarted.
 
         Raises:
-            TokenStoreError: The row has its old content.
+            TokenStoreError: The row is unchanged.
         """
         until = time.monotonic() + _RECONNECT_SECONDS
         while True:
@@ -118,7 +118,7 @@ class PostgresTokenStore:
         """Make sure that the next `save()` is allowed, by writing the row and rolling back.
 
         Raises:
-            TokenStoreError: A read-only role or server, for instance.
+            TokenStoreError: It would not be, for example because the role or server is read-only.
         """
 
         def attempt(connection: _Connection) -> None:
@@ -151,7 +151,7 @@ class PostgresTokenStore:
 
     @contextlib.contextmanager
     def lock(self, wait_seconds: float = LOCK_SECONDS) -> Iterator[None]:
-        """Exclude every other renewal of this profile, on whatever machine."""
+        """Exclude every other renewal of this profile, on any machine."""
         if not self._holder.acquire(timeout=max(wait_seconds, 0)):
             raise self._locked(wait_seconds)
         try:
@@ -160,7 +160,7 @@ class PostgresTokenStore:
             try:
                 yield
             finally:
-                with contextlib.suppress(psycopg.Error):  # gone with its lock
+                with contextlib.suppress(psycopg.Error):  # the connection and its lock are gone
                     connection.execute("SELECT pg_advisory_unlock(%s)", (self._lock_key,))
         finally:
             self._holder.release()
@@ -174,7 +174,7 @@ class PostgresTokenStore:
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
-            self.close()  # psycopg warns of connections that are left open
+            self.close()  # psycopg warns about connections that are left open
 
     def _acquire(self, connection: _Connection, wait_seconds: float) -> None:
         try:
@@ -208,7 +208,7 @@ class PostgresTokenStore:
         )
 
     def _query(self, action: Callable[[_Connection], _T]) -> _T:
-        """Run an action on this process's connection; once more on a new one if the old one is dead."""
+        """Run an action on this process's connection; once more on a new one if the old one is lost."""
         for last in (False, True):
             try:
                 return run(lambda: action(self._connection()), ANSWER_SECONDS)
@@ -234,7 +234,7 @@ class PostgresTokenStore:
                     connect_timeout=3,
                     application_name="webex-loopback",
                     tcp_user_timeout=int(ANSWER_SECONDS * 1000),
-                    prepare_threshold=None,  # so that a connection pooler may sit between
+                    prepare_threshold=None,  # so that a connection pooler can be used
                 )
                 connection.execute(f"SET statement_timeout = {int(ANSWER_SECONDS * 1000)}")
             return connection
@@ -286,16 +286,16 @@ class PostgresTokenStore:
 
 
 def _place(url: Secret) -> str:
-    """Return the URL without user and password, as libpq reads it: a `#` or `?` in a password ends nothing there."""
+    """Return the URL without user and password, as libpq reads it: a `#` or `?` in a password is not a delimiter."""
     try:
         parts = psycopg.conninfo.conninfo_to_dict(url.get_secret_value())
     except psycopg.Error:  # it quotes what it cannot read
         parts = None
     if parts is None:
         raise ConfigurationError(
-            "WEBEX_TOKEN_STORE is not a URL that PostgreSQL's library can read.",
+            "WEBEX_TOKEN_STORE is not a valid PostgreSQL URL.",
             setting="WEBEX_TOKEN_STORE",
-            remedy="Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with what is special percent-encoded.",
+            remedy="Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded.",
         )
     hosts, ports = (str(parts.get(name, "")).split(",") for name in ("host", "port"))
     ports *= len(hosts) if len(ports) == 1 else 1
