@@ -18,7 +18,7 @@ from webex_loopback.login.loopback_server import LoopbackServer
 from webex_loopback.login.pages import HEADERS, FailurePage, SuccessPage
 from webex_loopback.oauth.authorization import AuthorizationRequest, AuthorizationResponse
 from webex_loopback.oauth.redirect_uri import RedirectURI
-from webex_loopback.tokens import worker
+from webex_loopback.webex import worker
 
 T = TypeVar("T")
 

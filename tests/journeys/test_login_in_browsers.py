@@ -14,7 +14,7 @@ from tests.journeys.chromium import chromium_running
 from tests.journeys.firefox import firefox_running
 from webex_loopback.login.login import LoginResult, log_in
 from webex_loopback.sandbox import Sandbox
-from webex_loopback.tokens import worker
+from webex_loopback.webex import worker
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page

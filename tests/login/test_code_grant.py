@@ -22,9 +22,9 @@ from webex_loopback import errors, get_token
 from webex_loopback.login import code_grant
 from webex_loopback.login.login import LoginResult, log_in
 from webex_loopback.sandbox import Person, Sandbox, Visit
-from webex_loopback.tokens import worker
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
+from webex_loopback.webex import worker
 
 pytestmark = pytest.mark.usefixtures("redirect_uri")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="terminals and signals as POSIX has them")

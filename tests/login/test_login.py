@@ -22,10 +22,10 @@ from webex_loopback.login.adopt import adopt
 from webex_loopback.login.login import LoginResult, log_in, log_out
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.secret import Secret
-from webex_loopback.tokens import worker
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
+from webex_loopback.webex import worker
 
 pytestmark = pytest.mark.usefixtures("redirect_uri")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="modes, owners and signals as POSIX has them")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from webex_loopback.login.paste import Keyboard, split_lines
-from webex_loopback.tokens import worker
+from webex_loopback.webex import worker
 
 pytest.importorskip("pty", reason="terminals as POSIX has them")
 

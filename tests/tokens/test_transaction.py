@@ -127,7 +127,7 @@ PROGRAM = """
 import sys, threading, time
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.transaction import Transaction
-from webex_loopback.tokens.worker import start
+from webex_loopback.webex.worker import start
 store = FileTokenStore(sys.argv[1])
 def request(current):
     print("sent", flush=True)
@@ -177,7 +177,7 @@ EXITING = """
 import atexit, sys, threading, time
 from webex_loopback.tokens.stores.memory import MemoryTokenStore
 from webex_loopback.tokens.transaction import Transaction
-from webex_loopback.tokens.worker import start
+from webex_loopback.webex.worker import start
 go = threading.Event()
 def renew():
     go.wait()

@@ -24,7 +24,6 @@ import pytest
 import trustme
 
 from tests.windows import UNDER_WINE
-from tests.windows import UNDER_WINE
 from webex_loopback.errors import ConfigurationError, ServerUnreachable, TokenEndpointError
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.secret import Secret

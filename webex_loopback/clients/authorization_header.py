@@ -15,7 +15,7 @@ from webex_loopback.errors import ConfigurationError
 from webex_loopback.oauth.redirect_uri import is_loopback
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.source import TokenSource
-from webex_loopback.tokens.worker import start
+from webex_loopback.webex.worker import start
 
 
 def source_for(source: TokenSource | None, profile: str | None) -> TokenSource:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from webex_loopback.paths import data_directory
 from webex_loopback.private_file import make_private_directory, write_private_file
-from webex_loopback.tokens import worker
+from webex_loopback.webex import worker
 from webex_loopback.wording import printable
 
 # They would take over the terminal, or exit at once without one.

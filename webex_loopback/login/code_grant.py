@@ -18,8 +18,8 @@ from webex_loopback import errors
 from webex_loopback.oauth.authorization import AuthorizationRequest, AuthorizationResponse, NotThisLogin, read_pasted
 from webex_loopback.oauth.redirect_uri import RedirectURI
 from webex_loopback.paths import login_command
-from webex_loopback.tokens import worker
 from webex_loopback.tokens.record import StoredToken
+from webex_loopback.webex import worker
 from webex_loopback.webex.client import Webex
 from webex_loopback.wording import duration
 

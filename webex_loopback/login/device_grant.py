@@ -11,8 +11,8 @@ from webex_loopback.errors import AuthorizationDenied, LoginTimeout, ServerUnrea
 from webex_loopback.oauth.token_response import TokenResponse
 from webex_loopback.paths import login_command
 from webex_loopback.secret import Secret
-from webex_loopback.tokens import worker
 from webex_loopback.tokens.record import StoredToken
+from webex_loopback.webex import worker
 from webex_loopback.webex.client import Webex
 from webex_loopback.wording import printable
 

@@ -111,6 +111,8 @@ class LoopbackServer:
         if not (callback or start or path == self._done_path):
             return respond(404, "There is nothing here.")
         if request.method != "GET":
+            if callback and request.method == "POST":  # response_mode=form_post, which nobody has asked for
+                self._tell("ignored", "ignored", what="a response sent as a form (POST)")
             return respond(405, "Only GET is allowed.")
         if callback:
             return await self._callback(request, query)

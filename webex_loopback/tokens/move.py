@@ -2,11 +2,11 @@
 
 from webex_loopback.errors import ConfigurationError, LoginRequired, TokenStoreError
 from webex_loopback.paths import login_command, profile_name
+from webex_loopback.webex.worker import Late, finish, start
 
 from .record import StoredToken
 from .stores import TokenStore, open_store
 from .transaction import Transaction
-from .worker import Late, finish, start
 
 _SECONDS, _LOCK_SECONDS = 60.0, 10.0
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from webex_loopback.errors import LoginRequired, ServerUnreachable, TokenStoreError, WebexLoopbackError
 from webex_loopback.paths import login_command
 from webex_loopback.secret import Secret
+from webex_loopback.webex.worker import Late, finish, start
 from webex_loopback.wording import duration
 
 from .decision import (
@@ -31,7 +32,6 @@ from .record import StoredToken
 from .stores import TokenStore
 from .transaction import Cancelled, Transaction
 from .unsaved import Keeper
-from .worker import Late, finish, start
 
 if TYPE_CHECKING:
     import httpx

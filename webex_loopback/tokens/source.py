@@ -229,7 +229,7 @@ class TokenSource:
         """Wait for `_find`, which runs once, in a worker, for all waiting tasks."""
         from asyncio import wrap_future
 
-        from .worker import start
+        from webex_loopback.webex.worker import start
 
         process = os.getpid()
         flight = self._flights.get(process)

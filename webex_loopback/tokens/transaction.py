@@ -11,10 +11,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from webex_loopback.errors import ServerUnreachable, TokenStoreError
+from webex_loopback.webex.worker import Late, finish, start
 
 from .record import StoredToken
 from .stores import LOCK_SECONDS, TokenStore
-from .worker import Late, finish, start
 
 
 class Unsaved(TokenStoreError):

@@ -6,23 +6,23 @@ Secrets stay `Secret` up to `_attempt()`; exceptions lose its frame and those be
 import os
 import ssl
 import sys
-import threading
 import time
 import types
 import urllib.request
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from logging import getLogger
 from socket import gaierror
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from webex_loopback.errors import ConfigurationError, ServerUnreachable
 from webex_loopback.oauth.redirect_uri import is_loopback
 from webex_loopback.secret import Secret
 from webex_loopback.webex.error_response import http_date
+from webex_loopback.webex.worker import Late, run
 from webex_loopback.wording import duration, printable, without_tokens
 
 # httpx imports its own command line: click, and rich if installed (125 ms). The stand-in does so when it is called.
@@ -104,14 +104,14 @@ class Transport:
         """
         deadline = time.monotonic() + seconds
         for pause in _PAUSES:
-            done: list[Any] = []
-            # In a thread, because httpx's timeouts cover neither name resolution, nor several addresses in turn, nor a
-            # server that sends a byte now and then. A late thread is abandoned.
-            arguments = (done, method, url, deadline - time.monotonic(), limited, parts)
-            thread = threading.Thread(target=copy_context().run, args=(self._attempt, *arguments), daemon=True)
-            thread.start()
-            thread.join(deadline - time.monotonic())
-            result = done[0] if done else TimeoutError()
+            left = deadline - time.monotonic()
+            # In a worker, because httpx's timeouts cover neither name resolution, nor several addresses in turn, nor a
+            # server that sends a byte now and then. A late one is abandoned.
+            result: Answer | BaseException
+            try:
+                result = run(partial(self._attempt, method, url, left, limited, parts), left)
+            except Late:
+                result = TimeoutError()
             if isinstance(result, Answer):
                 return result
             again = isinstance(result, _NOT_SENT) and not _cause(result, ssl.SSLError)
@@ -120,11 +120,12 @@ class Transport:
             time.sleep(pause)
         if isinstance(result, _FAILURES):
             raise self._failed(result, url, seconds) from result
-        raise result
+        raise cast("BaseException", result)
 
     def _attempt(
-        self, done: list[Any], method: str, url: str, seconds: float, limited: bool, parts: Mapping[str, Any]
-    ) -> None:
+        self, method: str, url: str, seconds: float, limited: bool, parts: Mapping[str, Any]
+    ) -> Answer | BaseException:
+        """Return the answer, or what was raised: raising it here would add a frame that holds the request."""
         try:
             request = httpx.Request(method, url, **{name: _plain(part) for name, part in parts.items()})
             request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
@@ -138,9 +139,9 @@ class Transport:
             finally:
                 response.close()
             self._compare_clocks(response.headers.get("Date", ""), request.url.host)
-            done.append(Answer(response.status_code, response.headers, bytes(body), request.url.host))
+            return Answer(response.status_code, response.headers, bytes(body), request.url.host)
         except BaseException as error:
-            done.append(without_frames(error))
+            return without_frames(error)
 
     def _compare_clocks(self, date: str, host: str) -> None:
         moment, known = http_date(date), self.clock_skew is not None

@@ -16,7 +16,7 @@ from webex_loopback.oauth.token_response import MalformedToken
 from webex_loopback.paths import login_command, profile_name, token_file
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.worker import Late, run
+from webex_loopback.webex.worker import Late, run
 
 from .file import FileTokenStore
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from webex_loopback.tokens.worker import finish, run, start, wait
+from webex_loopback.webex.worker import finish, run, start, wait
 
 posix_signals = pytest.mark.skipif(sys.platform == "win32", reason="setitimer is POSIX")
 
