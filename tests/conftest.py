@@ -121,13 +121,13 @@ def make_due(store: FileTokenStore) -> Callable[..., StoredToken]:
     """Make a stored token due for renewal: expired, unless `left` seconds should be left."""
 
     def make(left: float = 0) -> StoredToken:
-        stored = store.load()
-        assert stored is not None
-        now = int(time.time())
-        due = dataclasses.replace(
-            stored, refresh_at=now - 1, expires_at=int(now + left) - (left == 0), issued_at=now - 1_000_000
-        )
-        with store.lock():
+        with store.lock():  # a renewal in another process may be under way
+            stored = store.load()
+            assert stored is not None
+            now = int(time.time())
+            due = dataclasses.replace(
+                stored, refresh_at=now - 1, expires_at=int(now + left) - (left == 0), issued_at=now - 1_000_000
+            )
             store.save(due)
         source.forget()
         return due

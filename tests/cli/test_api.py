@@ -248,7 +248,7 @@ def test_the_token_of_the_environment(
     run("api", f"{sandbox.base_url}/people/me?x=http://y")
     assert "the scope spark:messages_read. Put one" in run("api", "messages/x", code=1).err
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "expired")
-    assert "Put another token into WEBEX_ACCESS_TOKEN" in run("api", "people/me", code=1).err
+    assert "Set WEBEX_ACCESS_TOKEN to another token into WEBEX_ACCESS_TOKEN" in run("api", "people/me", code=1).err
     monkeypatch.delenv("WEBEX_API_BASE_URL")
     before = len(sandbox.requests)
     Path("config.env").write_text(f"WEBEX_API_BASE_URL={sandbox.base_url}\n")

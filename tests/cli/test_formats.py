@@ -132,7 +132,7 @@ def test_a_postman_environment() -> None:
         (b'{"access_token": "secret-AT"', "not a JSON object"),
         (b'{"access_token": "secret AT"}', "access_token"),
         (b'{"access_token": "secret-AT", "refresh_token": "secret RT"}', "refresh_token"),
-        (b'{"access_token": "{{secret-vault}}"}', "Postman variable in place of access_token"),
+        (b'{"access_token": "{{secret-vault}}"}', "Postman variable instead of a value in access_token"),
         (postman({"key": "access_token", "value": ""}, {"key": "refresh_token", "value": "secret"}), "no (initial)"),
         (b"access_token: secret-AT # not yet\n", "neither JSON nor"),
         (b'access_token: "secret-AT"\n', "neither JSON nor"),

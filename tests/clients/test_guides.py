@@ -35,10 +35,16 @@ def blocks(page: str, language: str, wanted: str = "") -> list[Any]:
 
 @pytest.mark.parametrize("code", blocks("python.md", "python", r"\A(?!.*def test_)"))
 def test_an_example_runs(
-    code: str, logged_in: StoredToken, sandbox: Sandbox, redirect_uri: str, monkeypatch: pytest.MonkeyPatch
+    code: str,
+    logged_in: StoredToken,
+    sandbox: Sandbox,
+    redirect_uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    visit = f"{sys.executable} -c 'import sys; from webex_loopback.sandbox import Person; Person().visit(sys.argv[1])'"
-    monkeypatch.setenv("WEBEX_BROWSER", f"{visit} %s")
+    browser = tmp_path / "browser.py"
+    browser.write_text("import sys; from webex_loopback.sandbox import Person; Person().visit(sys.argv[1])")
+    monkeypatch.setenv("WEBEX_BROWSER", f'"{sys.executable}" "{browser}" %s')
     code = code.replace("https://webexapis.com/v1", sandbox.base_url)
     code = code.replace("Sandbox(", f"Sandbox(redirect_uris=[{redirect_uri!r}], ")  # the default port may be in use
     compiled = compile(code, "example.py", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

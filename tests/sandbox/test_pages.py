@@ -8,6 +8,9 @@ from typing import Any
 from urllib.parse import urljoin
 
 import pytest
+
+pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import expect
 

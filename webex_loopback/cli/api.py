@@ -35,7 +35,7 @@ _REFERENCE = "Compare method, path and fields with the API reference at https://
 @click.option("--field", "-F", "typed", multiple=True, metavar="KEY=VALUE", help="Add JSON, or upload @FILE.")
 @click.option("--input", "body", metavar="FILE", help="Send this file as the body; - is standard input.")
 @click.option("--header", "-H", "headers", multiple=True, metavar="NAME:VALUE", help="Add a header.")
-@click.option("--include", "-i", is_flag=True, help="Print the status and the headers, too.")
+@click.option("--include", "-i", is_flag=True, help="Also print the status and the headers.")
 @click.option("--paginate", is_flag=True, help="Get all pages of a list; print one JSON document.")
 def api(profile: str | None, include: bool, paginate: bool, **options: Any) -> None:
     """Send a request to the Webex API and print the answer.
@@ -48,9 +48,9 @@ def api(profile: str | None, include: bool, paginate: bool, **options: Any) -> N
     webex-loopback api messages -f toPersonEmail=alex@example.com -f text=Hello
     webex-loopback api messages -f roomId=ID -F files=@report.pdf
 
-    Fields are sent as a JSON object, with @FILE as multipart; with GET and DELETE, or beside --input, in the query.
-    JSON is indented on a terminal; a pipe or file gets the body as it is. An error is explained on stderr, with -i its
-    whole body follows, and the exit code is 1.
+    Fields are sent as a JSON object, or as multipart with @FILE; for GET, DELETE and --input, in the query string.
+    JSON is indented on a terminal; a pipe or file gets the body unchanged. Errors are explained on stderr, followed by
+    the whole body with -i; the exit code is 1.
     """
     request = read_options(**options)
     if paginate and (include or request.method != "GET"):
@@ -75,7 +75,7 @@ class _Call:
         self._renewed = bool(origin)  # one that cannot be renewed
 
     def answer(self, request: Request, *, include: bool = False) -> Answer:
-        """Return the answer, if it is a success; renews a rejected token once, and waits if Webex is busy."""
+        """Return a successful answer; renew a rejected token once, and wait if Webex is busy."""
         for left in reversed(range(_TRIES)):
             answer = self._send(request)
             if answer.status_code not in (429, 503) or not left or not self._wait(answer):
@@ -113,8 +113,8 @@ class _Call:
         if body and (include or error.error_description not in body):  # otherwise the error says the same
             click.echo(body, err=True)
         if 300 <= status < 400:
-            message = f"{answer.host} answered {status}, a redirect, which is not followed: it could lead elsewhere."
-            raise WebexLoopbackError(message, remedy="The option -i shows the URL.")
+            message = f"{answer.host} answered {status}, a redirect, which is not followed for security reasons."
+            raise WebexLoopbackError(message, remedy="Run the command with -i to see the URL.")
         if status not in (401, 403, 408, 423, 429) and status < 500:
             error.remedy = _REFERENCE
         path = self.url(request.path).removeprefix(self.webex.api_base_url)
@@ -142,7 +142,7 @@ def _all_pages(call: _Call, request: Request) -> bytes:
             return json.dumps(whole).encode() + b"\n"
         request = request._replace(path=urljoin(call.url(request.path), link[1]))
         if request.path in seen:
-            raise WebexLoopbackError(f"The pages of {answer.host} form a circle.", remedy="Leave out --paginate.")
+            raise WebexLoopbackError(f"The pages of {answer.host} form a loop.", remedy="Leave out --paginate.")
         seen.add(request.path)
 
 

@@ -1,6 +1,6 @@
 """The command group: imports a command when it is called, prints errors, and returns exit codes.
 
-stdout carries a command's answer only; everything said to people goes to stderr.
+stdout carries a command's answer only; messages for people go to stderr.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from webex_loopback.errors import WebexLoopbackError
 from webex_loopback.paths import profiles
 from webex_loopback.wording import columns, parse_duration, printable, without_tokens, wrap
 
-# In the order in which a user comes to need them: module and function, and the help that needs no import.
+# In the order in which users need them: module and function, and a help text that needs no import.
 COMMANDS = {
     "init": ("init.init", "Create config.env: client ID, secret, scopes, redirect URI."),
     "login": ("login.login", "Log in to Webex and save the tokens."),
@@ -40,7 +40,7 @@ COMMANDS = {
 }
 RETIRED = {
     "profile": "use `webex-loopback status --all` to list the logins, `webex-loopback logout -p NAME` to remove one, "
-    "`webex-loopback login -p TARGET` in place of a copy.",
+    "`webex-loopback login -p TARGET` instead of copying one.",
     "refresh": "use `webex-loopback token --refresh`; in a timer, `webex-loopback token` renews the token when due.",
     "export": "use `webex-loopback token --format token-response`, or another --format.",
 }
@@ -132,7 +132,7 @@ def print_json(value: object) -> None:
 def main(arguments: list[str]) -> int:
     """Run a command line; return its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        # A name that the terminal's encoding lacks must not end a login.
+        # A name that the terminal's encoding cannot represent must not end a login.
         getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
     # What follows `exec` or `--` belongs to the other command.
     end = min((arguments.index(mark) for mark in ("--", "exec") if mark in arguments), default=len(arguments))
@@ -180,7 +180,7 @@ def _report(error: WebexLoopbackError, debug: bool) -> int:
 
 
 def output_failed(error: OSError) -> int:
-    """Report that stdout cannot be written; a reader that has closed its pipe (`| head`) is no fault."""
+    """Report that stdout cannot be written; a reader that has closed its pipe (`| head`) is not an error."""
     if error.errno not in (errno.EPIPE, errno.EINVAL):  # Windows reports a closed pipe as EINVAL
         say(f"Could not write to standard output: {error.strerror}.", "red")
     _silence(sys.stdout)
@@ -188,7 +188,7 @@ def output_failed(error: OSError) -> int:
 
 
 def _silence(stream: IO[str]) -> None:
-    """Discard what cannot be written: the interpreter flushes once more as it exits, and would complain."""
+    """Discard what cannot be written: the interpreter flushes again at exit, and would print an error."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

@@ -31,7 +31,7 @@ print(httpx.get("https://webexapis.com/v1/people/me", headers=headers).json())""
 
 
 class _WithoutURL(Progress):
-    """The display of a login that nobody needs to do anything for."""
+    """The display of a login that needs no action by the user."""
 
     def show_url(self, *_: object, **__: object) -> None: ...
 
@@ -76,7 +76,7 @@ def demo(ctx: click.Context, no_browser: bool) -> None:
 
 @contextmanager
 def _apart(sandbox: Sandbox) -> Iterator[None]:
-    """Replace all settings by the sandbox's, with an empty data directory; restore them afterwards."""
+    """Replace all settings with the sandbox's and an empty data directory; restore them afterwards."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{probe.getsockname()[1]}/callback"
@@ -84,7 +84,7 @@ def _apart(sandbox: Sandbox) -> Iterator[None]:
     saved = {name: os.environ.pop(name) for name in list(os.environ) if name.upper().startswith("WEBEX_")}
     # Windows cannot remove a lock file that is still open.
     with tempfile.TemporaryDirectory(prefix="webex-loopback-demo-", ignore_cleanup_errors=True) as directory:
-        config = os.path.join(directory, "config.env")  # empty, so that the user's own is not looked for
+        config = os.path.join(directory, "config.env")  # empty, so that the user's own file is not read
         with open(config, "wb"):
             os.chmod(config, 0o600)
         settings = {"WEBEX_LOOPBACK_HOME": directory, "WEBEX_CONFIG_FILE": config}

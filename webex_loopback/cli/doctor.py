@@ -1,4 +1,4 @@
-"""`doctor`: checks what a login and a renewal depend on, and says how to fix what it finds. It repairs nothing."""
+"""`doctor`: checks what logins and renewals depend on, and explains how to fix problems. It changes nothing."""
 
 import contextlib
 import difflib
@@ -57,7 +57,7 @@ class Check:
 
 @dataclass(slots=True)
 class _Case:
-    """What to check; `settings` are there once they have been read."""
+    """What to check; `settings` is set once they have been read."""
 
     profile: str | None
     online: bool
@@ -71,7 +71,7 @@ class _Case:
 def doctor(profile: str | None, as_json: bool, offline: bool) -> int:
     """Check settings, network, browser, files and tokens.
 
-    Says what is right and how to fix what is not; repairs nothing. The exit code is that of the first error.
+    Explains how to fix each problem; changes nothing. The exit code is that of the first error.
     """
     checks: list[Check] = []
     for check in examine(profile, online=not offline):
@@ -91,7 +91,7 @@ def doctor(profile: str | None, as_json: bool, offline: bool) -> int:
 def examine(profile: str | None, *, online: bool) -> Iterator[Check]:
     """Yield the findings in the order in which to fix them.
 
-    The ports, the lock and the room for a token file are really taken, for a moment. No secret is sent anywhere.
+    The ports, the lock and the space for a token file are actually acquired, then released. No secret is sent.
     """
     case = _Case(profile, online)
     for look in (_python, _settings, _redirect_uri, _browser, _connection, _data_directory, _token_store):
@@ -102,7 +102,7 @@ def examine(profile: str | None, *, online: bool) -> Iterator[Check]:
         try:
             yield from map(_harmless, look(case))
         except (WebexLoopbackError, OSError) as error:
-            # Not the part that sends the reader here.
+            # Without the advice to run `doctor`.
             remedy = re.sub(r"[,;.]?[^,;.`]*`webex-loopback doctor`[^.;]*", "", getattr(error, "remedy", ""))
             yield _harmless(Check(name, "error", str(error), remedy.lstrip(". "), getattr(error, "exit_code", 1)))
 

@@ -28,7 +28,7 @@ def execute(profile: str | None, min_validity: float | None, command: tuple[str,
     \b
     webex-loopback exec -- python my_bot.py
 
-    Signals and the exit code pass through.
+    Signals and the exit code are passed on.
     """
     if not command[0]:
         raise click.UsageError("The command is empty. Is a variable not set?")

@@ -1,7 +1,8 @@
 """Tokens from and for other tools: token responses, Postman environments, wxc_sdk's file, shells and curl.
 
-An absolute time wins over `expires_in`, which counts from when the token was issued. In a bare token response it is
-counted from now, because nothing better is known; if that is too late, the first 401 leads to a renewal.
+An absolute time takes precedence over `expires_in`, which counts from when the token was issued. In a bare token
+response it is counted from now, because the issue time is not known; if the result is too late, the first 401 causes a
+renewal.
 """
 
 import json
@@ -70,7 +71,7 @@ def read(data: bytes, now: float) -> Imported:
 
 
 def write(form: str, access_token: str, token: StoredToken | None, now: float) -> str:
-    """Return a token in one of `FORMATS`; lifetimes are what is left of them.
+    """Return a token in one of `FORMATS`; lifetimes are the time left.
 
     Args:
         token: The stored record; None for a token from the environment, of which nothing else is known.
@@ -95,7 +96,7 @@ def write(form: str, access_token: str, token: StoredToken | None, now: float) -
         "expires_at": iso(end),
         "refresh_token_expires_at": iso(refresh_end),
     }
-    if form == "wxc-sdk":  # a JSON string would be YAML, too, but not for every reader
+    if form == "wxc-sdk":  # a JSON string is valid YAML, but not every reader accepts it
         quoted = {n: "'" + v.replace("'", "''") + "'" if isinstance(v, str) else v for n, v in values.items()}
         return "\n".join(f"{name}: {'null' if value is None else value}" for name, value in sorted(quoted.items()))
     if form == "postman":
@@ -125,11 +126,11 @@ def _imported(kind: str, pairs: Any, now: float) -> Imported:
         if name is not None and value not in (None, ""):
             values[name] = value
         if name in _SECRETS and isinstance(value, str) and value.startswith("{{"):
-            raise MalformedToken(f"has the name of a Postman variable in place of {name}")
+            raise MalformedToken(f"has the name of a Postman variable instead of a value in {name}")
     if "Postman" in kind:
-        if "access_token" not in values:  # Postman keeps what it calls current values to itself
+        if "access_token" not in values:  # Postman does not export current values
             raise MalformedToken("is a Postman environment in which access_token has no (initial) value")
-        for name in _LIFETIMES:  # it does not say since when
+        for name in _LIFETIMES:  # it does not say when they were issued
             values.pop(name, None)
     response = TokenResponse.from_json(json.dumps(values).encode())
     if response.refresh_token is None and "refresh_token" in values:
@@ -167,7 +168,7 @@ def _word(value: Any) -> str:
 
 
 def _flat_yaml(text: str) -> list[tuple[str, str]]:
-    """Read the subset of YAML that wxc_sdk writes: `name: text`; anything else is refused, not read differently."""
+    """Read the subset of YAML that wxc_sdk writes: `name: text`; anything else is refused rather than misread."""
     text = re.sub("(?m)^#.*", "", text.replace("\r\n", "\n").removeprefix("---\n"))
     pairs = []
     for line in filter(None, re.sub(r" *\n +", " ", text).split("\n")):

@@ -1,4 +1,4 @@
-"""`import`: take over tokens that another tool has obtained."""
+"""`import`: import tokens that another tool has obtained."""
 
 import sys
 import time
@@ -21,7 +21,7 @@ _LARGEST = 1 << 20
 @click.command("import")
 @profile_option
 @click.argument("file", required=False)
-@click.option("--from-store", metavar="STORE", help="Move the login from there into the store that is set.")
+@click.option("--from-store", metavar="STORE", help="Move the login from this store to the configured one.")
 @click.option("--force", is_flag=True, help="Replace the profile's login, if it has one.")
 def import_(profile: str | None, file: str | None, from_store: str | None, force: bool) -> None:
     """Import tokens that you already have.
@@ -31,11 +31,11 @@ def import_(profile: str | None, file: str | None, from_store: str | None, force
     are checked with Webex before anything is replaced.
 
     With --from-store, STORE is file, keyring or a postgresql:// URL, and the login moves from there into the store that
-    WEBEX_TOKEN_STORE names. It is removed from the old store when the new one has it.
+    WEBEX_TOKEN_STORE names. It is removed from the old store once the new one has it.
     """
     if from_store is not None:
         if file is not None or not from_store:
-            raise click.UsageError("--from-store STORE takes a store's name, and no FILE.")
+            raise click.UsageError("--from-store STORE cannot be combined with FILE.")
         token, old, new = move_login(profile, from_store, force=force)
         describe(profile, token, "moved")
         say(f"  Moved from {printable(str(old), 4096)} to {printable(str(new), 4096)}.")

@@ -25,7 +25,7 @@ _HEADER = """\
 # This file contains a secret: do not share or commit it.
 
 """
-# Whoever wrote them into a file chooses where secrets are sent, or a program to run.
+# These decide where secrets are sent, or which program is run.
 _TRUSTED = [f"WEBEX_{n}" for n in ("API_BASE_URL", "AUTHORIZE_URL", "TOKEN_URL", "CA_BUNDLE", "TOKEN_STORE", "BROWSER")]
 
 
@@ -63,7 +63,7 @@ def init(
     interactive = not from_stdin and all(s and s.isatty() for s in (sys.stdin, sys.stdout, sys.stderr))
     profile = profile or ("service-app" if service_app else None)
     own = os.path.join(data_directory(), f"{profile_name(profile)}.env" if service_app else "config.env")
-    # Never a file that is merely found in the working directory: its endpoints would receive the secret.
+    # Never a file that was only found in the current directory: its endpoints would receive the secret.
     file = _File(output or ("" if service_app else environment_path("WEBEX_CONFIG_FILE")) or own, interactive, force)
     if interactive or service_app:
         say(words("service_app" if service_app else "title"), "cyan")
@@ -75,7 +75,7 @@ def init(
         assignment = assignment or f"WEBEX_CONFIG_FILE={shlex.quote(file.path)}"
         say(words("next_service_app", login=login_command(profile_name()), command=f"{assignment} {command}"))
     elif log_in_now or (log_in_now is None and interactive and click.confirm(words("log_in"), default=True, err=True)):
-        if file.path != os.path.abspath("config.env"):  # that one is found, and trusted less than a named one
+        if file.path != os.path.abspath("config.env"):  # that file is found without a name, and trusted less
             os.environ["WEBEX_CONFIG_FILE"] = file.path
         result = log_in(profile)
         describe(profile, result.token, result.how)

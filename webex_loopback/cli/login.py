@@ -41,7 +41,7 @@ _STARTS = {
 @click.option("--force", is_flag=True, help="Log in even if already logged in.")
 @click.option("--service-app", metavar="ORG_ID", help="Fetch a Service App's tokens for this organization; no browser.")
 @click.option("--using", metavar="PROFILE", help="Fetch them with this login; it needs spark:applications_token.")
-@click.option("--app-id", metavar="ID", help="Application ID, if it does not follow from the client ID.")
+@click.option("--app-id", metavar="ID", help="Application ID, if it cannot be derived from the client ID.")
 def login(
     profile: str | None,
     no_browser: bool,
@@ -82,7 +82,7 @@ def login(
 def logout(ctx: click.Context, profile: str | None, revoke: bool) -> None:
     """Remove the profile's tokens from this machine.
 
-    They stay valid at Webex until they expire; the command says where they can be revoked.
+    They stay valid at Webex until they expire; the command prints the URL where you can revoke them.
     """
     if revoke:
         retired(ctx, "logout --revoke", f"run `webex-loopback logout`, then revoke the tokens at {_REVOKE_PAGE}")
@@ -92,7 +92,7 @@ def logout(ctx: click.Context, profile: str | None, revoke: bool) -> None:
         say(f"Profile {name} was not logged in.")
         return
     say(f"Removed the tokens of profile {name} from this machine.", "green")
-    say(f"  At Webex they stay valid until they expire. To revoke them: {_REVOKE_PAGE}")
+    say(f"  They stay valid at Webex until they expire. To revoke them: {_REVOKE_PAGE}")
 
 
 def describe(profile: str | None, token: StoredToken, how: str) -> None:

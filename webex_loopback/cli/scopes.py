@@ -43,7 +43,7 @@ def explain_403(method: str, path: str, stored: StoredToken | None, profile: str
     if not scope:
         return ""
     if stored is None:
-        return f"The token probably lacks the scope {scope}. Put one that has it into WEBEX_ACCESS_TOKEN."
+        return f"The token probably lacks the scope {scope}. Set WEBEX_ACCESS_TOKEN to a token that has it."
     covered = scope.startswith("spark:") and "spark:all" in stored.granted
     if scope in stored.granted or covered:
         return (
@@ -66,7 +66,7 @@ def explained(
         command = stored.login_command(profile, "--force")
         return LoginRequired(f"Webex rejected the access token. {error}", remedy=f"Run `{command}`.")
     if error.status_code == 401:
-        error.remedy = "Put another token into WEBEX_ACCESS_TOKEN, or unset it."
+        error.remedy = "Set WEBEX_ACCESS_TOKEN to another token, or unset it."
     elif error.status_code == 403:
         error.remedy = explain_403(method, path, stored, profile) or error.remedy
     return error

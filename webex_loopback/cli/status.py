@@ -39,7 +39,7 @@ def status(profile: str | None, every: bool, as_json: bool, check: float) -> int
         if as_json:
             print_json({"profile": None, "source": "WEBEX_ACCESS_TOKEN", "origin": origin})
         else:
-            click.echo(f"WEBEX_ACCESS_TOKEN is set ({printable(origin)}). It is used as it is and never renewed.")
+            click.echo(f"WEBEX_ACCESS_TOKEN is set ({printable(origin)}). It is used unchanged and never renewed.")
         return 0
     if (token := source.stored()) is None:
         what = f"Profile {name} is not logged in: nothing is stored in {printable(str(source.store), 4096)}."
@@ -101,7 +101,7 @@ def _left(facts: dict[str, Any]) -> float | None:
     own: float | None = end["seconds_left"] if end else 0
     if app is None:
         return own
-    through = _facts_or_error(app["using"], time.time())  # with which its tokens can be fetched again
+    through = _facts_or_error(app["using"], time.time())  # the profile that can fetch its tokens again
     other = 0 if through.get("service_app") else _left(through)
     return None if own is None or other is None else max(own, other)
 
@@ -159,7 +159,7 @@ def _lifetime(end: int | None, now: float) -> str:
 
 
 def outlook(token: StoredToken, now: float) -> str:
-    """Say when the login is renewed, and until when nobody needs to log in again."""
+    """Say when the login is renewed, and when the user has to log in again."""
     end = token.refresh_token_expires_at
     if not token.can_renew:
         when = "now" if token.expired(now) else f"before {moment(token.expires_at)}" if token.expires_at else "then"

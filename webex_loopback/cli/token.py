@@ -26,8 +26,8 @@ from .formats import FORMATS, WITH_REFRESH_TOKEN, write
 def token(profile: str | None, form: str | None, refresh: bool, min_validity: float | None, output: str | None) -> None:
     """Print a valid access token.
 
-    It is renewed first if it is due. Needs no settings and works in any directory. Run daily by a timer,
-    `webex-loopback token` keeps a login alive that nothing else uses.
+    Renews it first if it is due. Needs no settings and works in any directory. To keep an unused login alive, run
+    `webex-loopback token` daily from a timer.
 
     \b
     Formats:
@@ -52,7 +52,7 @@ def token(profile: str | None, form: str | None, refresh: bool, min_validity: fl
 
 
 def valid_token(source: TokenSource, min_validity: float | None, *, refresh: bool = False) -> str:
-    """Return an access token that is valid for `min_validity` seconds, renewed first if necessary or if asked for."""
+    """Return an access token that is valid for `min_validity` seconds, renewed first if necessary or requested."""
     if source.from_environment() and not refresh:
         if min_validity is not None:
             say("The expiry of the token in WEBEX_ACCESS_TOKEN is not known; --min-validity is ignored.", "yellow")
@@ -69,9 +69,9 @@ def valid_token(source: TokenSource, min_validity: float | None, *, refresh: boo
         say("Refreshed." if left == float("inf") else f"Refreshed. The access token is valid for {duration(left)}.")
         if left < (min_validity or 0):
             raise ConfigurationError(
-                f"Webex grants access tokens for {duration(left)}, less than --min-validity asks for.",
+                f"Webex grants access tokens for {duration(left)}, less than --min-validity requires.",
                 setting="--min-validity",
-                remedy="Ask for less, or have the program call get_token() whenever it needs a token.",
+                remedy="Use a shorter --min-validity, or have the program call get_token() whenever it needs a token.",
             )
     return access_token
 

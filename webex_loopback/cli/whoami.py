@@ -32,7 +32,7 @@ def ask(source: TokenSource) -> Account:
     """Return the account of the source's token; a token that Webex rejects is renewed once."""
     origin, token = source.from_environment(), Secret(source.get_token())
     with client_of(source, origin) as webex:
-        renewed = bool(origin)  # a token of the environment cannot be renewed
+        renewed = bool(origin)  # a token from the environment cannot be renewed
         while True:
             try:
                 return webex.people_me(token)

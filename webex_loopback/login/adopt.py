@@ -19,11 +19,11 @@ from .progress import Progress
 
 
 def adopt(profile: str, imported: Any, *, force: bool = False) -> StoredToken:
-    """Save tokens that come from elsewhere, if Webex accepts them; otherwise, what is stored stays as it is.
+    """Save imported tokens if Webex accepts them; otherwise the stored tokens stay unchanged.
 
     Args:
-        imported: Has the attributes of `cli.formats.Imported`. The settings complete it, but their client secret does
-            not go with another Integration's client id.
+        imported: Has the attributes of `cli.formats.Imported`. The settings supply missing values, but their client
+            secret is not combined with another client ID.
 
     Raises:
         ConfigurationError: The profile is logged in, and `force` was not given.
@@ -53,7 +53,7 @@ def adopt(profile: str, imported: Any, *, force: bool = False) -> StoredToken:
         attempt.set_aside()
         return checked
 
-    attempt.stored()  # raises if what is stored must not be replaced
+    attempt.stored()  # raises if the stored token must not be replaced
     try:
         stored = replace_token(attempt.store, make)
     except TokenEndpointError as error:

@@ -1,4 +1,4 @@
-"""What every way to log in shares: one profile's login, its place in the queue, and the saving of what it obtains."""
+"""Shared by all kinds of login: one profile's login, its place in the queue, and saving the tokens."""
 
 import contextlib
 import os
@@ -65,7 +65,7 @@ class Attempt:
         )
 
     def fields(self) -> dict[str, Any]:
-        """Return what the settings contribute to a `StoredToken`."""
+        """Return the fields of a `StoredToken` that come from the settings."""
         settings = self.settings
         names = ("client_id", "client_secret", "token_url", "api_base_url", "ca_bundle")
         return {name: getattr(settings, name) for name in names} | {"scopes_requested": settings.scope_list}
@@ -86,7 +86,7 @@ class Attempt:
         return Transaction(self.store, make)
 
     def set_aside(self) -> None:
-        """Rename a record that cannot be read, just before it is replaced, so that nothing of it is lost."""
+        """Rename a record that cannot be read, just before it is replaced, to keep its content."""
         try:
             self.store.load()
         except TokenStoreError as error:
@@ -98,7 +98,7 @@ class Attempt:
         """Look up whose tokens these are and save that, too; return the token unchanged if that is not possible."""
         with contextlib.suppress(WebexLoopbackError):  # for instance without spark:people_read
             known = replace(token, account=webex.people_me(token.access_token))
-            # A renewal, login or logout that has happened meanwhile wins.
+            # A renewal, login or logout in the meantime takes precedence.
             make: Any = lambda current: known if current == token else current  # noqa: E731
             Transaction(self.store, make).run()
             return known
@@ -106,7 +106,7 @@ class Attempt:
 
     @contextlib.contextmanager
     def queue(self) -> Iterator[bool]:
-        """Be the only login of this profile: two would open two browsers. Yield whether another was waited for."""
+        """Exclude other logins of this profile: two would open two browsers. Yield whether this one had to wait."""
         lock, waited = FileTokenStore(self._holder_file).lock_path, False
         with contextlib.ExitStack() as stack:
             try:
@@ -125,7 +125,7 @@ class Attempt:
                     os.unlink(self._holder_file)
 
     def announce(self, place: str) -> None:
-        """Write down for other logins where this one waits."""
+        """Tell other logins, by a file, where this one waits."""
         with contextlib.suppress(OSError), open(self._holder_file, "w", encoding="utf-8") as file:
             file.write(place + f" (pid {os.getpid()})")
 
@@ -135,7 +135,7 @@ class Attempt:
 
 
 def read_holder(path: str) -> str:
-    """Return where another login waits: "on port 8765 (pid 4711)"; "" if it has not been written down."""
+    """Return where another login waits: "on port 8765 (pid 4711)"; "" if it is not known."""
     with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
         return printable(file.read(100))
     return ""

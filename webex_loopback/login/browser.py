@@ -20,7 +20,7 @@ from webex_loopback.private_file import make_private_directory, write_private_fi
 from webex_loopback.webex import worker
 from webex_loopback.wording import printable
 
-# They would take over the terminal, or exit at once without one.
+# They would use the terminal, or exit at once without one.
 TEXT_BROWSERS = frozenset(["browsh", "carbonyl", "elinks", "links", "links2", "lynx", "retawq", "w3m", "www-browser"])
 _GRAPHICAL_BROWSERS = (
     *("xdg-open", "x-www-browser", "firefox", "firefox-esr", "chromium", "chromium-browser", "google-chrome"),
@@ -73,7 +73,7 @@ def find(
     if platform == "darwin":
         return Choice(["/usr/bin/open"], "the default browser", "macOS", skipped, by_file=True)
     if platform == "win32":
-        # Not os.startfile(), which hands over the whole environment.
+        # Not os.startfile(), which passes on the whole environment.
         handler = os.path.join(environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "rundll32.exe")
         return Choice([handler, "url.dll,FileProtocolHandler"], "the default browser", "Windows", skipped)
     if _is_wsl(environ, root):
@@ -149,9 +149,9 @@ class Opener:
                 os.unlink(path)
 
     def open(self, url: str) -> "Future[bool]":
-        """Start the browser; the future tells within 1.5 seconds whether it has opened.
+        """Start the browser; the future returns within 1.5 seconds whether it has opened.
 
-        The browser outlives this process, has no part in its terminal, and gets none of its secrets.
+        The browser outlives this process, does not use its terminal, and gets none of its secrets.
         """
         if (function := self._function) is not None:
             return worker.start(lambda: function(url) is not False)
@@ -181,7 +181,7 @@ def open_url(choice: Choice, url: str) -> bool:
 
 
 def _start(choice: Choice, url: str, in_file: Callable[[str], str]) -> "subprocess.Popen[bytes] | None":
-    # A browser would take anything else for an option, a file, or a script.
+    # A browser would treat anything else as an option, a file, or a script.
     is_url = url.startswith(("http://", "https://")) and url.isascii() and url.isprintable() and " " not in url
     if choice.argv is None or not is_url:
         return None
@@ -201,13 +201,13 @@ def _has_opened(process: "subprocess.Popen[bytes]") -> bool:
     except subprocess.TimeoutExpired:
         worker.start(process.wait)  # a Popen dropped while it runs is a ResourceWarning, then a zombie
         return True
-    # explorer.exe exits with 1 when it has done what it was asked (AzureAD msal-python#332).
+    # explorer.exe exits with 1 after success (AzureAD msal-python#332).
     name = os.path.basename(process.args[0]).lower()  # type: ignore[index, arg-type]
     return code == 0 or (code == 1 and name == "explorer.exe")
 
 
 def _is_withheld(name: str) -> bool:
-    # $BROWSER has been considered; xdg-open would run it nevertheless.
+    # $BROWSER was already considered, but xdg-open would run it anyway.
     return name == "BROWSER" or (name.startswith("WEBEX") and name.endswith(_SECRET_ENDINGS))
 
 
@@ -222,7 +222,7 @@ def ssh_hint(environ: Mapping[str, str], port: int, *, host: str = "127.0.0.1") 
     with contextlib.suppress(OSError, KeyError, ImportError):  # a user id without a name
         user = getpass.getuser() + "@"
     host = f"[{host}]" if ":" in host else host
-    # Anything but localhost, ssh must be told to listen on.
+    # For any address but localhost, ssh needs an explicit listen address.
     forward = f"{port}:{host}:{port}" if host in ("127.0.0.1", "localhost") else f"{host}:{port}:{host}:{port}"
     parts = ["ssh", "-L", forward, *(["-p", server_port] if server_port != "22" else []), user + server]
     return " ".join(shlex.quote(printable(part)) for part in parts)

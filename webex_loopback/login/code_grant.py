@@ -1,8 +1,8 @@
 """A login in the browser (RFC 6749 §4.1): wait for the response, exchange the code, save the tokens, tell the browser.
 
-It runs on an event loop in a worker, in a notebook as in a terminal, while the calling thread reads the keyboard. An
-exception from a signal handler there, Ctrl-C included, cancels the worker's task. But once the code has been sent, the
-answer is awaited, so that what the user is told about the tokens is true.
+It runs on an event loop in a worker, both in a notebook and in a terminal, while the calling thread reads the keyboard.
+An exception from a signal handler there, Ctrl-C included, cancels the worker's task. But once the code has been sent,
+the answer is awaited, so that what the user is told about the tokens is true.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from .loopback_server import NETWORK_PROBLEM_SECONDS, LoopbackServer
 from .pages import FailurePage, SuccessPage
 from .paste import Keyboard
 
-ANSWER_SECONDS = 30.0  # that Webex has to answer once the code has been sent
+ANSWER_SECONDS = 30.0  # how long Webex may take to answer once the code has been sent
 MOST_IGNORED_LINES = 3
 _REMEMBERED_LINES = 5  # of what was pasted: a URL may arrive wrapped
 _DENIALS = ("access_denied", "invalid_scope", "login_required", "server_error")
@@ -160,7 +160,7 @@ class CodeGrant:
             self._server.settle(response)
 
     async def _check_network(self) -> None:
-        """Find out what would make the exchange fail; end the login once a browser has been shown that."""
+        """Find a network problem that would make the exchange fail; show it in the browser, then end the login."""
         try:
             await asyncio.wrap_future(worker.start(self.webex.probe))
         except errors.WebexLoopbackError as error:
@@ -229,7 +229,7 @@ class CodeGrant:
         return await asyncio.wrap_future(worker.start(lambda: self.attempt.with_account(token, self.webex)))
 
     async def _await_answer(self, exchange: "Future[StoredToken]") -> None:
-        """After Ctrl-C: wait for the answer to the code, which has been sent, and say what became of the tokens."""
+        """After Ctrl-C: the code has been sent, so wait for the answer and report whether tokens were saved."""
         self.attempt.note("awaiting_answer", seconds=f"{ANSWER_SECONDS:g}")
         with contextlib.suppress(errors.WebexLoopbackError, TimeoutError):
             self._saved = await asyncio.wait_for(asyncio.wrap_future(exchange), ANSWER_SECONDS + 10)
@@ -245,7 +245,7 @@ class CodeGrant:
         return errors.LoginTimeout(what, ignored=self._ignored, remedy=remedy)
 
     def _denial(self, response: AuthorizationResponse) -> errors.AuthorizationDenied:
-        """Return the error for an authorization response that is one (RFC 6749 §4.1.2.1)."""
+        """Return the exception for an error response (RFC 6749 §4.1.2.1)."""
         error, description = response.error, response.error_description
         key = f"denied_{error}" if error in _DENIALS else "denied"
         scopes, login = " ".join(self.attempt.settings.scope_list), login_command(self.attempt.profile)

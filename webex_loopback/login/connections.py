@@ -60,7 +60,7 @@ class Connection(web.RequestHandler):
     def keep(self) -> None:
         """Lift the limits on time and number: this connection waits for the outcome of the login."""
         self.kept = True
-        with contextlib.suppress(RuntimeError):  # its time is up at this very moment
+        with contextlib.suppress(RuntimeError):  # it may be timing out right now
             self.deadline.reschedule(None)
 
     async def start(self) -> None:
@@ -115,7 +115,7 @@ class Connections:
         self._accepting = [asyncio.create_task(self._accept(bound)) for bound in listener.sockets]
 
     async def close(self) -> None:
-        """Stop listening, let responses be sent that are on their way, and close everything."""
+        """Stop listening, finish sending responses, and close everything."""
         self._closing = True
         for bound in self._listener.sockets:
             # Cancelling sock_accept() leaves a traceback if a connection comes in at the same moment.
@@ -140,7 +140,7 @@ class Connections:
                 accepted, _ = await loop.sock_accept(bound)
                 await self._admit(accepted)
                 await asyncio.sleep(0)  # sock_accept() lets nothing else run while connections are waiting
-            except Exception:  # no descriptors or memory left, reset while waiting, whatever: the login goes on
+            except Exception:  # no descriptors or memory, a reset while waiting, anything: the login continues
                 self._close_oldest()
                 await asyncio.sleep(0.05)
 
@@ -164,8 +164,8 @@ class Connections:
         return oldest
 
     async def _serve(self, accepted: socket.socket, connection: Connection) -> None:
-        """Stay with a connection until its socket is closed and its memory is free."""
-        with contextlib.suppress(Exception, asyncio.CancelledError):  # it speaks no TLS, is gone, too slow, too old
+        """Serve a connection until its socket is closed and its memory is freed."""
+        with contextlib.suppress(Exception, asyncio.CancelledError):  # it speaks no TLS, has gone, or is too slow
             async with connection.deadline:
                 await asyncio.get_running_loop().connect_accepted_socket(
                     lambda: connection,

@@ -23,7 +23,7 @@ HELPER_REDIRECT_URIS = tuple(
     f"https://oauth-helper-{letter}.wbx2.com/helperservice/v1/actions/device/callback" for letter in "arkd"
 )
 SLOW_DOWN_SECONDS = 5.0  # RFC 8628 §3.5
-POLL_SECONDS = 10.0  # that one request may take
+POLL_SECONDS = 10.0  # how long one request may take
 
 
 class _Undecided(Exception):
@@ -77,7 +77,7 @@ def log_in_by_device(attempt: Attempt, webex: Webex) -> StoredToken:
 
 
 def _poll(attempt: Attempt, webex: Webex, code: Secret) -> StoredToken:
-    """Ask once and save the tokens, if any; an interruption waits for the answer, and for the truth about them."""
+    """Poll once and save the tokens, if any; an interruption waits for the answer and reports the outcome."""
     settings = attempt.settings
 
     def request() -> TokenResponse:
@@ -103,7 +103,7 @@ def _announce(attempt: Attempt, device: dict[str, Any]) -> None:
     complete = device.get("verification_uri_complete")
     if not isinstance(complete, str) or urlsplit(complete).scheme not in ("http", "https"):
         complete = uri
-    # The code comes last, because on 24 lines the rest scrolls away.
+    # The code comes last, because on a terminal of 24 lines the rest scrolls off the screen.
     hints = [say("scan"), *qr_code(complete), "", say("enter_code"), f"  {code}"]
     attempt.display.show_url(uri, say("device_at"), hints)
 

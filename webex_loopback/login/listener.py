@@ -1,4 +1,4 @@
-"""Binds the loopback sockets of a redirect URI, and asks Linux who is at the other end of a connection.
+"""Binds the loopback sockets of a redirect URI, and asks Linux which user is at the other end of a connection.
 
 Standard library only and quick to import: a login binds its sockets and opens the browser before it imports anything
 else, and the kernel keeps the browser's request until the server runs.
@@ -132,13 +132,13 @@ def port_owner(port: int) -> str:
 
 
 def _listening(port: int) -> set[str]:
-    """Return the sockets that listen on a port, as in /proc/PID/fd; none if the system does not tell."""
+    """Return the sockets that listen on a port, as in /proc/PID/fd; none if the system does not report them."""
     rows = [row for row in _rows("tcp", "tcp6") if row[3] == "0A" and row[1].endswith(f":{port:04X}")]
     return {f"socket:[{row[9]}]" for row in rows}
 
 
 def connected_user(server: Sequence[object], client: Sequence[object]) -> int | None:
-    """Return the uid of whoever opened a TCP connection on this machine; None if the system does not tell.
+    """Return the uid of the user who opened a TCP connection on this machine; None if the system does not report it.
 
     Args:
         server: Our end, as from `getsockname()`.

@@ -62,7 +62,7 @@ def log_in(
     prompt: str = "",
     display: Progress | None = None,
 ) -> LoginResult:
-    """Log in and save the tokens; blocks until the user has approved or declined, or the time is up.
+    """Log in and save the tokens; blocks until the user has approved or declined, or the time limit is reached.
 
     Opens nothing if the profile is already logged in with the same Integration and scopes and Webex accepts its token.
 
@@ -231,7 +231,7 @@ def _by_browser(
 def _show_url(
     attempt: Attempt, listener: Listener | None, request: AuthorizationRequest, keyboard: Keyboard, *, opens: bool
 ) -> None:
-    """Print the URL, whether or not a browser is opened: it may open nothing, or the wrong one."""
+    """Print the URL even if a browser is opened: it may fail to open, or be the wrong one."""
     say, hints = attempt.say, []
     if listener and not opens:
         redirect_uri = listener.redirect_uri

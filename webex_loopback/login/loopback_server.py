@@ -1,7 +1,7 @@
 """The loopback server that receives the authorization response (RFC 8252 §7.3), with aiohttp.
 
-Only a request with this login's `state`, from a browser that has opened one of its start URLs, settles the login.
-Everything else gets an answer and changes nothing.
+Only a request with this login's `state`, from a browser that has opened one of its start URLs, ends the login. All
+other requests are answered and change nothing.
 """
 
 import asyncio
@@ -96,7 +96,7 @@ class LoopbackServer:
                 await asyncio.wait_for(self._all_told.wait(), FAREWELL_SECONDS)
 
     async def close(self) -> None:
-        """Stop, within two seconds, whatever state the connections are in."""
+        """Stop within two seconds, whatever the state of the connections."""
         self._outcome.cancel()  # callbacks may be waiting for it
         if self._connections is not None:
             await self._connections.close()
@@ -171,7 +171,7 @@ class LoopbackServer:
         except asyncio.CancelledError:  # the tab was closed
             self._told()
             raise
-        # Away from the URL with the code in it.
+        # Leave the URL that contains the code.
         return respond(303, "", {"Location": self.listener.redirect_uri.origin + self._done_path})
 
     def _done(self, request: web.BaseRequest) -> web.Response:

@@ -47,7 +47,7 @@ def terminal(stream: TextIO | None) -> int | None:
 
 
 def is_foreground(descriptor: int) -> bool:
-    """Whether the terminal is ours: a background job that uses it is stopped, or disturbs the shell."""
+    """Whether we are in the foreground: a background job that uses the terminal is stopped, or disturbs the shell."""
     if sys.platform == "win32":  # pragma: no cover - needs Windows
         return True
     try:
@@ -81,8 +81,8 @@ class Keyboard:
     def watch(self, login: "Future[Any]", on_line: Callable[[str], bool]) -> None:
         """Pass on each line that is pasted, and a lone `o` at once, until the login ends.
 
-        `on_line` returns whether it was the right one; a notebook asks no more then. A background job leaves the
-        terminal alone until it is in the foreground. In the end the terminal is as it was before.
+        `on_line` returns whether it was the right one; a notebook then stops asking. A background job leaves the
+        terminal alone until it is in the foreground. The terminal is restored at the end.
         """
         atexit.register(self._leave)  # in case a second Ctrl-C interrupts the one below
         try:
@@ -100,7 +100,7 @@ class Keyboard:
         if self._prompt:
             with contextlib.suppress(NotImplementedError, EOFError):
                 return getpass.getpass(self._prompt).encode() + b"\n"
-            self._prompt = ""  # `nbconvert --execute`: there is nobody to ask
+            self._prompt = ""  # `nbconvert --execute`: no user can answer
         descriptor = self._descriptor
         if descriptor is not None and is_foreground(descriptor):
             with contextlib.suppress(*_GONE):
@@ -123,7 +123,7 @@ class Keyboard:
         # From the background it would stop us (SIGTTOU), and the shell has set its own mode anyway.
         if sys.platform != "win32" and mode is not None and descriptor is not None and is_foreground(descriptor):
             with contextlib.suppress(*_GONE):
-                # Flushed, because the shell would run what was pasted too late.
+                # Flushed, because the shell would run text that was pasted too late.
                 termios.tcsetattr(descriptor, termios.TCSAFLUSH, mode)
         self._mode = None
 

@@ -177,5 +177,5 @@ class Progress:
 
 
 def _clock(seconds: float) -> str:
-    whole = max(0, -int(-seconds // 1))  # rounded up: "0:00" only when the time is over
+    whole = max(0, -int(-seconds // 1))  # rounded up: "0:00" only when the time has run out
     return f"{whole // 60}:{whole % 60:02}"

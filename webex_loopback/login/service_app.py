@@ -24,11 +24,11 @@ _SECONDS = 60.0  # for everything: two locks, a renewal, a request
 def log_in_service_app(
     profile: str | None, org_id: str, using: str, app_id: str = "", *, force: bool = False
 ) -> LoginResult:
-    """Fetch and save the tokens of the Service App whose client ID and secret are set; asks nobody.
+    """Fetch and save the tokens of the Service App whose client ID and secret are set; needs no user.
 
     Args:
         org_id: The organization that has authorized it, as Webex's API shows it.
-        using: Profile of a person's login that has the scope `spark:applications_token`.
+        using: Profile of a user's login with the scope `spark:applications_token`.
         app_id: Default: what follows from the client ID.
         force: Replace any other login of the profile.
 
@@ -47,7 +47,7 @@ def log_in_service_app(
     fetching = open_store(through, settings.token_store)
     if name == through:
         raise ConfigurationError(
-            f"Profile {name} cannot hold the Service App, because it is the one to fetch its tokens with.",
+            f"Profile {name} cannot hold the Service App, because it is used to fetch the Service App's tokens.",
             setting="--using",
             remedy="Choose another name for the Service App with -p.",
         )
@@ -63,7 +63,7 @@ def log_in_service_app(
         held = current and (current.client_id, current.service_app and current.service_app.org_id)
         if held and held != (settings.client_id, org_id) and not force:
             raise ConfigurationError(
-                f"Profile {name} has another login.",
+                f"Profile {name} already has another login.",
                 remedy="Use --force to replace it, or choose another profile with -p.",
             )
         client = settings.client_id, settings.client_secret

@@ -1,4 +1,4 @@
-"""What `init` and `doctor` say: `init` in one file per language, the findings of `doctor` in English."""
+"""Texts of `init`, in one file per language, and the findings of `doctor`, in English."""
 
 import functools
 import json

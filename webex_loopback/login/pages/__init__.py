@@ -1,7 +1,7 @@
-"""The pages that a login shows in the browser, and what it says about the browser in the terminal.
+"""The pages that a login shows in the browser, and the messages about the browser in the terminal.
 
 Texts and layout are data: a `.json` per language, `page.html` (in parts) and `page.css`. A page is plain HTML with one
-inline style, without scripts or anything to fetch. Foreign text is made printable, cut and escaped.
+inline style, without scripts or anything to fetch. Untrusted text is made printable, shortened and escaped.
 """
 
 import base64
@@ -117,7 +117,7 @@ def render(page: SuccessPage | FailurePage, language: str, profile: str = "defau
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:
-    """Replace `{name}` by its value if there is one; values are not looked into."""
+    """Replace `{name}` by its value if there is one; values are not expanded."""
     return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), text)
 
 
