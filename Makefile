@@ -42,7 +42,7 @@ login status doctor: .venv/runtime ## run the command of that name
 	@$(BIN)/webex-loopback $@
 
 test: .venv/development ## run all tests; those that need a missing browser or PostgreSQL server are skipped
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: ## run the tests with every CPython 3.11 or later on this machine
 	@$(PYTHON) tests/every_python.py

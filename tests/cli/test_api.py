@@ -152,7 +152,7 @@ def test_pages_of_any_shape_are_joined(
     ("link", "then", "code", "said"),
     [
         ("ELSEWHERE/v1/x", (200, "[]"), 2, "sent nowhere else"),
-        ("/v1/x", (200, "[]"), 1, "circle"),
+        ("/v1/x", (200, "[]"), 1, "loop"),
         ("?page=2", (200, "{}"), 1, "list in JSON"),
         ("?page=2", (500, "[]"), 1, "answered 500"),
     ],
@@ -246,9 +246,9 @@ def test_the_token_of_the_environment(
 ) -> None:
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", login.access_token.get_secret_value())
     run("api", f"{sandbox.base_url}/people/me?x=http://y")
-    assert "the scope spark:messages_read. Put one" in run("api", "messages/x", code=1).err
+    assert "the scope spark:messages_read. Set WEBEX_ACCESS_TOKEN" in run("api", "messages/x", code=1).err
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "expired")
-    assert "Set WEBEX_ACCESS_TOKEN to another token into WEBEX_ACCESS_TOKEN" in run("api", "people/me", code=1).err
+    assert "Set WEBEX_ACCESS_TOKEN to another token" in run("api", "people/me", code=1).err
     monkeypatch.delenv("WEBEX_API_BASE_URL")
     before = len(sandbox.requests)
     Path("config.env").write_text(f"WEBEX_API_BASE_URL={sandbox.base_url}\n")

@@ -2,9 +2,10 @@
 
 import http.client
 import json
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,6 +13,8 @@ import httpx
 import pytest
 
 from .conftest import Client, gateway_error, oauth_error
+
+RESETS = sys.platform != "win32"
 
 
 @pytest.fixture
@@ -76,10 +79,11 @@ def test_a_request_that_is_never_answered_does_not_delay_the_stop(client: Client
         began = time.monotonic()
         client.sandbox.stop()
         assert time.monotonic() - began < 3
-        with pytest.raises(ConnectionError):
+        with pytest.raises(ConnectionError) if RESETS else nullcontext():
             connection.sock.recv(1)
 
 
+@pytest.mark.skipif(not RESETS, reason="asyncio's proactor ends a connection before it resets it")
 @pytest.mark.parametrize("fault", ["lost_answer", "reset_body", "reset_body:0"])
 def test_an_answer_can_be_lost_after_the_refresh_token_has_rotated(client: Client, token: str, fault: str) -> None:
     client.switches.update({"rotation": True, "faults": [fault]})

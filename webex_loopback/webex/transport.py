@@ -247,7 +247,7 @@ def ssl_context(ca_bundle: str = "") -> ssl.SSLContext:
                 context.load_verify_locations(**{kind: path})
         except OSError as error:
             why = "it has no PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
-            message = f"Cannot use {printable(path)!r}, named by {name}: {why}."
+            message = f"Cannot use '{printable(path)}', named by {name}: {why}."
             noted = " If it is not set, it was saved at login: log in again." if name == "WEBEX_CA_BUNDLE" else ""
             remedy = f"Correct or unset {name}; it must be the path of a PEM file.{noted}"
             raise ConfigurationError(message, setting=name, remedy=remedy) from error

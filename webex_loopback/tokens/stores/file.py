@@ -27,6 +27,7 @@ from webex_loopback.private_file import (
     write_private_file,
 )
 from webex_loopback.tokens.record import FutureVersion, StoredToken
+from webex_loopback.wording import printable
 
 from . import LOCK_SECONDS
 from .lock import hold_lock
@@ -131,7 +132,7 @@ class FileTokenStore:
             finally:
                 replacement.release()
         if self.readable_by_others():
-            self._warn_once("Others can read the token file %a: this file system does not support file modes.")
+            self._warn_once("Others can read the token file '%s': this file system does not support file modes.")
 
     def delete(self) -> bool:
         """Remove the file and all files beside it that hold older tokens; return whether there was a token."""
@@ -204,7 +205,7 @@ class FileTokenStore:
             del data  # an error's traceback may be printed with its local variables
         force = ["--force"] if problem == "future" else []
         raise TokenStoreError(
-            f"The token file {self.path!a} {what}.",
+            f"The token file '{printable(self.path)}' {what}.",
             problem=problem,
             remedy=f"{remedy}`{login_command(self.profile, *force)}`.",
         )
@@ -221,7 +222,7 @@ class FileTokenStore:
         except OSError as error:
             foreign = error.errno == errno.EPERM and "another user" in str(error.strerror)
             raise TokenStoreError(
-                f"Could not read the token file {self.path!a}: {error.strerror or error}.",
+                f"Could not read the token file '{printable(self.path)}': {error.strerror or error}.",
                 problem="foreign" if foreign else "unreadable",
                 remedy=_FOREIGN_REMEDY.format(login_command(self.profile, "--force"))
                 if foreign
@@ -242,12 +243,12 @@ class FileTokenStore:
         with contextlib.suppress(OSError):
             os.chmod(self.real_path, 0o600)
         if not self.readable_by_others():  # otherwise `doctor` and the next save say so, not every command
-            self._warn_once("Others could read the token file %a. Its mode is now 0600.")
+            self._warn_once("Others could read the token file '%s'. Its mode is now 0600.")
 
     def _warn_once(self, message: str) -> None:
         if self.real_path not in _warned:
             _warned.add(self.real_path)
-            log.warning(message, self.path)
+            log.warning(message, printable(self.path))
 
     def _replacement(self) -> Replacement:
         path = self.real_path
@@ -269,7 +270,7 @@ class FileTokenStore:
                 replacement.adopt(data)
                 return
         except OSError as error:
-            log.warning("Could not recover an interrupted save of %a: %s.", self.path, error.strerror)
+            log.warning("Could not recover an interrupted save of '%s': %s.", printable(self.path), error.strerror)
             return
         replacement.discard()
 
@@ -295,7 +296,7 @@ class FileTokenStore:
         except OSError as error:
             foreign = error.errno == errno.EPERM and "another user" in str(error.strerror)
             raise TokenStoreError(
-                f"{what} {self.path!a}: {error.strerror or error}.",
+                f"{what} '{printable(self.path)}': {error.strerror or error}.",
                 problem="foreign" if foreign else "unwritable",
                 remedy=_FOREIGN_REMEDY.format(login_command(self.profile, "--force"))
                 if foreign

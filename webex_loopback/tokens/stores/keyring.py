@@ -17,6 +17,7 @@ from webex_loopback.paths import login_command, profile_name, token_file
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.webex.worker import Late, run
+from webex_loopback.wording import printable
 
 from .file import FileTokenStore
 
@@ -97,7 +98,7 @@ class KeyringTokenStore(FileTokenStore):
                     raise _unavailable("The keyring does not keep the entries stored in it")
             if not self._key:
                 raise TokenStoreError(
-                    f"The key of {self.path!a} is not in the keyring.",
+                    f"The key of '{printable(self.path)}' is not in the keyring.",
                     problem="corrupt",
                     remedy=f"Log in again: `{login_command(self._profile, '--force')}`.",
                 )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from webex_loopback.errors import TokenStoreError
 from webex_loopback.private_file import is_ours, make_private_directory
+from webex_loopback.wording import printable
 
 _POLL_SECONDS = 0.003
 _ELSEWHERE = "Set WEBEX_LOCK_DIR to a directory of your own on a local disk to keep the locks there."
@@ -57,7 +58,7 @@ def hold_lock(path: str, wait_seconds: float, *, poll_seconds: float = _POLL_SEC
         foreign = error.errno == errno.EPERM
         check = "Run the command as that user, without sudo." if foreign else "Check its directory's owner and mode."
         raise TokenStoreError(
-            f"Could not open the lock {path!a}: {error.strerror or error}.",
+            f"Could not open the lock '{printable(path)}': {error.strerror or error}.",
             problem="foreign" if foreign else "unwritable",
             remedy=f"{check} {_ELSEWHERE}",
         ) from error
@@ -91,11 +92,13 @@ def _wait(path: str, descriptor: int, wait_seconds: float, poll_seconds: float) 
         except OSError as error:
             if not _is_held(error):
                 raise TokenStoreError(
-                    f"Could not lock {path!a}: {error.strerror or error}.", problem="locked", remedy=_ELSEWHERE
+                    f"Could not lock '{printable(path)}': {error.strerror or error}.",
+                    problem="locked",
+                    remedy=_ELSEWHERE,
                 ) from error
         if time.monotonic() >= until:
             raise TokenStoreError(
-                f"Could not acquire the lock {path!a} within {wait_seconds:g} seconds.",
+                f"Could not acquire the lock '{printable(path)}' within {wait_seconds:g} seconds.",
                 problem="locked",
                 remedy=f"Another process holds it: wait for it to finish, or end it. {_ELSEWHERE}",
             )
