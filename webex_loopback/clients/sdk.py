@@ -1,11 +1,14 @@
 """Helpers that the modules for the Webex SDKs share."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from webex_loopback.errors import ConfigurationError
 from webex_loopback.settings import load
 from webex_loopback.tokens.source import TokenSource
+
+if TYPE_CHECKING:
+    from .requests_auth import RequestsAuth
 
 PLACEHOLDER = "set-by-webex-loopback"  # the SDKs require a token at creation; each request gets the real one
 
@@ -15,6 +18,13 @@ def import_sdk(module: str, package: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ConfigurationError(f"Cannot import {module}: {error}.", remedy=f"Run `pip install {package}`.") from error
+
+
+def requests_auth(source: TokenSource) -> "RequestsAuth":
+    """Return the authentication of `requests`, which both synchronous SDKs use, once the SDK has been imported."""
+    from .requests_auth import RequestsAuth
+
+    return RequestsAuth(source)
 
 
 def api_base_url(source: TokenSource) -> str:

@@ -6,7 +6,7 @@ from webex_loopback.errors import ConfigurationError
 from webex_loopback.tokens.source import TokenSource
 
 from .authorization_header import source_for
-from .sdk import PLACEHOLDER, api_base_url, import_sdk
+from .sdk import PLACEHOLDER, api_base_url, import_sdk, requests_auth
 
 if TYPE_CHECKING:
     from webexpythonsdk import WebexAPI
@@ -19,14 +19,12 @@ def webexpythonsdk_api(source: TokenSource | None = None, *, profile: str | None
     """
     tokens = source_for(source, profile)
     base: Any = import_sdk("webexpythonsdk", "webexpythonsdk").WebexAPI
-    from .requests_auth import RequestsAuth
-
     make: Any = type("ValidWebexAPI", (base,), {"access_token": property(lambda _: tokens.get_token())})
     # The SDK joins URLs like a browser: without the final slash, "v1" would be lost.
     options.setdefault("base_url", api_base_url(tokens).rstrip("/") + "/")
     api: WebexAPI = make(access_token=PLACEHOLDER, **options)
     try:
-        api._session._req_session.auth = RequestsAuth(tokens)
+        api._session._req_session.auth = requests_auth(tokens)
     except AttributeError:
         remedy = 'Run `pip install "webexpythonsdk>=2.0.4,<2.1"`, or call WebexAPI(access_token=get_token()) every day.'
         raise ConfigurationError("This version of webexpythonsdk is not supported.", remedy=remedy) from None

@@ -6,7 +6,7 @@ from webex_loopback.tokens.source import TokenSource
 
 from .aiohttp_middleware import aiohttp_middleware
 from .authorization_header import source_for
-from .sdk import PLACEHOLDER, api_base_url, import_sdk
+from .sdk import PLACEHOLDER, api_base_url, import_sdk, requests_auth
 
 if TYPE_CHECKING:
     from wxc_sdk import WebexSimpleApi as Api
@@ -36,12 +36,10 @@ def wxc_sdk_api(source: TokenSource | None = None, *, profile: str | None = None
     """
     tokens = source_for(source, profile)
     make: Any = import_sdk("wxc_sdk", "wxc-sdk").WebexSimpleApi
-    from .requests_auth import RequestsAuth
-
     base_url = api_base_url(tokens)
     api: Api = make(tokens=wxc_sdk_tokens(tokens), **options)
     session: Any = api.session
-    session.BASE, session.auth = base_url, RequestsAuth(tokens)
+    session.BASE, session.auth = base_url, requests_auth(tokens)
     return api
 
 
