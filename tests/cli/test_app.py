@@ -43,6 +43,7 @@ def test_an_error_has_a_remedy_and_a_traceback_only_with_debug(run: Run) -> None
     assert ("`webex-loopback login -p work`" in told, "Traceback" in told) == (True, False)
     done = command("token", "--refresh", "--debug")
     assert (done.returncode, "Traceback" in done.stderr) == (3, True)
+    assert "Traceback" not in command("status", "-p", "work").stderr
 
 
 def test_a_fault_of_our_own_is_reported_like_any_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

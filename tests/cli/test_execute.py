@@ -76,6 +76,15 @@ def test_as_on_windows_the_command_is_found_by_path(capfd: pytest.CaptureFixture
         run_and_wait(["no-such-command-here"], os.environ)
 
 
+def test_as_on_windows_the_current_directory_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.curdir)
+    script = Path("there.bat")
+    script.write_text("")
+    script.chmod(0o755)
+    with pytest.raises(FileNotFoundError, match="current directory"):
+        run_and_wait([script.name], os.environ)
+
+
 @posix
 def test_as_on_windows_a_crash_keeps_its_exit_code_and_a_batch_file_is_run_by_cmd(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

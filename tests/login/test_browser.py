@@ -118,6 +118,14 @@ def test_text_browsers_are_refused_by_name(machine: Machine, name: str) -> None:
     assert machine.choose().argv == [firefox]
 
 
+def test_a_browser_in_the_current_directory_is_not_run(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.install("firefox")
+    monkeypatch.chdir(machine.bin)
+    machine.environ["PATH"] = os.curdir  # Windows always looks there
+    assert "was not found" in machine.choose("firefox").reason
+    assert machine.choose().argv is None
+
+
 def test_browser_may_be_a_list_of_command_lines(machine: Machine) -> None:
     machine.install("w3m")
     chrome = machine.install("my chrome")

@@ -54,6 +54,9 @@ def run_and_wait(command: Sequence[str], environ: Mapping[str, str]) -> int:
     program = shutil.which(command[0])
     if program is None:
         raise FileNotFoundError(errno.ENOENT, "Command not found")
+    if os.path.dirname(program) == os.curdir and not os.path.dirname(command[0]):
+        # Windows looks there before PATH, and a cloned repository may hold a python.bat.
+        raise FileNotFoundError(errno.ENOENT, f"Not run from the current directory. If you mean that, type {program}")
     line: str | list[str] = [program, *command[1:]]
     executable = None
     if program.lower().endswith((".bat", ".cmd")):

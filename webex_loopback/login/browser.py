@@ -115,7 +115,9 @@ def _named(command: str, origin: str, search: str, platform: str) -> Choice:
 
 def _which(command: str, search: str) -> str | None:
     path = shutil.which(command, path=search)
-    return os.path.abspath(path) if path else None
+    # Windows looks in the current directory before PATH, and a cloned repository may hold a firefox.bat.
+    found_here = path is not None and os.path.dirname(path) == os.curdir and not os.path.dirname(command)
+    return os.path.abspath(path) if path and not found_here else None
 
 
 def _is_text_browser(path: str) -> bool:

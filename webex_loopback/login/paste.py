@@ -19,8 +19,10 @@ from typing import Any, TextIO
 if sys.platform == "win32":  # pragma: no cover - needs Windows
     import ctypes
     import msvcrt
+    import struct
 
     _GONE: tuple[type[Exception], ...] = (OSError,)
+    _KEY_EVENT = struct.Struct("<H2xiHH2xH4x")  # INPUT_RECORD: its type, is the key down, repeats, key, character
 else:
     import select
     import termios
@@ -153,16 +155,21 @@ class Keyboard:
 def _typed(descriptor: int) -> bytes:
     """Wait a moment for keys; raise OSError if the terminal has hung up."""
     if sys.platform == "win32":  # pragma: no cover - needs Windows
+        # Not msvcrt.getwch(), which returns U+00E0 for the letter "à" and for the first half of a function key.
+        handle, count = ctypes.c_void_p(msvcrt.get_osfhandle(descriptor)), ctypes.c_ulong()
+        if not ctypes.windll.kernel32.GetNumberOfConsoleInputEvents(handle, ctypes.byref(count)):
+            raise OSError
+        if not count.value:
+            threading.Event().wait(_PAUSE_SECONDS)
+            return b""
+        events = ctypes.create_string_buffer(_KEY_EVENT.size * 256)
+        ctypes.windll.kernel32.ReadConsoleInputW(handle, events, 256, ctypes.byref(count))
         keys = ""
-        while msvcrt.kbhit():
-            key = msvcrt.getwch()
-            if key == "\x03":
-                raise KeyboardInterrupt
-            if key in "\x00\xe0" and msvcrt.kbhit():  # a function key; alone, U+00E0 is the letter "à"
-                msvcrt.getwch()
-            else:
-                keys += key
-        threading.Event().wait(0 if keys else _PAUSE_SECONDS)
+        for kind, down, repeated, key, character in _KEY_EVENT.iter_unpack(events.raw[: _KEY_EVENT.size * count.value]):
+            if kind == 1 and character and (down or key == 0x12):  # Alt is released after digits on the keypad
+                keys += chr(character) * repeated
+        if "\x03" in keys:
+            raise KeyboardInterrupt
         return keys.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
     if not select.select([descriptor], [], [], _PAUSE_SECONDS)[0] or not is_foreground(descriptor):
         return b""

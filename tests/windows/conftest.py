@@ -1,0 +1,3 @@
+import sys
+
+collect_ignore_glob = [] if sys.platform == "win32" else ["test_*.py"]

@@ -1,0 +1,182 @@
+"""Processes, pipes and files as only Windows has them."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from webex_loopback import log_in
+from webex_loopback.login.certificate import FILE, HOSTS, server_context
+from webex_loopback.sandbox import Person, Sandbox
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.stores.file import FileTokenStore
+
+Make = Callable[..., StoredToken]
+CLI = [sys.executable, "-m", "webex_loopback"]
+NAME = "山田 花子"
+
+
+def run(*arguments: str, **options: Any) -> Any:
+    return subprocess.run([*CLI, *arguments], **{"capture_output": True, "timeout": 40} | options)
+
+
+@pytest.fixture
+def hanako(redirect_uri: str, store: FileTokenStore) -> FileTokenStore:
+    """The default profile, logged in by someone whose name is not in code page 1252."""
+    log_in(open_browser=Person("hanako.yamada@example.com").visit)
+    return store
+
+
+# The command line
+
+
+def test_eight_processes_renew_an_expired_rotating_token_once(
+    logged_in: StoredToken, make_due: Make, sandbox: Sandbox
+) -> None:
+    make_due()
+    sandbox.switches.rotation, sandbox.switches.answer_latency = True, 0.3
+    processes = [subprocess.Popen([*CLI, "token"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(8)]
+    answers = [process.communicate(timeout=50) for process in processes]
+    assert len({out for out, _ in answers}) == 1, answers
+    assert {process.returncode for process in processes} == {0}
+    assert sandbox.count("refresh_token") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["status", "--all"], ["whoami"], ["doctor", "--offline"], ["token", "--format", "json"]]
+)
+def test_json_is_the_same_whatever_the_code_page(hanako: FileTokenStore, arguments: list[str]) -> None:
+    options = [] if "--format" in arguments else ["--json"]
+    done = run(*arguments, *options, env=os.environ | {"PYTHONIOENCODING": "cp1252"})
+    assert done.returncode == 0, done.stderr
+    text = json.dumps(json.loads(done.stdout.decode("ascii")), ensure_ascii=False)
+    assert NAME in text or arguments[0] in ("doctor", "token")
+
+
+def test_what_people_read_survives_a_code_page_without_their_name(hanako: FileTokenStore) -> None:
+    done = run("status", env=os.environ | {"PYTHONIOENCODING": "cp1252"})
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+    assert b"hanako.yamada@example.com" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["token"], ["status"], ["status", "--json"], ["--help"], ["completion", "zsh"]])
+def test_a_closed_pipe_ends_a_command_without_a_traceback(logged_in: StoredToken, arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run(*arguments, stdout=writer, stderr=subprocess.PIPE, capture_output=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_login_ends_its_lines_alike_and_takes_nul_for_no_terminal(redirect_uri: str, tmp_path: Path) -> None:
+    script = tmp_path / "browser.py"
+    script.write_text("import sys; from webex_loopback.sandbox import Person; Person().visit(sys.argv[1])")
+    done = run("login", "--browser", f'"{sys.executable}" "{script}"', stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    assert b"Logged in as Alex Morgan" in done.stderr
+    assert done.stderr.count(b"\n") == done.stderr.count(b"\r\n") > 5
+    assert b"paste" not in done.stderr
+
+
+def test_an_interrupt_ends_a_waiting_login_without_a_console(redirect_uri: str) -> None:
+    program = (
+        "import _thread, threading, time\n"
+        "from webex_loopback import log_in\n"
+        "def interrupt():\n"
+        "    time.sleep(1); print(time.time(), flush=True); _thread.interrupt_main()  # as ipykernel does\n"
+        "def opened(url):\n"
+        "    threading.Thread(target=interrupt, daemon=True).start()\n"
+        "try: log_in(open_browser=opened)\n"
+        "except KeyboardInterrupt: print(time.time(), flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=40, stdin=subprocess.DEVNULL)
+    sent, ended = map(float, done.stdout.split())
+    assert ended - sent < 3, done.stderr
+
+
+# exec
+
+
+@pytest.fixture
+def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged_in: StoredToken) -> Path:
+    """A batch file on PATH that passes its arguments on, as npm.cmd does; also under the name python."""
+    (tmp_path / "bin").mkdir()
+    show = tmp_path / "bin" / "show.py"
+    show.write_text("import os, sys; print([*sys.argv[1:], os.environ['WEBEX_ACCESS_TOKEN']]); sys.exit(7)")
+    for name in ("npm.cmd", "python.bat"):
+        (tmp_path / "bin" / name).write_text(f'@"{sys.executable}" "%~dp0show.py" %*\n')
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'};{os.environ['PATH']}")
+    return show
+
+
+@pytest.mark.parametrize("name", ["npm", "NPM.CMD", "python"])
+def test_exec_finds_commands_by_path_and_pathext(npm: Path, logged_in: StoredToken, name: str) -> None:
+    given = ["a b", "c&calc", 'say "hi"', "^x|y>z", "ends\\", ""]
+    done = run("exec", "--", name, *given)
+    assert done.stdout.decode().strip() == str([*given, logged_in.access_token.get_secret_value()])
+    assert done.returncode == 7
+
+
+def test_exec_does_not_run_what_is_in_the_current_directory(npm: Path) -> None:
+    Path("tool.bat").write_text("@exit /b 0\n")
+    assert run("exec", "--", "tool").returncode == 127
+    assert run("exec", "--", ".\\tool.bat").returncode == 0
+
+
+def test_exec_returns_the_exit_code_of_a_crash(logged_in: StoredToken) -> None:
+    done = run("exec", "--", sys.executable, "-c", "import os; os._exit(0xC0000005 - (1 << 32))")
+    assert done.returncode & 0xFFFFFFFF == 0xC0000005
+
+
+# Files that other programs hold open
+
+
+def hold(path: str) -> None:
+    """Keep a file open for a second, as a virus scanner does."""
+    opened = threading.Event()
+
+    def scan() -> None:
+        with open(path, "rb"):
+            opened.set()
+            time.sleep(1)
+
+    threading.Thread(target=scan).start()
+    assert opened.wait(5)
+
+
+def test_a_save_waits_for_a_program_that_holds_the_file(store: FileTokenStore, make_token: Make) -> None:
+    with store.lock():
+        store.save(make_token("first"))
+        hold(store.path)
+        began = time.monotonic()
+        store.save(make_token("second"))
+    assert 0.5 < time.monotonic() - began < 5
+    stored = store.load()
+    assert stored is not None
+    assert stored.access_token.get_secret_value() == "second"
+
+
+def test_deleting_and_setting_aside_wait_too(store: FileTokenStore, make_token: Make) -> None:
+    for action in (store.delete, lambda: store.set_aside("corrupt")):
+        with store.lock():
+            store.save(make_token())
+        hold(store.path)
+        assert action()
+        assert not os.path.exists(store.path)
+
+
+def test_a_new_certificate_waits_too(tmp_path: Path) -> None:
+    folder = str(tmp_path / "data")
+    server_context(folder=folder, hosts=HOSTS)
+    path = tmp_path / "data" / FILE
+    path.write_text("not a certificate")
+    hold(path)
+    server_context(folder=folder, hosts=HOSTS)
+    assert path.read_text().startswith("-----BEGIN")
