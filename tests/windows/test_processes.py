@@ -177,6 +177,6 @@ def test_a_new_certificate_waits_too(tmp_path: Path) -> None:
     server_context(folder=folder, hosts=HOSTS)
     path = tmp_path / "data" / FILE
     path.write_text("not a certificate")
-    hold(path)
+    hold(str(path))
     server_context(folder=folder, hosts=HOSTS)
     assert path.read_text().startswith("-----BEGIN")
