@@ -393,7 +393,7 @@ def test_connections_in_any_state_do_not_delay_the_end(uri: str, scheme: str, co
                 clients.enter_context(connect(server.port)).sendall(raw)
                 clients.enter_context(connect(server.port, tls=server.tls)).sendall(raw)
             began = time.monotonic()
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 2
         assert held.result(5).status == 0
     with pytest.raises(ConnectionRefusedError):
         connect(server.port)
