@@ -124,8 +124,10 @@ if ! cmp -s "$target/build/requirements.txt" "$target/requirements.txt"; then
   mv "$target/build/requirements.txt" "$target/requirements.txt"
 fi
 
-# 6. Wine's own directory, the prefix.
-if [ ! -e "$target/prefix/system.reg" ]; then
-  WINEPREFIX="$target/prefix" WINEARCH=win64 WINEDEBUG=-all timeout 200 /usr/lib/wine/wine64 wineboot -u \
-    </dev/null 2>&1 | cat >/dev/null
+# 6. Wine's own directory, the prefix; without menu entries, Mono and Gecko.
+if [ ! -e "$target/prefix/ready" ]; then
+  rm -rf "$target/prefix"
+  WINEPREFIX="$target/prefix" WINEARCH=win64 WINEDEBUG=-all WINEDLLOVERRIDES="winemenubuilder.exe,mscoree,mshtml=" \
+    timeout 200 /usr/lib/wine/wine64 wineboot -u </dev/null 2>&1 | cat >/dev/null
+  touch "$target/prefix/ready"
 fi

@@ -67,6 +67,17 @@ def test_ctrl_c_ends_a_waiting_login_at_once(redirect_uri: str) -> None:
         console.wait_for(b"Cancelled")
 
 
+def test_nul_is_no_terminal_to_ask_questions_on() -> None:
+    driver = (
+        "import subprocess\n"
+        "command = [sys.executable, '-m', 'webex_loopback', 'init', '--client-id', 'C' + '0a' * 32]\n"
+        "sys.exit(subprocess.run(command, stdin=subprocess.DEVNULL).returncode)\n"
+    )
+    with Console(driver) as console:
+        assert console.exit_code() == 2
+        console.wait_for(b"WEBEX_CLIENT_SECRET")
+
+
 @pytest.mark.parametrize(
     ("on_ctrl_c", "code"),
     [("sys.exit(9)", 9), ("os._exit(0xC000013A - (1 << 32))", 0xC000013A), ("print('ignored')", 7)],

@@ -11,6 +11,7 @@ import click
 from dotenv.parser import parse_stream
 
 from webex_loopback.login.login import log_in
+from webex_loopback.login.paste import terminal
 from webex_loopback.paths import data_directory, environment_path, login_command, profile_name
 from webex_loopback.private_file import make_private_directory, read_small_file, readable_by_others, write_private_file
 from webex_loopback.secret import Secret
@@ -60,7 +61,7 @@ def init(
         if not answer:
             raise refusal("no_stdin", SECRET)
         given.update(read_answer(SECRET, answer))
-    interactive = not from_stdin and all(s and s.isatty() for s in (sys.stdin, sys.stdout, sys.stderr))
+    interactive = not from_stdin and all(terminal(s) is not None for s in (sys.stdin, sys.stdout, sys.stderr))
     profile = profile or ("service-app" if service_app else None)
     own = os.path.join(data_directory(), f"{profile_name(profile)}.env" if service_app else "config.env")
     # Never a file that was only found in the current directory: its endpoints would receive the secret.
