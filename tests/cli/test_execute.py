@@ -29,6 +29,16 @@ def test_the_command_gets_the_token_and_its_exit_code_is_returned() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (7, "access-token-one\n", "")
 
 
+def test_the_command_gets_the_api_that_the_token_is_for_and_one_token_only(
+    token: StoredToken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("another")
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN_FILE", str(tmp_path / "token"))
+    code = "import os; print(*(os.environ.get('WEBEX_' + n) for n in ('API_BASE_URL', 'ACCESS_TOKEN_FILE')))"
+    done = command("exec", "-p", "default", "--", *python(code))
+    assert done.stdout == f"{token.api_base_url} None\n"
+
+
 @pytest.mark.parametrize(
     ("name", "code"),
     [("no-such-command-here", 127), pytest.param(os.path.dirname(__file__), 126, marks=posix), ("", 2)],
