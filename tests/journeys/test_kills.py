@@ -1,7 +1,6 @@
 """SIGKILL at random moments of a refresh: a rotating login is lost only between the server's answer and the file.
 
-`make fuzz` kills 200 processes. A server may also have begun to process the request of a process that is killed; the
-one here looks whether its client is still there before it uses up the refresh token.
+`make fuzz` kills 200. The server here does not process the request of a client that is gone; another may.
 """
 
 import os

@@ -75,8 +75,8 @@ def test_no_secret_is_in_any_output_file_or_traceback(
     make_due()
     run("token", 3, fault="error:400:invalid_grant")
     Path(store.path).write_bytes(Path(store.path).read_bytes()[:-30])
-    for line in ("token", "status"):
-        run(line, 6)
+    for line, code in (("token", 6), ("import other.json", 3), ("status", 6)):  # rejected tokens replace nothing
+        run(line, code)
     for line in ("login", "logout", "logout -p other"):  # the first one sets the corrupt file aside
         run(line)
     os.unlink("other.json")

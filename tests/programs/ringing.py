@@ -39,7 +39,6 @@ for _ in sys.stdin:
             armed = False
     except Bell as bell:
         with contextlib.suppress(AssertionError):  # from the repr of a thread that was being made
-            # What an error reporter like Sentry sends away.
             print(*traceback.TracebackException.from_exception(bell, capture_locals=True).format(), file=sys.stderr)
         if sys.argv[2] == "leave":  # it ends the program, as it does one that knows nothing of tokens
             raise
