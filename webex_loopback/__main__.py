@@ -17,6 +17,8 @@ def main() -> int:
     # Closed (`>&-`) or absent (pythonw.exe): every write would fail on None.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    if sys.platform == "win32":  # "\r" would become part of $(webex-loopback token)
+        getattr(sys.stdout, "reconfigure", lambda **_: None)(newline="\n")
     try:
         if token := _stored_token(sys.argv[1:]):
             sys.stdout.write(f"{token}\n")

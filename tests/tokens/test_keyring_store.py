@@ -132,7 +132,8 @@ import keyring
 from webex_loopback.tokens.stores.keyring import KeyringTokenStore
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.secret import Secret
-assert type(keyring.get_keyring()).__module__ == "keyring.backends.SecretService", keyring.get_keyring()
+backend = type(keyring.get_keyring()).__module__
+assert backend == "keyring.backends." + ("Windows" if sys.platform == "win32" else "SecretService"), backend
 store = KeyringTokenStore("work")
 token = StoredToken(access_token=Secret("a" * 2000), refresh_token=Secret("r"), issued_at=1, refresh_at=2)
 with store.lock():
@@ -145,19 +146,16 @@ print("works")
 """
 
 
-def test_it_works_with_a_real_secret_service(tmp_path: Path) -> None:
-    missing = [name for name in ("dbus-run-session", "gnome-keyring-daemon") if shutil.which(name) is None]
-    if missing:
-        if os.environ.get("CI"):
-            pytest.fail(f"{missing[0]} is not installed; CI needs it.")
-        pytest.skip(f"{missing[0]} is not installed (Debian: apt-get install dbus-daemon gnome-keyring).")
-    session = 'printf password | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1; exec "$@"'
-    done = subprocess.run(
-        ["dbus-run-session", "--", "sh", "-c", session, "sh", sys.executable, "-c", PROGRAM],
-        env=os.environ | {"XDG_RUNTIME_DIR": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+def test_it_works_with_a_real_secret_service_or_windows_credential_manager(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PROGRAM]
+    if sys.platform != "win32":
+        missing = [name for name in ("dbus-run-session", "gnome-keyring-daemon") if shutil.which(name) is None]
+        if missing:
+            if os.environ.get("CI"):
+                pytest.fail(f"{missing[0]} is not installed; CI needs it.")
+            pytest.skip(f"{missing[0]} is not installed (Debian: apt-get install dbus-daemon gnome-keyring).")
+        session = 'printf password | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1; exec "$@"'
+        command = ["dbus-run-session", "--", "sh", "-c", session, "sh", *command]
+    environ = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=50, check=False)
     assert done.stdout == "works\n", done.stderr

@@ -11,7 +11,8 @@ target=$(cd "${WEBEX_LOOPBACK_WINE:-.venv/windows}" && pwd)
 export WINEPREFIX="$target/prefix" WINEDEBUG="${WINEDEBUG:--all}"
 # pytest would leave bytecode with Windows paths in the checkout.
 export PYTHONDONTWRITEBYTECODE=1
-unset SSL_CERT_FILE SSL_CERT_DIR # paths of this machine, meaningless to a Windows program
+# Paths of this machine, and a name that `doctor` would take for a misspelled setting.
+unset SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE WEBEX_LOOPBACK_WINE
 # Not by PYTHONPATH, which the tests remove from the environment.
 printf 'Z:%s\n' "${PWD//\//\\}" >"$target/python/Lib/site-packages/checkout.pth"
 

@@ -1,11 +1,13 @@
 """What a console is needed for: the keyboard, Ctrl-C, the status line."""
 
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from webex_loopback.sandbox import Person
+from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
@@ -76,6 +78,28 @@ def test_nul_is_no_terminal_to_ask_questions_on() -> None:
     with Console(driver) as console:
         assert console.exit_code() == 2
         console.wait_for(b"WEBEX_CLIENT_SECRET")
+
+
+def test_ctrl_c_waits_for_the_new_tokens_to_be_stored(
+    logged_in: StoredToken, make_due: Callable[..., StoredToken], sandbox: Sandbox, store: FileTokenStore
+) -> None:
+    make_due()
+    sandbox.switches.rotation, sandbox.switches.answer_latency = True, 2.0
+    driver = (
+        CTRL_C + "import subprocess\n"
+        "child = subprocess.Popen([sys.executable, '-m', 'webex_loopback', 'token'])\n"
+        "input(); press_ctrl_c(); sys.exit(child.wait(10))\n"
+    )
+    with Console(driver) as console:
+        until = time.monotonic() + 20
+        while sandbox.count("refresh_token") == 0 and time.monotonic() < until:
+            time.sleep(0.02)
+        console.type("\r")
+        assert console.exit_code() == 130
+        assert b"Traceback" not in console.shown
+    renewed = store.load()
+    assert renewed is not None
+    assert renewed.refresh_token != logged_in.refresh_token
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,17 @@ def test_json_is_the_same_whatever_the_code_page(hanako: FileTokenStore, argumen
     assert NAME in text or arguments[0] in ("doctor", "token")
 
 
+@pytest.mark.parametrize("options", [[], ["--min-validity", "1h"], ["--format", "env"]])
+def test_a_shell_gets_a_token_without_carriage_return(logged_in: StoredToken, options: list[str]) -> None:
+    assert run("token", *options).stdout.endswith(logged_in.access_token.get_secret_value().encode() + b"\n")
+
+
 def test_what_people_read_survives_a_code_page_without_their_name(hanako: FileTokenStore) -> None:
     done = run("status", env=os.environ | {"PYTHONIOENCODING": "cp1252"})
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
     assert b"hanako.yamada@example.com" in done.stdout
+    done = run("doctor", "--offline", env=os.environ | {"PYTHONIOENCODING": "cp1252"})
+    assert (done.stdout[:8], b"\n?" in done.stdout) == (b"+ Python", False)
 
 
 @pytest.mark.parametrize("arguments", [["token"], ["status"], ["status", "--json"], ["--help"], ["completion", "zsh"]])

@@ -38,7 +38,7 @@ from .texts import catalogue
 
 LOCK_SECONDS, SKEW_SECONDS = 5.0, 300
 _COLUMN = 23  # where texts start: after a mark and the longest name, WEBEX_CLIENT_SECRET
-_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red"), "skipped": ("-", None)}
+_MARKS = {"ok": ("✓+", "green"), "warning": ("!!", "yellow"), "error": ("✗x", "red"), "skipped": ("--", None)}
 _FORMS = {"WEBEX_CLIENT_ID": "(?i)C[0-9a-f]{64}", "WEBEX_CLIENT_SECRET": "(?i)[0-9a-f]{64}"}
 _TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 _LEFTOVER = re.compile(r"\.(new|tmp)$|\.(corrupt|foreign|future)-")
@@ -109,7 +109,9 @@ def examine(profile: str | None, *, online: bool) -> Iterator[Check]:
 
 def as_lines(check: Check, width: int) -> str:
     """Return a finding as lines: mark, name, and in a column of their own text and remedy."""
-    mark, colour = _MARKS[check.level]
+    (mark, ascii_mark), colour = _MARKS[check.level]
+    if mark.encode(sys.stdout.encoding or "utf-8", "replace") == b"?":
+        mark = ascii_mark  # code page 1252, for instance, lacks it
     text = check.text + (f"\n-> {check.remedy}" if check.remedy else "")
     lines = textwrap.indent(wrap(text, max(width - _COLUMN, 30)), " " * _COLUMN)
     return f"{click.style(mark, fg=colour)} {check.name:<{_COLUMN - 3}} {lines[_COLUMN:]}"
