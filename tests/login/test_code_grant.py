@@ -3,13 +3,12 @@
 import os
 import queue
 import shutil
-import signal
 import socket
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -17,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from tests.journeys.attack import wait_until
+from tests.login.conftest import Interrupt
 from tests.login.visitors import Visitor, can_bind, start
 from webex_loopback import errors, get_token
 from webex_loopback.login import code_grant
@@ -260,22 +260,6 @@ def test_pasting_settles_the_server_too(sandbox: Sandbox, monkeypatch: pytest.Mo
 
 
 # Interruptions
-
-
-class Interrupt(BaseException):
-    """Raised by a signal handler, as Ctrl-C or a program's own."""
-
-
-@pytest.fixture
-def interrupt() -> Iterator[Callable[[], None]]:
-    """Raise `Interrupt` in the main thread."""
-
-    def handler(*_: object) -> None:
-        raise Interrupt
-
-    previous = signal.signal(signal.SIGUSR1, handler)
-    yield lambda: os.kill(os.getpid(), signal.SIGUSR1)
-    signal.signal(signal.SIGUSR1, previous)
 
 
 @posix

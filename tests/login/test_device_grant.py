@@ -4,13 +4,16 @@ import contextlib
 import io
 import json
 import re
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
+from tests.journeys.attack import wait_until
+from tests.login.conftest import Interrupt
 from webex_loopback.errors import (
     AuthorizationDenied,
     LoginTimeout,
@@ -22,6 +25,7 @@ from webex_loopback.login.login import log_in
 from webex_loopback.login.progress import Progress
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.tokens.stores.file import FileTokenStore
+from webex_loopback.webex import worker
 
 
 class Shown(io.StringIO):
@@ -83,6 +87,24 @@ def test_nobody_approves(sandbox: Sandbox, by_timeout: bool) -> None:
     assert all(uri in caught.value.remedy for uri in HELPER_REDIRECT_URIS)
     assert len(HELPER_REDIRECT_URIS) == 4
     assert sandbox.count("/v1/device/token", status=428) >= 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+def test_an_interruption_during_the_last_poll_says_that_the_tokens_were_saved(
+    sandbox: Sandbox, store: FileTokenStore, interrupt: Callable[[], None]
+) -> None:
+    def interrupt_the_poll() -> None:
+        wait_until(lambda: sandbox.count("/v1/device/token"))
+        interrupt()
+
+    sandbox.switches.device_interval = 1
+    sandbox.switches.device_faults = ["slow:1"]
+    shown = Shown(Person())
+    worker.start(interrupt_the_poll)
+    with pytest.raises(Interrupt):
+        log_in(device=True, display=shown.display)
+    assert store.load() is not None
+    assert "profile default is logged in" in shown.getvalue()
 
 
 # Answers that no sane server gives

@@ -47,10 +47,10 @@ def can_listen(host: str, port: int) -> bool:
         return True
 
 
-def python(program: str, *arguments: str) -> str:
+def python(program: str, *arguments: str, before: tuple[str, ...] = ()) -> str:
     """Run a program in a process of its own; return what it prints."""
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", textwrap.dedent(program), *arguments],
+        [*before, sys.executable, "-X", "dev", "-c", textwrap.dedent(program), *arguments],
         capture_output=True,
         text=True,
         timeout=30,
@@ -102,6 +102,26 @@ def test_a_port_in_use_for_one_family_is_in_use_for_localhost() -> None:
         assert refusals[0].why == "in_use"
         with bound(f"http://127.0.0.1:{port}/callback"):  # what had been bound was given back
             pass
+
+
+@linux
+def test_without_ipv6_localhost_is_the_other_family() -> None:
+    program = """
+        import pathlib, subprocess
+        from webex_loopback.login.listener import bind
+        from webex_loopback.oauth.redirect_uri import RedirectURI
+        pathlib.Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").write_text("1")
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        for text in ("http://localhost:8765/", "http://[::1]:8765/"):
+            listener, refusals = bind([RedirectURI.parse(text)])
+            print(listener and [one.getsockname() for one in listener.sockets], [one.why for one in refusals])
+            listener and listener.close()
+    """
+    try:  # in a network of its own, so that nothing of this machine is switched off
+        told = python(program, before=("unshare", "--map-root-user", "--net"))
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"cannot create a network namespace here: {error}")
+    assert told == "[('127.0.0.1', 8765)] []\nNone ['unavailable']\n"
 
 
 def test_binding_imports_neither_asyncio_nor_ssl() -> None:

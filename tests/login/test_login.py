@@ -73,6 +73,13 @@ def test_a_directory_that_cannot_be_written_is_reported_before_a_browser_is_open
     assert caught.value.exit_code == 6
 
 
+def test_both_locks_are_in_the_lock_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WEBEX_LOCK_DIR", str(tmp_path / "locks"))
+    log_in(open_browser=Visitor())
+    assert [path.name for path in (tmp_path / "data" / "tokens").iterdir()] == ["default.json"]
+    assert len(list((tmp_path / "locks").iterdir())) == 2
+
+
 def test_the_next_redirect_uri_is_used_if_the_first_port_is_taken(
     sandbox: Sandbox, redirect_uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,6 +225,15 @@ def test_a_second_login_waits_for_the_first_and_takes_its_token(
     assert sandbox.count("authorization_code") == 1
 
 
+def test_a_login_of_which_nothing_is_known_is_waited_for_too(
+    store: FileTokenStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with another_login(store), pytest.raises(errors.TokenStoreError) as caught:
+        log_in(timeout_seconds=0.3, open_browser=nobody)
+    assert caught.value.problem == "locked"
+    assert "is in progress in another process. Waiting" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("changes", [{"scopes": "spark:people_read"}, {"login_hint": "hanako.yamada@example.com"}])
 def test_a_second_login_that_wants_something_else_logs_in_itself(
     changes: Any,
@@ -239,12 +255,6 @@ def test_a_second_login_that_wants_something_else_logs_in_itself(
             )
         )
     assert second.result(10).how == "browser"
-
-
-def test_a_second_login_waits_no_longer_than_its_timeout(store: FileTokenStore) -> None:
-    with another_login(store), pytest.raises(errors.TokenStoreError) as caught:
-        log_in(timeout_seconds=0.3, open_browser=nobody)
-    assert caught.value.problem == "locked"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to tell who holds a port")

@@ -2,6 +2,7 @@ import contextlib
 import io
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -141,6 +142,25 @@ def test_an_exception_from_a_signal_handler_restores_the_terminal(terminal: Term
         assert signal.getsignal(number) is handler
     finally:
         signal.signal(number, previous)
+
+
+WATCH = """
+import signal, sys
+from concurrent.futures import Future
+from webex_loopback.login.paste import Keyboard
+signal.signal(int(sys.argv[1]), signal.SIG_DFL)
+Keyboard().watch(Future(), lambda line: True)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"])
+def test_a_signal_without_a_handler_ends_the_process_and_restores_the_terminal(terminal: Terminal, name: str) -> None:
+    number, before = signal.Signals[name], terminal.attributes()
+    with subprocess.Popen([sys.executable, "-c", WATCH, str(int(number))], stdin=terminal.descriptor) as program:
+        wait_until(lambda: not terminal.echoes())
+        program.send_signal(number)
+        assert program.wait(10) == -number
+    assert terminal.attributes() == before
 
 
 def test_without_a_terminal_it_only_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

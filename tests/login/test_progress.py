@@ -80,6 +80,21 @@ def test_the_url_is_whole_and_a_link(terminal: Terminal, waiting: bool) -> None:
         assert f";{URL}\x1b\\" in terminal.text()  # the hyperlink
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "escapes"), [("NO_COLOR", "1", r"\x1b\[[\d;]*m"), ("TERM", "dumb", r"\x1b")]
+)
+def test_no_escape_sequences_where_they_are_not_wanted(
+    terminal: Terminal, variable: str, value: str, escapes: str
+) -> None:
+    """NO_COLOR is about colours only; a dumb terminal understands none at all."""
+    with Progress(terminal.stream, {**ENVIRON, variable: value}) as display:
+        display.show_url("http://127.0.0.1:1/", "Go to:", ["Hint", "  command"])
+        log_in(display)
+        display.step("save", "The disk is full", "failed")
+        assert "✓ Listening on http://127.0.0.1:8765" in terminal.screen()
+    assert not re.search(escapes, terminal.text())
+
+
 def test_a_terminal_without_unicode_gets_ascii_marks_and_no_error() -> None:
     terminal = Terminal("ascii")
     try:

@@ -114,7 +114,9 @@ class Attempt:
             except TokenStoreError as error:
                 if error.problem != "locked":
                     raise
-                self.note("waiting", profile=self.profile, place=read_holder(self._holder_file))
+                self.note(
+                    "waiting", profile=self.profile, place=read_holder(self._holder_file) or self.say("unknown_place")
+                )
                 stack.enter_context(hold_lock(lock, self.settings.login_timeout, poll_seconds=0.1))
                 waited = True
             try:

@@ -94,7 +94,6 @@ class Keyboard:
                     if any(on_line(line) for line in lines):
                         self._prompt = ""
         finally:
-            self._leave()
             atexit.unregister(self._leave)
 
     def _keys(self, login: "Future[Any]") -> bytes:
@@ -141,6 +140,7 @@ class Keyboard:
                 signal.signal(number, self._stopped)
             yield
         finally:
+            self._leave()  # before any of them can end the process
             for number in taken:
                 signal.signal(number, signal.SIG_DFL)
 

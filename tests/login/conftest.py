@@ -1,0 +1,23 @@
+"""Fixtures of more than one kind of login."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+
+class Interrupt(BaseException):
+    """Raised by a signal handler, as Ctrl-C or a program's own."""
+
+
+@pytest.fixture
+def interrupt() -> Iterator[Callable[[], None]]:
+    """Raise `Interrupt` in the main thread."""
+
+    def handler(*_: object) -> None:
+        raise Interrupt
+
+    previous = signal.signal(signal.SIGUSR1, handler)
+    yield lambda: os.kill(os.getpid(), signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, previous)
