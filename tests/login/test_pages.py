@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib import resources
 from typing import Any
@@ -18,13 +17,7 @@ NOW = 1_795_517_280.0  # 2026-11-24 10:48 UTC
 HOSTILE = "<script>alert('x')</script>\u202eesrever\u2066\x00\x1b[31m\ud800 {login} `code` $title &quot; " + "W" * 5000
 VOID = {"meta", "link", "path", "circle"}
 INLINE = {"a", "b", "bdi", "code", "small"}
-# What a Japanese text may say in Latin letters: names, and what people type.
-LATIN = set(re.findall(r"\S+", "Webex webex-loopback Python API ID URL URI HSTS localhost Ctrl-C o uid state"))
-TEXTS: dict[str, Any] = {
-    language: json.loads(resources.files(pages).joinpath(f"{language}.json").read_text(encoding="utf-8"))
-    for language in pages.LANGUAGES
-}
-KINDS = TEXTS["en"]["failures"]
+KINDS = json.loads(resources.files(pages).joinpath("en.json").read_text(encoding="utf-8"))["failures"]
 STILL_WAITING = ("already_opened", "not_this_login", "other_browser", "other_user", "response_mode")
 
 
@@ -81,34 +74,6 @@ def shown(page: SuccessPage | FailurePage, language: str = "en", profile: str = 
 
 
 # Languages
-
-
-def texts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield path and text of every text of a language file."""
-    if isinstance(value, str):
-        yield path, value
-    else:
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from texts_of(inner, f"{path}.{key}")
-
-
-def test_both_languages_have_the_same_texts_with_the_same_values_and_commands() -> None:
-    english, japanese = dict(texts_of(TEXTS["en"])), dict(texts_of(TEXTS["ja"]))
-    assert list(english) == list(japanese)
-    for path, text in english.items():
-        for markup in (r"\{\w+\}", r"`[^`]+`"):
-            missing = set(re.findall(markup, text)) ^ set(re.findall(markup, japanese[path]))
-            assert missing <= {"{what}"}, path  # an English phrase, of use in an English sentence only
-
-
-def test_each_text_is_in_its_own_language() -> None:
-    for path, text in texts_of(TEXTS["en"]):
-        assert not re.search(r"[\u3000-\u9fff\uff00-\uffef]", text), path
-    for path, text in texts_of({**TEXTS["ja"], "language": "日本語"}):
-        prose = re.sub(r"`[^`]*`|\{\w+\}|https?://|[\d.]+|WEBEX_\w+|--device|\w+_mode(=\w+)?|fragment", "", text)
-        assert set(re.findall(r"[A-Za-z][A-Za-z-]*", prose)) <= LATIN, path
-        assert re.search(r"[ぁ-んァ-ヶ一-龠]", prose), path
-        assert not re.search(r"[A-Za-z0-9] [ぁ-んァ-ヶ一-龠]|[ぁ-んァ-ヶ一-龠] [A-Za-z0-9]", text), path
 
 
 @pytest.mark.parametrize(

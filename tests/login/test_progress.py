@@ -1,5 +1,4 @@
 import io
-import json
 import os
 import re
 import subprocess
@@ -7,11 +6,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from string import Formatter
 
 import pytest
 
-from webex_loopback.login import progress
 from webex_loopback.login.progress import Progress
 
 pytest.importorskip("pty", reason="terminals as POSIX has them")
@@ -169,21 +166,3 @@ def test_a_stream_that_is_closed_or_missing_is_ignored(monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "stderr", None)
     with Progress() as display:
         log_in(display)
-
-
-# Words
-
-
-def test_both_languages_say_everything() -> None:
-    folder = Path(progress.__file__).parent / "texts"
-    english, japanese = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("en", "ja"))
-    names = {
-        language: {
-            key: sorted(name for _, name, _, _ in Formatter().parse(text) if name) for key, text in texts.items()
-        }
-        for language, texts in (("en", english), ("ja", japanese))
-    }
-    assert names["en"] == names["ja"]
-    used = "".join(path.read_text(encoding="utf-8").replace("'", '"') for path in folder.parent.glob("*.py"))
-    unused = [key for key in english if f'"{key.removesuffix(".remedy")}"' not in used]
-    assert [key for key in unused if not key.startswith("denied_")] == []

@@ -11,7 +11,6 @@ from webex_loopback.secret import Secret
 from webex_loopback.settings import load
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.service_app import client_for, request_tokens
-from webex_loopback.tokens.stores import open_store
 from webex_loopback.tokens.transaction import replace_token
 
 from .attempt import Attempt
@@ -32,7 +31,7 @@ def adopt(profile: str, imported: Any, *, force: bool = False) -> StoredToken:
     """
     settings = load()
     settings.check_destinations("the import", "the imported token")
-    attempt = Attempt(profile, settings, open_store(profile, settings.token_store), Progress(), force)
+    attempt = Attempt(profile, settings, Progress(), force=force)
     token = _completed(attempt, imported)
 
     def make(current: StoredToken | None) -> StoredToken:

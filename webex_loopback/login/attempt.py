@@ -9,34 +9,52 @@ from typing import TYPE_CHECKING, Any
 
 from webex_loopback.errors import TokenStoreError, WebexLoopbackError
 from webex_loopback.oauth.token_response import TokenResponse
-from webex_loopback.paths import token_file
+from webex_loopback.paths import login_command, token_file
 from webex_loopback.settings import Settings
 from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.stores import TokenStore
+from webex_loopback.tokens.stores import open_store
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
 from webex_loopback.tokens.transaction import Transaction
-from webex_loopback.wording import printable
+from webex_loopback.wording import language, printable
 
 from .progress import Progress, State
+from .texts import Words
 
 if TYPE_CHECKING:
     from webex_loopback.webex.client import Webex
 
 
 @dataclass(frozen=True, slots=True)
+class LoginResult:
+    """How a login ended.
+
+    Attributes:
+        token: What is stored now.
+        path: Where: the token file, or a description of another store.
+        how: `browser`, `pasted`, `device`, `service_app`, `already` (it was logged in), or `other` (another process
+            logged in).
+    """
+
+    token: StoredToken
+    path: str
+    how: str
+
+
 class Attempt:
     """One login of one profile; `force` lets it replace a record that it cannot read."""
 
-    profile: str
-    settings: Settings
-    store: TokenStore
-    display: Progress
-    force: bool = False
+    def __init__(self, profile: str, settings: Settings, display: Progress, *, force: bool) -> None:
+        self.profile, self.settings, self.display, self.force = profile, settings, display, force
+        self.store = open_store(profile, settings.token_store)
+        display.words = Words(settings.lang or language())
+        for warning in settings.warnings:
+            display.note(warning)
 
     def say(self, key: str, **values: object) -> str:
-        """Return a text of `texts/`."""
-        return self.display.words(key, **values)
+        """Return a text of `texts/`; `{profile}` and `{login}`, the command, need not be given."""
+        known = {"profile": self.profile, "login": login_command(self.profile)}
+        return self.display.words(key, **known | values)
 
     def note(self, key: str, **values: object) -> None:
         """Print a text that stays."""
@@ -45,6 +63,17 @@ class Attempt:
     def step(self, step: str, key: str, state: State, **values: object) -> None:
         """Set the text and state of a step."""
         self.display.step(step, self.say(key, **values), state)
+
+    def result(self, token: StoredToken, how: str) -> LoginResult:
+        """Return what the login returns."""
+        return LoginResult(token, str(getattr(self.store, "path", self.store)), how)
+
+    def webex(self) -> "Webex":
+        """Return a client of the Webex to log in to."""
+        from webex_loopback.webex.client import Webex
+
+        names = ("api_base_url", "token_url", "ca_bundle")
+        return Webex(**{name: getattr(self.settings, name) for name in names}, profile=self.profile)
 
     def stored(self) -> StoredToken | None:
         """Return the stored token; None also for a record that will be set aside."""
@@ -66,9 +95,8 @@ class Attempt:
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of a `StoredToken` that come from the settings."""
-        settings = self.settings
         names = ("client_id", "client_secret", "token_url", "api_base_url", "ca_bundle")
-        return {name: getattr(settings, name) for name in names} | {"scopes_requested": settings.scope_list}
+        return {name: getattr(self.settings, name) for name in names} | {"scopes_requested": self.settings.scope_list}
 
     def check_writable(self) -> None:
         """Raise `TokenStoreError` now, before anything is opened, if new tokens could not be saved."""
@@ -114,9 +142,7 @@ class Attempt:
             except TokenStoreError as error:
                 if error.problem != "locked":
                     raise
-                self.note(
-                    "waiting", profile=self.profile, place=read_holder(self._holder_file) or self.say("unknown_place")
-                )
+                self.note("waiting", place=read_holder(self._holder_file) or self.say("unknown_place"))
                 stack.enter_context(hold_lock(lock, self.settings.login_timeout, poll_seconds=0.1))
                 waited = True
             try:

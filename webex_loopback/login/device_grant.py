@@ -30,8 +30,13 @@ class _Undecided(Exception):
     """The user has not decided yet; the text is the server's answer."""
 
 
-def log_in_by_device(attempt: Attempt, webex: Webex) -> StoredToken:
+def log_in_by_device(attempt: Attempt) -> StoredToken:
     """Show the code to enter elsewhere, wait for the approval, and save the tokens; raises as `log_in`."""
+    with attempt.webex() as webex:
+        return attempt.with_account(_approved(attempt, webex), webex)
+
+
+def _approved(attempt: Attempt, webex: Webex) -> StoredToken:
     settings, display, say = attempt.settings, attempt.display, attempt.say
     named = {"login": login_command(attempt.profile, "--device"), "uris": " ".join(HELPER_REDIRECT_URIS)}
     try:
@@ -72,7 +77,7 @@ def log_in_by_device(attempt: Attempt, webex: Webex) -> StoredToken:
         else:
             attempt.step("approval", "approved", "done")
             attempt.step("saved", "saved", "done", store=attempt.store)
-            return attempt.with_account(token, webex)
+            return token
     raise trouble or LoginTimeout(say("device_timeout"), remedy=say("device_timeout.remedy", **named))
 
 
@@ -94,7 +99,7 @@ def _poll(attempt: Attempt, webex: Webex, code: Secret) -> StoredToken:
         return worker.finish(poll, 3 * POLL_SECONDS, cancel=transaction.cancel)
     except BaseException:
         if poll.done() and poll.exception() is None:
-            attempt.note("cancelled_saved", profile=attempt.profile)
+            attempt.note("cancelled_saved")
         raise
 
 

@@ -7,8 +7,6 @@ then are the HTTP libraries imported, while the browser starts; hence the import
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from webex_loopback import errors
 from webex_loopback.oauth.authorization import AuthorizationRequest
@@ -21,31 +19,14 @@ from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.renewal import Renewal
 from webex_loopback.tokens.stores import TokenStore, open_store
 from webex_loopback.tokens.stores.file import FileTokenStore
-from webex_loopback.wording import language
 
-from .attempt import Attempt, read_holder
+from .attempt import Attempt, LoginResult, read_holder
 from .browser import Choice, Opener, find, ssh_hint
 from .listener import Listener, Refusal, bind
 from .paste import Keyboard
-from .progress import Progress, Words
+from .progress import Progress
 
-if TYPE_CHECKING:
-    from webex_loopback.webex.client import Webex
-
-
-@dataclass(frozen=True, slots=True)
-class LoginResult:
-    """How a login ended.
-
-    Attributes:
-        token: What is stored now.
-        path: Where: the token file, or a description of another store.
-        how: `browser`, `pasted`, `device`, `already` (it was logged in), or `other` (another process logged in).
-    """
-
-    token: StoredToken
-    path: str
-    how: str
+__all__ = ["LoginResult", "log_in", "log_out"]
 
 
 def log_in(
@@ -87,30 +68,24 @@ def log_in(
     name = profile_name(profile)
     with display or Progress() as display, contextlib.ExitStack() as stack:
         settings = load(scopes=scopes, redirect_uri=redirect_uri, login_timeout=timeout_seconds)
-        display.words = Words(settings.lang or language())
-        for warning in settings.warnings:
-            display.note(warning)
+        attempt = Attempt(name, settings, display, force=force)
         require(settings)
         redirect_uris = [RedirectURI.parse(text) for text in settings.redirect_uris]
         _check_certificates(settings.ca_bundle)
-        attempt = Attempt(name, settings, open_store(name, settings.token_store), display, force)
-        path = str(getattr(attempt.store, "path", attempt.store))
         before = attempt.stored()
         if before and not (force or login_hint or prompt) and attempt.matches(before) and _is_accepted(attempt):
-            return LoginResult(attempt.store.load() or before, path, "already")
+            return attempt.result(attempt.store.load() or before, "already")
         waited = stack.enter_context(attempt.queue())
         now = attempt.stored()
         if waited and now and now != before and attempt.matches(now, login_hint):
-            return LoginResult(now, path, "other")
+            return attempt.result(now, "other")
         attempt.check_writable()
         if device:
             from .device_grant import log_in_by_device
 
-            with _webex(attempt) as webex:
-                return LoginResult(log_in_by_device(attempt, webex), path, "device")
+            return attempt.result(log_in_by_device(attempt), "device")
         opener = stack.enter_context(_opener(attempt, open_browser, browser))
-        token, how = _by_browser(attempt, redirect_uris, opener, login_hint, prompt)
-        return LoginResult(token, path, how)
+        return attempt.result(*_by_browser(attempt, redirect_uris, opener, login_hint, prompt))
 
 
 def log_out(profile: str | None = None) -> tuple[StoredToken | None, str]:
@@ -171,13 +146,6 @@ def _is_accepted(attempt: Attempt) -> bool:
     return record is not None
 
 
-def _webex(attempt: Attempt) -> "Webex":
-    from webex_loopback.webex.client import Webex
-
-    names = ("api_base_url", "token_url", "ca_bundle")
-    return Webex(**{name: getattr(attempt.settings, name) for name in names}, profile=attempt.profile)
-
-
 def _opener(attempt: Attempt, open_browser: bool | Callable[[str], object], browser: str) -> Opener:
     if callable(open_browser):
         return Opener(Choice([], attempt.say("the_browser"), ""), open_browser)
@@ -197,16 +165,11 @@ def _by_browser(
 ) -> tuple[StoredToken, str]:
     """Bind, print the URL, open the browser, and only then import what serves the redirect and exchanges the code."""
     settings, opens = attempt.settings, opener.choice.argv is not None
-    notebook = "" if opens else attempt.say("paste_prompt")
-    keyboard = Keyboard(prompt=notebook, on_stop=attempt.display.erase)
-    listener, refusals = bind(redirect_uris)
-    with contextlib.ExitStack() as stack:
-        context = None
-        if listener is None:
-            redirect_uri = _without_listener(attempt, refusals, keyboard)
-        else:
-            stack.callback(listener.close)
-            redirect_uri = listener.redirect_uri
+    keyboard = Keyboard(prompt="" if opens else attempt.say("paste_prompt"), on_stop=attempt.display.erase)
+    bound, refusals = bind(redirect_uris)
+    with contextlib.closing(bound or _unbound(attempt, refusals, keyboard)) as listener:
+        redirect_uri, context = listener.redirect_uri, None
+        if bound:
             attempt.announce(f"on port {redirect_uri.port}")
             if redirect_uri.secure:
                 from .certificate import HOSTS, server_context
@@ -219,49 +182,48 @@ def _by_browser(
         ends = (settings.authorize_url, settings.client_id, redirect_uri.text)
         request = AuthorizationRequest(*ends, settings.scope_list, login_hint, prompt)
         _show_url(attempt, listener, request, keyboard, opens=opens)
-        opened = opener.open(listener.browser_url if listener else request.url) if opens else None
+        opened = opener.open(listener.browser_url if bound else request.url) if opens else None
 
         from .code_grant import CodeGrant
 
-        with _webex(attempt) as webex:
-            grant = CodeGrant(attempt, webex, request, redirect_uri, listener, context, keyboard, opener, opened)
-            return grant.run()
+        with attempt.webex() as webex:
+            return CodeGrant(attempt, webex, request, listener, context, keyboard, opener, opened).run()
 
 
 def _show_url(
-    attempt: Attempt, listener: Listener | None, request: AuthorizationRequest, keyboard: Keyboard, *, opens: bool
+    attempt: Attempt, listener: Listener, request: AuthorizationRequest, keyboard: Keyboard, *, opens: bool
 ) -> None:
     """Print the URL even if a browser is opened: it may fail to open, or be the wrong one."""
-    say, hints = attempt.say, []
-    if listener and not opens:
-        redirect_uri = listener.redirect_uri
+    say, hints, redirect_uri = attempt.say, [], listener.redirect_uri
+    if listener.sockets and not opens:
         hints += [say("tunnel"), "  " + ssh_hint(os.environ, redirect_uri.port, host=redirect_uri.host)]
         hints += [say("elsewhere"), "  " + request.url] if keyboard.can_paste else []
     elif keyboard.can_paste:
         hints += [say("paste"), *([say("press_o")] if opens else [])]
-    if listener and listener.redirect_uri.secure and not attempt.settings.tls_cert:
+    if listener.sockets and redirect_uri.secure and not attempt.settings.tls_cert:
         hints.append(say("self_signed"))
-    attempt.display.show_url(listener.printed_url if listener else request.url, say("log_in_at"), hints)
+    attempt.display.show_url(listener.printed_url if listener.sockets else request.url, say("log_in_at"), hints)
 
 
 def _explained(refusal: Refusal) -> str:
     """Say why a redirect URI cannot be used; if another profile's login uses its port, say which."""
-    tokens, port = os.path.join(data_directory(), "tokens"), refusal.redirect_uri.port
+    tokens = os.path.join(data_directory(), "tokens")
     for name in os.listdir(tokens) if os.path.isdir(tokens) else ():
         place = read_holder(os.path.join(tokens, name)) if name.endswith(".json.login") else ""
-        if place.startswith(f"on port {port} ") and place.removeprefix(f"on port {port} ") in refusal.text:
+        _, _, process = place.partition(f"on port {refusal.redirect_uri.port} ")
+        if process and process in refusal.text:
             return refusal.text.removesuffix(".") + f", the login of profile {name.removesuffix('.json.login')}."
     return refusal.text
 
 
-def _without_listener(attempt: Attempt, refusals: list[Refusal], keyboard: Keyboard) -> RedirectURI:
-    """Return the redirect URI to use without listening, for a URL that is pasted; raise if that is not possible."""
-    for refusal in refusals:
-        # Not if another program listens: the browser would hand the code to it.
-        if refusal.why == "privileges" and keyboard.can_paste:
-            return refusal.redirect_uri
+def _unbound(attempt: Attempt, refusals: list[Refusal], keyboard: Keyboard) -> Listener:
+    """Return a listener without sockets, whose redirect URL is to be pasted; raise if that is not possible."""
+    privileged = [refusal.redirect_uri for refusal in refusals if refusal.why == "privileges"]
+    # Not if another program listens: the browser would hand the code to it.
+    if privileged and keyboard.can_paste:
+        return Listener(privileged[0], ())
     port = 8766 if refusals[0].redirect_uri.port == 8765 else 8765
-    key = "unbound_privileges" if any(refusal.why == "privileges" for refusal in refusals) else "unbound"
+    key = "unbound_privileges" if privileged else "unbound"
     raise errors.LoginFailed(
         f"{attempt.say('unbound')} {' '.join(map(_explained, refusals))}",
         remedy=attempt.say(f"{key}.remedy", uri=f"http://127.0.0.1:{port}/callback"),

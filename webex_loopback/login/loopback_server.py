@@ -14,13 +14,13 @@ from typing import cast
 
 from aiohttp import web
 
-from webex_loopback import wording
 from webex_loopback.oauth.authorization import AuthorizationRequest, AuthorizationResponse, NotThisLogin, read_response
 
 from . import pages
 from .connections import Connection, Connections, respond
 from .listener import Listener, connected_user, new_path
 from .pages import FailurePage, SuccessPage
+from .texts import Words
 
 FAREWELL_SECONDS = 3.0
 NETWORK_PROBLEM_SECONDS = 2.0
@@ -33,7 +33,8 @@ class LoopbackServer:
         context: TLS settings, if the redirect URI is https.
         on_event: Called on the event loop with a kind and a line for the terminal: `opened` (a start URL),
             `opened_again` (the browser's start URL, which works once), `received` (the response), `ignored` (not this
-            login), `stranger` (another browser or user), `https` (a browser spoke TLS to the http port).
+            login), `stranger` (another browser or user), `https` (a browser spoke TLS to the http port), `network` (a
+            browser has been shown the network problem).
         network_problem: Why the token request would fail, or None. Awaited before a browser is sent to Webex.
         profile: Named in the commands on the pages.
         language: Of the lines for the terminal; the pages use the browser's.
@@ -48,12 +49,12 @@ class LoopbackServer:
         on_event: Callable[[str, str], None] = lambda kind, text: None,
         network_problem: Awaitable[FailurePage | None] | None = None,
         profile: str = "default",
-        language: str = "",
+        language: str = "en",
     ) -> None:
         self.listener = listener
         self.request = request
         self._context, self._on_event = context, on_event
-        self._profile, self._language = profile, language or wording.language()
+        self._profile, self._words = profile, Words(language)
         self._network_problem = asyncio.ensure_future(network_problem) if network_problem else None
         loop = asyncio.get_running_loop()
         self._settled: asyncio.Future[AuthorizationResponse] = loop.create_future()
@@ -140,6 +141,7 @@ class LoopbackServer:
             self._used_paths.add(path)
         self._on_event("opened", "")
         if problem := await self._find_network_problem():
+            self._on_event("network", "")
             return self._page(request, 503, problem)
         cookie = f"{self._cookie}; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if self._context else "")
         return respond(302, "", {"Location": self.request.url, "Set-Cookie": cookie})
@@ -207,7 +209,7 @@ class LoopbackServer:
 
     def _tell(self, kind: str, line: str, **values: str) -> None:
         if not self._settled.done():
-            self._on_event(kind, pages.say(line, self._language, **values))
+            self._on_event(kind, self._words(line, **values))
 
     def _page(self, request: web.BaseRequest, status: int, page: SuccessPage | FailurePage | str) -> web.Response:
         page = FailurePage(page) if isinstance(page, str) else page

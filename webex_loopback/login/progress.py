@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import os
 import sys
 import threading
@@ -13,6 +12,7 @@ from typing import Literal, TextIO
 from webex_loopback.wording import columns, duration, language, printable, wrap
 
 from .paste import is_foreground, terminal
+from .texts import Words
 
 State = Literal["doing", "done", "failed"]
 
@@ -21,20 +21,6 @@ _MARKS = {"doing": "❯", "done": "✓", "failed": "✗", "note": "!"}
 _ASCII_MARKS = {"doing": "[>]", "done": "[x]", "failed": "[!]", "note": "!"}
 _STYLES = {"doing": "1;36", "done": "32", "failed": "1;31", "note": "1;33"}
 _LONGEST = 8192  # characters of a URL or a note
-
-
-class Words:
-    """What a login says, in English ("en") or Japanese ("ja")."""
-
-    def __init__(self, language: str) -> None:
-        self.language = language
-        # Not by importlib.resources: importing that takes longer than everything else up to the browser's start.
-        with open(os.path.join(os.path.dirname(__file__), "texts", f"{language}.json"), encoding="utf-8") as file:
-            self._texts: dict[str, str] = json.load(file)
-
-    def __call__(self, key: str, **values: object) -> str:
-        """Return a text with these values, made printable, in place of its `{names}`."""
-        return self._texts[key].format_map({name: printable(str(value), _LONGEST) for name, value in values.items()})
 
 
 class Progress:

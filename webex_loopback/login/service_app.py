@@ -11,11 +11,9 @@ from webex_loopback.tokens.service_app import application_id, fetch_service_app
 from webex_loopback.tokens.source import TokenSource
 from webex_loopback.tokens.stores import open_store
 from webex_loopback.tokens.transaction import replace_token
-from webex_loopback.webex.client import Webex
 from webex_loopback.wording import printable
 
-from .attempt import Attempt
-from .login import LoginResult
+from .attempt import Attempt, LoginResult
 from .progress import Progress
 
 _SECONDS = 60.0  # for everything: two locks, a renewal, a request
@@ -43,7 +41,7 @@ def log_in_service_app(
             remedy = f"Copy the {what} ID as Webex shows it."
             raise ConfigurationError(f"{printable(value, 60)!r} is not a valid ID.", setting=option, remedy=remedy)
     require(settings)
-    attempt = Attempt(name, settings, open_store(name, settings.token_store), Progress(), force)
+    attempt = Attempt(name, settings, Progress(), force=force)
     fetching = open_store(through, settings.token_store)
     if name == through:
         raise ConfigurationError(
@@ -51,8 +49,6 @@ def log_in_service_app(
             setting="--using",
             remedy="Choose another name for the Service App with -p.",
         )
-    for warning in settings.warnings:
-        attempt.display.note(warning)
     # The access token of that profile goes to the API as well as the client secret.
     settings.check_destinations(str(fetching), f"the access token of profile {through}")
     app = ServiceApp(org_id=org_id, app_id=app_id or application_id(settings.client_id), using=through)
@@ -72,8 +68,6 @@ def log_in_service_app(
         return StoredToken.from_response(response, now=time.time(), **fields)
 
     attempt.stored()  # raises if what is stored must not be replaced
-    urls = {key: getattr(settings, key) for key in ("api_base_url", "token_url", "ca_bundle")}
-    with Webex(**urls, profile=name) as webex:
+    with attempt.webex() as webex:
         token = replace_token(attempt.store, make, seconds=_SECONDS)
-        token = attempt.with_account(token, webex)
-    return LoginResult(token, str(getattr(attempt.store, "path", attempt.store)), "service_app")
+        return attempt.result(attempt.with_account(token, webex), "service_app")

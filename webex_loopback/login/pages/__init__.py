@@ -1,4 +1,4 @@
-"""The pages that a login shows in the browser, and the messages about the browser in the terminal.
+"""The pages that a login shows in the browser.
 
 Texts and layout are data: a `.json` per language, `page.html` (in parts) and `page.css`. A page is plain HTML with one
 inline style, without scripts or anything to fetch. Untrusted text is made printable, shortened and escaped.
@@ -8,12 +8,12 @@ import base64
 import functools
 import hashlib
 import json
+import os
 import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
-from importlib import resources
 from string import Template
 from typing import Any
 from urllib.parse import quote
@@ -59,24 +59,15 @@ class _HTML(str):
     __slots__ = ()
 
 
-@functools.cache
-def _file(name: str) -> _HTML:
-    return _HTML(resources.files(__name__).joinpath(name).read_text(encoding="utf-8"))
+def _file(name: str) -> str:
+    with open(os.path.join(os.path.dirname(__file__), name), encoding="utf-8") as file:
+        return file.read()
 
 
-@functools.cache
-def _texts(language: str) -> dict[str, Any]:
-    texts: dict[str, Any] = json.loads(_file(f"{language if language in LANGUAGES else 'en'}.json"))
-    return texts
-
-
-@functools.cache
-def _parts() -> dict[str, Template]:
-    _, *pieces = re.split(r"<!-- part: (\S+) -->\n", _file("page.html"))
-    return {name: Template(html.strip()) for name, html in zip(pieces[::2], pieces[1::2], strict=True)}
-
-
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_file("page.css").encode()).digest()).decode()
+_STYLE = _file("page.css")
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_, *_pieces = re.split(r"<!-- part: (\S+) -->\n", _file("page.html"))
+_PARTS = {name: Template(html.strip()) for name, html in zip(_pieces[::2], _pieces[1::2], strict=True)}
 
 HEADERS: Mapping[str, str] = {
     "Content-Type": "text/html; charset=utf-8",
@@ -99,11 +90,6 @@ def choose_language(accept_language: str | None) -> str:
     return "en"
 
 
-def say(key: str, language: str, **values: str) -> str:
-    """Return a line for the terminal, from `events` in the language files."""
-    return _fill(_texts(language)["events"][key], {name: printable(value, 200) for name, value in values.items()})
-
-
 def render(page: SuccessPage | FailurePage, language: str, profile: str = "default", now: float | None = None) -> str:
     """Return a page as an HTML document, to be sent with `HEADERS`.
 
@@ -116,9 +102,10 @@ def render(page: SuccessPage | FailurePage, language: str, profile: str = "defau
     return _Renderer(language, profile).failure(page)
 
 
-def _fill(text: str, values: Mapping[str, str]) -> str:
-    """Replace `{name}` by its value if there is one; values are not expanded."""
-    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), text)
+@functools.cache
+def _texts(language: str) -> dict[str, Any]:
+    texts: dict[str, Any] = json.loads(_file(f"{language if language in LANGUAGES else 'en'}.json"))
+    return texts
 
 
 def _escaped(values: Mapping[str, str]) -> dict[str, str]:
@@ -131,31 +118,32 @@ class _Renderer:
     def __init__(self, language: str, profile: str) -> None:
         self.texts, self.profile = _texts(language), printable(profile, 100)
         self.option = login_command(self.profile).removeprefix("webex-loopback login")
-        self.commands = {
+        self.values = {
             "login": login_command(self.profile),
             "login_again": login_command(self.profile, "--force"),
             "login_device": login_command(self.profile, "--device"),
             "doctor": f"webex-loopback doctor{self.option}",
-            "my_apps": _HTML(_parts()["my_apps"].template),
+            "my_apps": _HTML(_PARTS["my_apps"].template),
         }
-        self.labels = {key: self.text(text) for key, text in self.texts.items() if isinstance(text, str)}
+        self.labels = {key: self.text(text) for key, text in self.texts["labels"].items()}
 
-    def text(self, text: str, /, **values: str) -> _HTML:
+    def text(self, text: str, **values: str) -> _HTML:
         """Turn a text of the language file into HTML: `{name}` becomes a value or command, backticks code."""
         marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
-        return _HTML(_fill(marked, _escaped({**self.commands, **values})))
+        return _HTML(marked.format_map(_escaped(self.values | values)))
 
     def part(self, part: str, /, **values: str) -> _HTML:
-        """Fill a part of the page; `$name` without a value is a text of the language file."""
-        return _HTML(_parts()[part].substitute({**self.labels, **_escaped(values)}))
+        """Fill a part of the page; `$name` without a value is a label of the language file."""
+        return _HTML(_PARTS[part].substitute({**self.labels, **_escaped(values)}))
 
     def items(self, texts: Iterable[str]) -> _HTML:
         return _HTML("".join(self.part("item", text=text) for text in texts))
 
     def document(self, tone: str, title: str, lead: str, body: str) -> str:
-        sign, style = self.part(f"sign-{tone}"), _file("page.css")
+        sign, language = self.part(f"sign-{tone}"), self.texts["language"]
         icon = quote(self.part("icon", color=_ICON_COLORS[tone], sign=sign))
-        return self.part("document", tone=tone, title=title, lead=lead, body=body, sign=sign, style=style, icon=icon)
+        values = {"tone": tone, "title": title, "lead": lead, "body": body, "language": language}
+        return self.part("document", **values, sign=sign, style=_HTML(_STYLE), icon=icon)
 
     def success(self, page: SuccessPage, now: float) -> str:
         labels = self.labels
@@ -177,16 +165,14 @@ class _Renderer:
         return self.document("ok", labels["success_title"], labels["success_lead"], body)
 
     def expiry(self, token: str, until: float | None, now: float, note: str) -> _HTML:
-        left, date, note = (
-            self.labels["unknown"],
-            "",
-            self.labels["unknown_note" if until is None else f"{token}_{note}"],
-        )
-        if until is not None:
-            date, left = moment(until, self.texts["language"]), self.labels["expired"]
-            if until > now:
-                left = self.text(self.texts["left"], duration=duration(until - now, self.texts["language"]))
-        return self.part("expiry", label=self.labels[token], left=left, moment=date, note=note)
+        label, language = self.labels[token], self.texts["language"]
+        if until is None:
+            values = {"left": self.labels["unknown"], "moment": "", "note": self.labels["unknown_note"]}
+        else:
+            left = self.text(self.texts["left"], duration=duration(until - now, language))
+            left = left if until > now else self.labels["expired"]
+            values = {"left": left, "moment": moment(until, language), "note": self.labels[f"{token}_{note}"]}
+        return self.part("expiry", label=label, **values)
 
     def scopes(self, part: str, scopes: tuple[str, ...]) -> _HTML:
         items = self.items(printable(scope, 100) for scope in scopes[:_MOST_SCOPES])
