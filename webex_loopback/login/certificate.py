@@ -54,15 +54,18 @@ def server_context(
         TokenStoreError: The self-signed certificate cannot be written.
     """
     now = time.time() if now is None else now
-    if cert or key:
-        return _own(os.path.expanduser(cert), os.path.expanduser(key), hosts, now)
-    path = os.path.join(folder, FILE)
+    found = describe(folder=folder, cert=cert, key=key, hosts=hosts, now=now)
+    path, problem = found["path"], found["problem"]
+    if not found["self_signed"]:
+        if problem:
+            what = f"WEBEX_TLS_CERT and WEBEX_TLS_KEY: {problem}."
+            raise ConfigurationError(what, setting="WEBEX_TLS_CERT", remedy=_REMEDY)
+        return _load(path, os.path.expanduser(key))
     try:
-        if (context := _kept(path, now)) is None:
+        if problem or found["not_after"] is None:
             private_file.make_private_directory(folder)
             private_file.write_private_file(path, _self_signed(now))
-            context = _load(path, path)
-        return context
+        return _load(path, path)
     except OSError as error:
         raise TokenStoreError(
             f"Could not write the certificate of the loopback server to {printable(path)}: {error.strerror}.",
@@ -76,23 +79,37 @@ def describe(
     *, folder: str, cert: str = "", key: str = "", hosts: Sequence[str] = HOSTS, now: float | None = None
 ) -> Description:
     """Describe what `server_context` would serve, without creating or changing a file."""
-    now = time.time() if now is None else now
-    own = bool(cert or key)
+    own, now = bool(cert or key), time.time() if now is None else now
     path, key = (os.path.expanduser(one) if own else os.path.join(folder, FILE) for one in (cert, key))
     private = key_is_private(key)
     found = Description(path=path, names=[], not_after=None, self_signed=not own, private=private, problem="")
-    try:
-        certificate = _read(path)
-        found["names"], found["not_after"] = _names(certificate), certificate.not_valid_after_utc.timestamp()
-        if own:
-            _own(path, key, hosts, now)
-        elif _kept(path, now) is None:
-            found["problem"] = "the next login will replace it"
-    except FileNotFoundError:
-        found["problem"] = "no such file" if own else ""
-    except (OSError, ValueError, ConfigurationError) as error:
-        found["problem"] = printable(str(error))
+    if own and not (path and key):
+        found["problem"] = f"WEBEX_TLS_{'KEY' if path else 'CERT'} is not set"
+    elif own or os.path.exists(path):
+        problem = printable(_problem(found, key, hosts, now))
+        found["problem"] = problem if own or not problem else "the next login will replace it"
     return found
+
+
+def _problem(found: Description, key: str, hosts: Sequence[str], now: float) -> str:
+    """Return why a certificate cannot be used, or ""; complete its description."""
+    path = found["path"]
+    try:
+        certificate = x509.load_pem_x509_certificate(private_file.read_small_file(path))
+        found["names"], found["not_after"] = _names(certificate), certificate.not_valid_after_utc.timestamp()
+        _load(path, key)
+    except (OSError, ValueError) as error:
+        rule = "Both must be PEM files, the key without a passphrase and belonging to the certificate"
+        return f"{path} and {key} cannot be used: {error}. {rule}"
+    starts, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+    others = {host.strip("[]").lower() for host in hosts} - set(found["names"])
+    if now < starts:
+        return f"{path} is not valid before {moment(starts)}"
+    if now >= ends - (_RENEWED_BEFORE_END if found["self_signed"] else 0):
+        return f"{path} expired on {moment(ends)}"
+    if others:
+        return f"{path} is valid for {', '.join(found['names']) or 'no name'}, not for {min(others)}"
+    return "others could have read its key" if found["self_signed"] and not found["private"] else ""
 
 
 def key_is_private(path: str) -> bool:
@@ -112,33 +129,6 @@ def _load(cert: str, key: str) -> ssl.SSLContext:
     return context
 
 
-def _own(cert: str, key: str, hosts: Sequence[str], now: float) -> ssl.SSLContext:
-    if not (cert and key):
-        missing, given = ("WEBEX_TLS_KEY", "WEBEX_TLS_CERT") if cert else ("WEBEX_TLS_CERT", "WEBEX_TLS_KEY")
-        raise ConfigurationError(f"{given} is set, but {missing} is not.", setting=missing, remedy=_REMEDY)
-    try:
-        certificate, context = _read(cert), _load(cert, key)
-    except (OSError, ValueError) as error:
-        rule = "Both must be PEM files, the key without a passphrase and belonging to the certificate"
-        raise _unusable(f"{cert} and {key} cannot be used: {error}. {rule}") from error
-    starts, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
-    if now < starts or now >= ends:
-        when = f"is not valid before {moment(starts)}" if now < starts else f"expired on {moment(ends)}"
-        raise _unusable(f"{cert} {when}")
-    names = _names(certificate)
-    if others := {host.strip("[]").lower() for host in hosts} - set(names):
-        raise _unusable(f"{cert} is valid for {', '.join(names) or 'no name'}, not for {min(others)}")
-    return context
-
-
-def _unusable(what: str) -> ConfigurationError:
-    return ConfigurationError(printable(f"WEBEX_TLS_CERT: {what}."), setting="WEBEX_TLS_CERT", remedy=_REMEDY)
-
-
-def _read(path: str) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(private_file.read_small_file(path))
-
-
 def _names(certificate: x509.Certificate) -> list[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -146,18 +136,6 @@ def _names(certificate: x509.Certificate) -> list[str]:
         return []  # browsers ignore the common name
     addresses = map(str, names.get_values_for_type(x509.IPAddress))
     return [*map(str.lower, names.get_values_for_type(x509.DNSName)), *addresses]
-
-
-def _kept(path: str, now: float) -> ssl.SSLContext | None:
-    """Return the TLS settings of the self-signed certificate; None if it has to be replaced."""
-    if not key_is_private(path):  # others could have read the key
-        return None
-    try:
-        certificate, context = _read(path), _load(path, path)
-    except (OSError, ValueError):
-        return None
-    starts, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
-    return context if starts <= now < ends - _RENEWED_BEFORE_END else None
 
 
 def _self_signed(now: float) -> bytes:
