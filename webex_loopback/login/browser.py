@@ -92,17 +92,13 @@ def find(
 
 def _named(command: str, origin: str, search: str, platform: str) -> Choice:
     """Return the choice for a command line that the user gave."""
-    argv = [command] if _which(command, search) else []
-    if not argv:  # not a single path with spaces in it
-        try:
+    argv = [command]
+    if _which(command, search) is None:  # it is not a path with spaces in it
+        with contextlib.suppress(ValueError):  # an unclosed quotation mark
             # On Windows, paths contain backslashes.
-            argv = [part.strip('"') for part in shlex.split(command, posix=platform != "win32")]
-        except ValueError:
-            return Choice(None, "", f"{origin} has an unclosed quotation mark")
-        if argv[-1:] == ["&"]:  # to the standard library's `webbrowser`: do not wait
+            argv = [part.strip('"') for part in shlex.split(command, posix=platform != "win32")] or argv
+        if argv[-1] == "&" and len(argv) > 1:  # to the standard library's `webbrowser`: do not wait
             argv.pop()
-    if not argv:
-        return Choice(None, "", f"{origin} is empty")
     mac, name, path = platform == "darwin", printable(os.path.basename(argv[0]), 40), _which(argv[0], search)
     if path is None:
         if mac and "/" not in argv[0] and len(argv) == 1:
@@ -135,20 +131,12 @@ def _is_wsl(environ: Mapping[str, str], root: str) -> bool:
 
 
 class Opener:
-    """Opens URLs in the chosen browser, or passes them to a function; a context manager that removes its files."""
+    """Opens the URLs of a login in the chosen browser, or passes them to a function; `close` removes its file."""
 
     def __init__(self, choice: Choice, function: Callable[[str], object] | None = None) -> None:
         self.choice = choice
         self._function = function
-        self._files: list[str] = []
-
-    def __enter__(self) -> "Opener":
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        for path in self._files:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+        self._file = os.path.join(data_directory(), f"redirect-{token_hex(8)}.html")
 
     def open(self, url: str) -> "Future[bool]":
         """Start the browser; the future returns within 1.5 seconds whether it has opened.
@@ -157,20 +145,13 @@ class Opener:
         """
         if (function := self._function) is not None:
             return worker.start(lambda: function(url) is not False)
-        process = _start(self.choice, url, self._in_file)
-        return worker.start(lambda: process is not None and _has_opened(process))
+        process = _start(self.choice, url, self._file if self.choice.by_file else "")
+        return worker.start(lambda: _has_opened(process))
 
-    def _in_file(self, url: str) -> str:
-        """Return the URL of a file, mode 0600, that redirects to `url` (Jupyter does the same)."""
-        path = os.path.join(data_directory(), f"redirect-{token_hex(8)}.html")
-        page = (
-            '<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer"><title>Webex</title>'
-            f'<meta http-equiv="refresh" content="0;url={escape(url)}"><a href="{escape(url)}">Log in to Webex</a>\n'
-        )
-        make_private_directory(os.path.dirname(path))
-        write_private_file(path, page.encode())
-        self._files.append(path)
-        return "file://" + quote(path)
+    def close(self) -> None:
+        if self.choice.by_file:
+            with contextlib.suppress(OSError):
+                os.unlink(self._file)
 
 
 def open_url(choice: Choice, url: str) -> bool:
@@ -178,26 +159,35 @@ def open_url(choice: Choice, url: str) -> bool:
 
     The URL becomes part of a command line, which every user of the machine can read.
     """
-    process = _start(choice, url, lambda url: url)
-    return process is not None and _has_opened(process)
+    return _has_opened(_start(choice, url))
 
 
-def _start(choice: Choice, url: str, in_file: Callable[[str], str]) -> "subprocess.Popen[bytes] | None":
+def _start(choice: Choice, url: str, file: str = "") -> "subprocess.Popen[bytes] | None":
+    """Start the browser; with `file`, write that, mode 0600, to redirect to the URL (Jupyter does the same)."""
     # A browser would treat anything else as an option, a file, or a script.
     is_url = url.startswith(("http://", "https://")) and url.isascii() and url.isprintable() and " " not in url
     if choice.argv is None or not is_url:
         return None
-    url = in_file(url) if choice.by_file else url
+    if file:
+        page = (
+            '<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer"><title>Webex</title>'
+            f'<meta http-equiv="refresh" content="0;url={escape(url)}"><a href="{escape(url)}">Log in to Webex</a>\n'
+        )
+        make_private_directory(os.path.dirname(file))
+        write_private_file(file, page.encode())
+        url = "file://" + quote(file)
     argv = [argument.replace("%s", url) for argument in choice.argv]
+    argv += [url] if argv == choice.argv else []
     environ = {name: value for name, value in os.environ.items() if not _is_withheld(name.upper())}
     none = subprocess.DEVNULL
     with contextlib.suppress(OSError):
-        argv = [*argv, url] if argv == choice.argv else argv
         return subprocess.Popen(argv, stdin=none, stdout=none, stderr=none, start_new_session=True, env=environ)
     return None
 
 
-def _has_opened(process: "subprocess.Popen[bytes]") -> bool:
+def _has_opened(process: "subprocess.Popen[bytes] | None") -> bool:
+    if process is None:
+        return False
     try:
         code = process.wait(_FAILS_WITHIN_SECONDS)
     except subprocess.TimeoutExpired:

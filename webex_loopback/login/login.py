@@ -84,7 +84,7 @@ def log_in(
             from .device_grant import log_in_by_device
 
             return attempt.result(log_in_by_device(attempt), "device")
-        opener = stack.enter_context(_opener(attempt, open_browser, browser))
+        opener = stack.enter_context(contextlib.closing(_opener(attempt, open_browser, browser)))
         return attempt.result(*_by_browser(attempt, redirect_uris, opener, login_hint, prompt))
 
 
