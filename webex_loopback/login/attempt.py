@@ -16,7 +16,7 @@ from webex_loopback.tokens.stores import open_store
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
 from webex_loopback.tokens.transaction import Transaction
-from webex_loopback.wording import language, printable
+from webex_loopback.wording import printable
 
 from .progress import Progress, State
 from .texts import Words
@@ -47,7 +47,8 @@ class Attempt:
     def __init__(self, profile: str, settings: Settings, display: Progress, *, force: bool) -> None:
         self.profile, self.settings, self.display, self.force = profile, settings, display, force
         self.store = open_store(profile, settings.token_store)
-        display.words = Words(settings.lang or language())
+        if settings.lang:
+            display.words = Words(settings.lang)
         for warning in settings.warnings:
             display.note(warning)
 

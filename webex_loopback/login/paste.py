@@ -69,8 +69,8 @@ class Keyboard:
     def __init__(
         self, stream: TextIO | None = None, *, prompt: str = "", on_stop: Callable[[], object] = lambda: None
     ) -> None:
-        self._descriptor = terminal(sys.stdin if stream is None else stream)
-        self._prompt = prompt if self._descriptor is None and _is_notebook() else ""
+        self._terminal = terminal(sys.stdin if stream is None else stream)
+        self._prompt = prompt if self._terminal is None and _is_notebook() else ""
         self._on_stop = on_stop
         self._unread = b""
         self._mode: list[Any] | None = None  # of the terminal, from before it was changed
@@ -78,23 +78,19 @@ class Keyboard:
     @property
     def can_paste(self) -> bool:
         """Whether there is a terminal or a notebook to paste into."""
-        return self._descriptor is not None or bool(self._prompt)
+        return self._terminal is not None or bool(self._prompt)
 
     def watch(self, login: "Future[Any]", on_line: Callable[[str], bool]) -> None:
         """Pass on each line that is pasted, and a lone `o` at once, until the login ends.
 
         `on_line` returns whether it was the right one; a notebook then stops asking. A background job leaves the
-        terminal alone until it is in the foreground. The terminal is restored at the end.
+        terminal alone until it is in the foreground.
         """
-        atexit.register(self._leave)  # in case a second Ctrl-C interrupts the one below
-        try:
-            with self._signals():
-                while not login.done():
-                    lines, self._unread = split_lines(self._unread, self._keys(login))
-                    if any(on_line(line) for line in lines):
-                        self._prompt = ""
-        finally:
-            atexit.unregister(self._leave)
+        with self._restoring():
+            while not login.done():
+                lines, self._unread = split_lines(self._unread, self._keys(login))
+                if any(on_line(line) for line in lines):
+                    self._prompt = ""
 
     def _keys(self, login: "Future[Any]") -> bytes:
         """Wait a moment; return what was typed."""
@@ -102,12 +98,11 @@ class Keyboard:
             with contextlib.suppress(NotImplementedError, EOFError):
                 return getpass.getpass(self._prompt).encode() + b"\n"
             self._prompt = ""  # `nbconvert --execute`: no user can answer
-        descriptor = self._descriptor
-        if descriptor is not None and is_foreground(descriptor):
+        if self._terminal is not None and is_foreground(self._terminal):
             with contextlib.suppress(*_GONE):
-                self._hide(descriptor)
-                return _typed(descriptor)
-            self._descriptor = None
+                self._hide(self._terminal)
+                return _typed(self._terminal)
+            self._terminal = None
         wait([login], 4 * _PAUSE_SECONDS)  # on Windows Ctrl-C does not wake a thread that waits
         return b""
 
@@ -119,34 +114,34 @@ class Keyboard:
                 self._mode = mode
                 tty.setcbreak(descriptor, termios.TCSANOW)
 
-    def _leave(self) -> None:
-        mode, descriptor = self._mode, self._descriptor
+    def _restore(self) -> None:
         # From the background it would stop us (SIGTTOU), and the shell has set its own mode anyway.
-        if sys.platform != "win32" and mode is not None and descriptor is not None and is_foreground(descriptor):
+        if sys.platform != "win32" and self._mode and self._terminal is not None and is_foreground(self._terminal):
             with contextlib.suppress(*_GONE):
                 # Flushed, because the shell would run text that was pasted too late.
-                termios.tcsetattr(descriptor, termios.TCSAFLUSH, mode)
+                termios.tcsetattr(self._terminal, termios.TCSAFLUSH, self._mode)
         self._mode = None
 
     @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Restore the terminal before a signal stops or ends the process; those with a handler raise exceptions."""
+    def _restoring(self) -> Iterator[None]:
+        """Restore the terminal at the end, and before a signal without a handler stops or ends the process."""
         names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP")
-        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-        ours = self._descriptor is not None and threading.current_thread() is threading.main_thread()
-        taken = [number for number in numbers if ours and signal.getsignal(number) is signal.SIG_DFL]
+        main = threading.current_thread() is threading.main_thread()
+        ours = [one for one in signal.Signals if main and one.name in names and signal.getsignal(one) is signal.SIG_DFL]
+        atexit.register(self._restore)  # in case a second Ctrl-C interrupts the one below
         try:
-            for number in taken:
+            for number in ours:
                 signal.signal(number, self._stopped)
             yield
         finally:
-            self._leave()  # before any of them can end the process
-            for number in taken:
+            self._restore()
+            for number in ours:
                 signal.signal(number, signal.SIG_DFL)
+            atexit.unregister(self._restore)
 
     def _stopped(self, number: int, _frame: object) -> None:
         self._on_stop()
-        self._leave()
+        self._restore()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         signal.signal(number, self._stopped)  # continued after Ctrl-Z

@@ -20,7 +20,7 @@ State = Literal["doing", "done", "failed"]
 _MARKS = {"doing": "❯", "done": "✓", "failed": "✗", "note": "!"}
 _ASCII_MARKS = {"doing": "[>]", "done": "[x]", "failed": "[!]", "note": "!"}
 _STYLES = {"doing": "1;36", "done": "32", "failed": "1;31", "note": "1;33"}
-_LONGEST = 8192  # characters of a URL or a note
+_LONGEST = 8192  # characters of a URL or a line
 
 
 class Progress:
@@ -35,9 +35,9 @@ class Progress:
         self.words = Words(language(environ))
         self._stream = sys.stderr if stream is None else stream
         self._encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        self._descriptor = terminal(self._stream)
-        self._drawn = self._descriptor is not None and environ.get("TERM") not in ("dumb", "unknown")
-        self._colour = self._drawn and not environ.get("NO_COLOR")
+        # To draw on; None if there are to be lines only.
+        self._terminal = None if environ.get("TERM") in ("dumb", "unknown") else terminal(self._stream)
+        self._colour = self._terminal is not None and not environ.get("NO_COLOR")
         self._marks = _MARKS if self._encoded("❯✓✗") == "❯✓✗" else _ASCII_MARKS
         self._lock = threading.RLock()  # re-entrant: signal handlers print, too
         self._doing: dict[str, str] = {}
@@ -45,7 +45,7 @@ class Progress:
         self._status = False  # whether the status line is on the screen
         self._ticker: threading.Thread | None = None
         self._stopped = threading.Event()
-        if self._drawn and sys.platform == "win32":  # pragma: no cover - needs Windows
+        if self._terminal is not None and sys.platform == "win32":  # pragma: no cover - needs Windows
             import colorama  # a dependency of click there
 
             colorama.just_fix_windows_console()
@@ -54,52 +54,48 @@ class Progress:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self.stop()
+        self._stopped.set()
+        self.erase()
 
     def step(self, name: str, text: str, state: State) -> None:
         """Set text and state of the step with this name: printed if done or failed, else shown in the status line."""
         with self._lock:
             self._doing.pop(name, None)
-            if state == "doing":
-                self._doing[name] = printable(text)
-                self._draw()
-            else:
-                self._print(f"{self._mark(state)} {self._wrapped(printable(text), '  ')}")
+            if state != "doing":
+                return self._print(self._marked(state, text))
+            self._doing[name] = printable(text)
+            self._draw()
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
-        self._print(f"{self._mark('note')} {self._wrapped(printable(text, _LONGEST), '  ')}")
+        self._print(self._marked("note", text))
 
     def show_url(self, url: str, heading: str, hints: Sequence[str] = ()) -> None:
         """Print the URL on a line of its own, which can be copied whole, and the hints below it.
 
         A hint that begins with two spaces is a command, a URL or a picture: it is printed as it is.
         """
-        url, gap = printable(url, _LONGEST), [""] if self._drawn else []
-        link = self._styled(url, "1;36")
-        link = f"\x1b]8;;{url}\x1b\\{link}\x1b]8;;\x1b\\" if self._drawn else link
-        lines = [*gap, self._wrapped(heading), *gap, f"  {link}", *gap]
+        link = self._styled(url := printable(url, _LONGEST), "1;36")
+        lines = ["", self._wrapped(heading), "", f"  {link}", ""]
+        if self._terminal is not None:
+            lines[3] = f"  \x1b]8;;{url}\x1b\\{link}\x1b]8;;\x1b\\"
         for hint in hints:
             lines.append(f"  {self._styled(hint[2:], '1')}" if hint.startswith("  ") else self._wrapped(hint))
-        self._print("\n".join([*lines, *(gap if hints else [])]))
+        lines += [""] if hints else []
+        self._print("\n".join(filter(None, lines) if self._terminal is None else lines))
 
     def start(self, deadline: float | None) -> None:
         """Count down to `deadline` (epoch seconds) in the status line; None ends the countdown."""
         with self._lock:
             self._deadline = deadline
-            if deadline is not None and not self._drawn:
+            if self._terminal is not None and self._ticker is None:
+                self._ticker = threading.Thread(target=self._tick, name="countdown", daemon=True)
+                self._ticker.start()
+            elif deadline is not None and self._terminal is None:
                 until = time.strftime("%H:%M:%S", time.localtime(deadline))
                 left = duration(deadline - time.time(), self.words.language)
                 self._print(self.words("waiting_until", time=until, left=left))
-            if self._drawn and self._ticker is None:
-                self._ticker = threading.Thread(target=self._tick, name="countdown", daemon=True)
-                self._ticker.start()
             self._draw()
-
-    def stop(self) -> None:
-        """Remove the status line for good."""
-        self._stopped.set()
-        self.erase()
 
     def erase(self) -> None:
         """Remove the status line until something changes."""
@@ -117,10 +113,11 @@ class Progress:
     def _draw(self) -> None:
         """Draw the status line in place of the last one, and without line wrap, so that it stays one line."""
         with self._lock:
-            if not self._doing or self._ticker is None or self._stopped.is_set() or not self._is_ours():
+            if not self._doing or self._stopped.is_set() or not self._is_ours():
                 return self.erase()
             *_, text = self._doing.values()
-            left = "" if self._deadline is None else self.words("left", clock=_clock(self._deadline - time.time()))
+            seconds = 0 if self._deadline is None else max(0, -int(-(self._deadline - time.time()) // 1))  # rounded up
+            left = self.words("left", clock=f"{seconds // 60}:{seconds % 60:02}") if self._deadline else ""
             self._status = True
             self._write(f"\r\x1b[2K\x1b[?7l{self._mark('doing')} {text}  {self._styled(left, '2')}\x1b[?7h")
 
@@ -130,38 +127,33 @@ class Progress:
             self._draw()
 
     def _is_ours(self) -> bool:
-        return self._descriptor is not None and is_foreground(self._descriptor)
+        return self._terminal is not None and is_foreground(self._terminal)
 
     def _encoded(self, text: str) -> str:
         return text.encode(self._encoding, "replace").decode(self._encoding)
 
     def _write(self, text: str) -> None:
-        stream = self._stream
         try:
             # As text: a notebook's stderr has no file, or another one than the one it shows.
-            stream.write(self._encoded(text))
-            stream.flush()
+            self._stream.write(self._encoded(text))
+            self._stream.flush()
         except OSError as error:
             # On a broken pipe (EINVAL on Windows), the rest of the buffer would fail again at exit: exit code 120.
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 if error.errno in (errno.EPIPE, errno.EINVAL):
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
         except (ValueError, AttributeError, RuntimeError):
             pass  # closed; none (pythonw.exe); written to by a signal handler during another write
 
     def _wrapped(self, text: str, indent: str = "") -> str:
         """Wrap for the terminal; URLs and commands in backticks stay whole, so that they can be copied."""
-        if self._descriptor is None:
-            return text
         return wrap(text, max(columns(self._stream) - len(indent), 20)).replace("\n", f"\n{indent}")
+
+    def _marked(self, kind: str, text: str) -> str:
+        return f"{self._mark(kind)} {self._wrapped(printable(text, _LONGEST), '  ')}"
 
     def _mark(self, kind: str) -> str:
         return self._styled(self._marks[kind], _STYLES[kind])
 
     def _styled(self, text: str, codes: str) -> str:
         return f"\x1b[{codes}m{text}\x1b[0m" if self._colour and text else text
-
-
-def _clock(seconds: float) -> str:
-    whole = max(0, -int(-seconds // 1))  # rounded up: "0:00" only when the time has run out
-    return f"{whole // 60}:{whole % 60:02}"
