@@ -26,11 +26,11 @@ _QUIET.addHandler(logging.NullHandler())
 
 def respond(status: int, text: str, headers: Mapping[str, str] | None = None, *, html: bool = False) -> web.Response:
     """Build a response that has our headers and ends its connection."""
-    kind = {"Content-Type": f"text/{'html' if html else 'plain'}; charset=utf-8"}
-    allowed = {"Allow": "GET"} if status == 405 else {}
-    # `Server`, because aiohttp would name its version and Python's.
-    fixed = {**HEADERS, **kind, **allowed, "Server": "webex-loopback"}
-    response = web.Response(status=status, body=text.encode(), headers={**fixed, **(headers or {})})
+    fixed = {"Content-Type": f"text/{'html' if html else 'plain'}; charset=utf-8"}
+    fixed["Server"] = "webex-loopback"  # aiohttp would name its version and Python's
+    if status == 405:
+        fixed["Allow"] = "GET"
+    response = web.Response(status=status, body=text.encode(), headers={**HEADERS, **fixed, **(headers or {})})
     response.force_close()
     return response
 

@@ -16,10 +16,9 @@ from aiohttp import web
 
 from webex_loopback.oauth.authorization import AuthorizationRequest, AuthorizationResponse, NotThisLogin, read_response
 
-from . import pages
 from .connections import Connection, Connections, respond
 from .listener import Listener, connected_user, new_path
-from .pages import FailurePage, SuccessPage
+from .pages import FailurePage, SuccessPage, choose_language, render
 from .texts import Words
 
 FAREWELL_SECONDS = 3.0
@@ -101,15 +100,14 @@ class LoopbackServer:
         self._outcome.cancel()  # callbacks may be waiting for it
         if self._connections is not None:
             await self._connections.close()
-        self.listener.close()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if not self._is_for_us(request):
-            return respond(421, "This host name is not served here.")
         path, _, query = request.raw_path.partition("?")
         callback = path == self.listener.redirect_uri.path
         start = path in (self.listener.browser_path, self.listener.printed_path, *self._used_paths)
-        if not (callback or start or path == self._done_path):
+        if not self._is_for_us(request):
+            return respond(421, "This host name is not served here.")
+        if not (callback or start or (path == self._done_path and self._outcome.done())):
             return respond(404, "There is nothing here.")
         if request.method != "GET":
             if callback and request.method == "POST":  # response_mode=form_post, which nobody has asked for
@@ -117,7 +115,10 @@ class LoopbackServer:
             return respond(405, "Only GET is allowed.")
         if callback:
             return await self._callback(request, query)
-        return await self._start(request, path) if start else self._done(request)
+        if start:
+            return await self._start(request, path)
+        self._told()
+        return self._page(request, 200, self._outcome.result())
 
     def _is_for_us(self, request: web.BaseRequest) -> bool:
         """Whether `Host` is a loopback name with our port, and not a DNS name rebound to this machine."""
@@ -135,35 +136,30 @@ class LoopbackServer:
         if self._settled.done():
             return respond(404, "This login has received its response.")
         if path in self._used_paths:
-            self._tell("opened_again", "opened_again")
-            return self._page(request, 410, "already_opened")
+            return self._refuse(request, 410, "already_opened", "opened_again", "opened_again")
         if path == self.listener.browser_path:
             self._used_paths.add(path)
         self._on_event("opened", "")
-        if problem := await self._find_network_problem():
-            self._on_event("network", "")
-            return self._page(request, 503, problem)
+        with contextlib.suppress(Exception):  # it takes too long, or fails for another reason
+            check = self._network_problem
+            if check and (problem := await asyncio.wait_for(asyncio.shield(check), NETWORK_PROBLEM_SECONDS)):
+                self._on_event("network", "")
+                return self._page(request, 503, problem)
         cookie = f"{self._cookie}; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if self._context else "")
         return respond(302, "", {"Location": self.request.url, "Set-Cookie": cookie})
-
-    async def _find_network_problem(self) -> FailurePage | None:
-        if self._network_problem is None:
-            return None
-        done, _ = await asyncio.wait([self._network_problem], timeout=NETWORK_PROBLEM_SECONDS)
-        return next((check.result() for check in done if not check.cancelled() and not check.exception()), None)
 
     async def _callback(self, request: web.BaseRequest, query: str) -> web.Response:
         try:
             response = read_response(query, self.request.state)
         except NotThisLogin as reason:
             line = "ignored_error" if reason.error else "ignored"
-            self._tell("ignored", line, what=str(reason), error=reason.error)
-            return self._page(request, 400, "not_this_login")
+            return self._refuse(request, 400, "not_this_login", "ignored", line, what=str(reason), error=reason.error)
         if refusal := self._refuse_other_user(request):
             return refusal
-        if not self._has_cookie(request):
-            self._tell("stranger", "other_browser")
-            return self._page(request, 400, "other_browser")
+        # Not with a parser: other servers on localhost may set cookies that it rejects.
+        cookies = ";".join(request.headers.getall("Cookie", [])).encode(errors="replace").split(b";")
+        if not any(secrets.compare_digest(cookie.strip(), self._cookie.encode()) for cookie in cookies):
+            return self._refuse(request, 400, "other_browser", "stranger", "other_browser")
         self.settle(response)
         cast("Connection", request.protocol).keep()
         self._waiting += 1
@@ -176,22 +172,10 @@ class LoopbackServer:
         # Leave the URL that contains the code.
         return respond(303, "", {"Location": self.listener.redirect_uri.origin + self._done_path})
 
-    def _done(self, request: web.BaseRequest) -> web.Response:
-        if not self._outcome.done():
-            return respond(404, "There is nothing here.")
-        self._told()
-        return self._page(request, 200, self._outcome.result())
-
     def _told(self) -> None:
         self._waiting = max(self._waiting - 1, 0)  # a page may be reloaded
         if not self._waiting:
             self._all_told.set()
-
-    def _has_cookie(self, request: web.BaseRequest) -> bool:
-        # Not with a parser: other servers on localhost may set cookies that it rejects.
-        cookies = ";".join(request.headers.getall("Cookie", [])).split(";")
-        given = [cookie.strip().encode(errors="replace") for cookie in cookies]
-        return any(secrets.compare_digest(cookie, self._cookie.encode()) for cookie in given)
 
     def _refuse_other_user(self, request: web.BaseRequest) -> web.Response | None:
         server, client = request.protocol.sockname, request.protocol.peername
@@ -199,8 +183,7 @@ class LoopbackServer:
         # Root runs port forwarders. With sudo, the browser runs as the user who called it.
         if uid is None or str(uid) in ("0", str(os.getuid()), os.environ.get("SUDO_UID")):
             return None
-        self._tell("stranger", "other_user", uid=str(uid))
-        return self._page(request, 403, "other_user")
+        return self._refuse(request, 403, "other_user", "stranger", "other_user", uid=str(uid))
 
     def _on_tls(self) -> None:
         if not self._met_tls:  # browsers try several times
@@ -211,7 +194,11 @@ class LoopbackServer:
         if not self._settled.done():
             self._on_event(kind, self._words(line, **values))
 
-    def _page(self, request: web.BaseRequest, status: int, page: SuccessPage | FailurePage | str) -> web.Response:
-        page = FailurePage(page) if isinstance(page, str) else page
-        language = pages.choose_language(request.headers.get("Accept-Language"))
-        return respond(status, pages.render(page, language, self._profile), html=True)
+    def _refuse(self, request: web.BaseRequest, status: int, page: str, *event: str, **values: str) -> web.Response:
+        """Report a request in the terminal, and answer it with a page."""
+        self._tell(*event, **values)
+        return self._page(request, status, FailurePage(page))
+
+    def _page(self, request: web.BaseRequest, status: int, page: SuccessPage | FailurePage) -> web.Response:
+        language = choose_language(request.headers.get("Accept-Language"))
+        return respond(status, render(page, language, self._profile), html=True)
