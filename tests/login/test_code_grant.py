@@ -50,18 +50,25 @@ def register(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, free_port: Calla
     "pattern",
     ["http://127.0.0.1:{}", "http://127.0.0.1:{}/a/b%20c.php", "http://127.0.0.2:{}/", "http://localhost:{}/callback"],
 )
-def test_a_login_by_http(pattern: str, register: Callable[[str], str], store: FileTokenStore) -> None:
+def test_a_login_by_http(pattern: str, register: Callable[[str], str], sandbox: Sandbox, store: FileTokenStore) -> None:
     register(pattern)
-    visitor = Visitor()
-    result = log_in(open_browser=visitor)
+    sandbox.switches.latency = 0.3
+    visitor, found = Visitor(), queue.Queue[StoredToken | None]()
+
+    def open_browser(url: str) -> None:
+        visitor(url)
+        found.put(store.load())
+
+    result = log_in(open_browser=open_browser)
     assert result == LoginResult(result.token, store.path, "browser")
-    assert store.load() == result.token
+    assert store.load() == found.get(timeout=10) == result.token  # saved before the browser shows that
     assert (result.token.account.name, result.token.account.email) == ("Alex Morgan", "alex.morgan@example.com")
     assert get_token() == result.token.access_token.get_secret_value()
     visit = visitor.visit
     assert (visit.status, "code=" in visit.url) == (200, False)
     assert "You are logged in" in visit.body
     assert "Alex Morgan" in visit.body
+    assert sandbox.count("authorization_code", status=200) == 1
 
 
 def test_a_self_signed_certificate_is_announced_and_kept(
@@ -81,19 +88,6 @@ def test_a_self_signed_certificate_is_announced_and_kept(
 
 
 # The exchange
-
-
-def test_the_browser_waits_until_the_tokens_are_saved(sandbox: Sandbox, store: FileTokenStore) -> None:
-    sandbox.switches.latency = 0.5
-    found: queue.Queue[StoredToken | None] = queue.Queue()
-
-    def open_browser(url: str) -> None:
-        Person().visit(url)
-        found.put(store.load())
-
-    result = log_in(open_browser=open_browser)
-    assert found.get(timeout=10) == result.token
-    assert sandbox.count("authorization_code", status=200) == 1
 
 
 @pytest.mark.parametrize("fault", ["500", "reset"])

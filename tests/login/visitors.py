@@ -3,7 +3,7 @@
 import http.client
 import queue
 import socket
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -40,28 +40,14 @@ def nobody(url: str) -> None:
     pytest.fail("A browser was opened.")
 
 
-def get(url: str, cookie: str = "") -> http.client.HTTPResponse:
-    """Fetch a page of the loopback server without following a redirect."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
-    connection.request("GET", f"{parts.path}?{parts.query}" if parts.query else parts.path, headers={"Cookie": cookie})
-    return connection.getresponse()
-
-
 def start(url: str) -> tuple[dict[str, str], str]:
     """Open a start URL; return the fields of the authorization request that it leads to, and the cookie."""
-    with get(url) as response:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+    connection.request("GET", parts.path)
+    with connection.getresponse() as response:
         location, cookie = response.headers["Location"], response.headers["Set-Cookie"].partition(";")[0]
     return {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}, cookie
-
-
-def answer(url: str, **fields: str) -> str:
-    """Be Webex: send the browser back with these fields and this login's `state`; return the page it ends on."""
-    request, cookie = start(url)
-    with get(f"{request['redirect_uri']}?{urlencode({'state': request['state']} | fields)}", cookie) as response:
-        location = response.headers["Location"]
-    with get(location) as response:
-        return response.read().decode()
 
 
 def can_bind(uri: str) -> bool:
