@@ -47,6 +47,7 @@ class Attempt:
     def __init__(self, profile: str, settings: Settings, display: Progress, *, force: bool) -> None:
         self.profile, self.settings, self.display, self.force = profile, settings, display, force
         self.store = open_store(profile, settings.token_store)
+        self._holder_file = f"{os.path.realpath(token_file(profile))}.login"
         if settings.lang:
             display.words = Words(settings.lang)
         for warning in settings.warnings:
@@ -157,10 +158,6 @@ class Attempt:
         """Tell other logins, by a file, where this one waits."""
         with contextlib.suppress(OSError), open(self._holder_file, "w", encoding="utf-8") as file:
             file.write(place + f" (pid {os.getpid()})")
-
-    @property
-    def _holder_file(self) -> str:
-        return f"{os.path.realpath(token_file(self.profile))}.login"
 
 
 def read_holder(path: str) -> str:

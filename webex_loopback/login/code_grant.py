@@ -58,9 +58,14 @@ class CodeGrant:
         runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._loop = runner.get_loop()
         task = self._loop.create_task(self._log_in())
+
+        def finish() -> StoredToken:
+            with runner:
+                return self._loop.run_until_complete(task)
+
         login: Future[StoredToken] | None = None
         try:
-            login = worker.start(lambda: _finish(runner, task))
+            login = worker.start(finish)
             self.keyboard.watch(login, self._typed)
         except BaseException:
             self._call(task.cancel)
@@ -234,14 +239,6 @@ class CodeGrant:
         account, scopes = token.account, (tuple(token.granted), tuple(token.missing))
         ends = (token.expires_at, token.refresh_token_expires_at)
         return SuccessPage(self.attempt.profile, account.name, account.email, *scopes, *ends, token.can_renew)
-
-
-def _finish(runner: asyncio.Runner, task: "asyncio.Task[StoredToken]") -> StoredToken:
-    async def wait() -> StoredToken:
-        return await task
-
-    with runner:
-        return runner.run(wait())
 
 
 def _failure(error: errors.WebexLoopbackError) -> FailurePage:

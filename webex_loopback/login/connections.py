@@ -38,8 +38,6 @@ def respond(status: int, text: str, headers: Mapping[str, str] | None = None, *,
 class Connection(web.RequestHandler):
     """aiohttp's protocol for one connection, with limits, and without details about malformed requests."""
 
-    __slots__ = ("deadline", "kept", "lost", "on_tls", "received")
-
     def __init__(self, manager: web.Server, on_tls: Callable[[], None] | None) -> None:
         super().__init__(
             manager,

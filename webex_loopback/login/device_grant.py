@@ -108,16 +108,12 @@ def _announce(attempt: Attempt, device: dict[str, Any]) -> None:
     complete = device.get("verification_uri_complete")
     if not isinstance(complete, str) or urlsplit(complete).scheme not in ("http", "https"):
         complete = uri
-    # The code comes last, because on a terminal of 24 lines the rest scrolls off the screen.
-    hints = [say("scan"), *qr_code(complete), "", say("enter_code"), f"  {code}"]
-    attempt.display.show_url(uri, say("device_at"), hints)
-
-
-def qr_code(text: str) -> list[str]:
-    """Return a QR code as lines for a terminal, two rows of dots a line, each indented by two spaces."""
     out = io.StringIO()
-    segno.make_qr(text, error="l").terminal(out=out, compact=True, border=2)
-    return [f"  {line}" for line in out.getvalue().rstrip("\n").split("\n")]
+    segno.make_qr(complete, error="l").terminal(out=out, compact=True, border=2)
+    qr_code = [f"  {line}" for line in out.getvalue().rstrip("\n").split("\n")]
+    # The code comes last, because on a terminal of 24 lines the rest scrolls off the screen.
+    hints = [say("scan"), *qr_code, "", say("enter_code"), f"  {code}"]
+    attempt.display.show_url(uri, say("device_at"), hints)
 
 
 def _seconds(value: object, default: float) -> float:

@@ -16,7 +16,6 @@ from webex_loopback.private_file import read_small_file
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load, require
 from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.renewal import Renewal
 from webex_loopback.tokens.stores import TokenStore, open_store
 from webex_loopback.tokens.stores.file import FileTokenStore
 
@@ -127,6 +126,7 @@ def _check_certificates(ca_bundle: str) -> None:
 
 def _is_accepted(attempt: Attempt) -> bool:
     """Whether Webex accepts the stored token, which is renewed if due and sent only where it comes from."""
+    from webex_loopback.tokens.renewal import Renewal
     from webex_loopback.tokens.service_app import client_for
 
     try:
