@@ -85,7 +85,7 @@ def test_a_persons_login_is_replaced_only_with_force(sandbox: Sandbox) -> None:
     person = Path(token_file("person"))
     person.write_bytes(Path(token_file("admin")).read_bytes())
     person.chmod(0o600)
-    with pytest.raises(ConfigurationError, match="another login"):
+    with pytest.raises(ConfigurationError, match="already logged in"):
         log_in_service_app("person", sandbox.org_id, "admin")
     log_in_service_app("person", sandbox.org_id, "admin", force=True)
     person.write_text("{")

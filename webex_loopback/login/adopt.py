@@ -4,14 +4,13 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from webex_loopback.errors import ConfigurationError, LoginRequired, TokenEndpointError
+from webex_loopback.errors import LoginRequired, TokenEndpointError
 from webex_loopback.oauth.token_response import TokenResponse
 from webex_loopback.paths import login_command
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load
 from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.service_app import client_for, request_tokens
-from webex_loopback.tokens.transaction import replace_token
+from webex_loopback.tokens.service_app import request_tokens
 
 from .attempt import Attempt
 from .progress import Progress
@@ -33,46 +32,37 @@ def adopt(profile: str, imported: Any, *, force: bool = False) -> StoredToken:
     settings.check_destinations("the import", "the imported token")
     attempt = Attempt(profile, settings, Progress(), force=force)
     token = _completed(attempt, imported)
+    with attempt.webex() as webex:
 
-    def make(current: StoredToken | None) -> StoredToken:
-        if current is not None and not force:
-            raise ConfigurationError(
-                f"Profile {profile} is already logged in.",
-                remedy="Use --force to replace its tokens, or choose another profile with -p.",
-            )
-        checked = token
+        def checked() -> StoredToken:
+            try:
+                return replace(token, account=webex.people_me(token.access_token))
+            except TokenEndpointError as error:
+                if error.status_code == 401 and token.can_renew:
+                    return token.renewed(request_tokens(token, 30.0), now=time.time())
+                if error.status_code != 403:  # a valid token without spark:people_read
+                    raise
+                return token
+
         try:
-            with client_for(token) as webex:
-                checked = replace(token, account=webex.people_me(token.access_token))
+            return attempt.replace(checked, webex, keep=lambda current: True)
         except TokenEndpointError as error:
-            if error.status_code == 401 and token.can_renew:
-                checked = token.renewed(request_tokens(token, 30.0), now=time.time())
-            elif error.status_code != 403:  # a valid token without spark:people_read
+            if error.status_code != 401 and error.meaning != "rejected":
                 raise
-        attempt.set_aside()
-        return checked
-
-    attempt.stored()  # raises if the stored token must not be replaced
-    try:
-        stored = replace_token(attempt.store, make)
-    except TokenEndpointError as error:
-        if error.status_code != 401 and error.meaning != "rejected":
-            raise
-        raise LoginRequired(
-            f"Webex rejected the imported tokens. {error} Nothing was replaced.",
-            remedy=f"Run `{login_command(profile)}`, or import newer tokens.",
-        ) from error
-    with client_for(stored) as webex:
-        return stored if stored.account.id else attempt.with_account(stored, webex)
+            raise LoginRequired(
+                f"Webex rejected the imported tokens. {error} Nothing was replaced.",
+                remedy=f"Run `{login_command(profile)}`, or import newer tokens.",
+            ) from error
 
 
 def _completed(attempt: Attempt, imported: Any) -> StoredToken:
-    now, fields = int(time.time()), attempt.fields() | {"scopes_requested": imported.scopes or []}
-    if imported.client_id not in ("", fields["client_id"]):
+    now, fields = int(time.time()), {"scopes_requested": imported.scopes or []}
+    if imported.client_id not in ("", attempt.settings.client_id):
         fields |= {"client_id": imported.client_id, "client_secret": Secret()}
-    fields["client_secret"] = imported.client_secret or fields["client_secret"]
+    if imported.client_secret:
+        fields["client_secret"] = imported.client_secret
     left, refresh_left = (
         None if end is None else end - now for end in (imported.expires_at, imported.refresh_token_expires_at)
     )
     response = TokenResponse(imported.access_token, imported.refresh_token, left, refresh_left, imported.scopes)
-    return StoredToken.from_response(response, now=now, **fields)
+    return StoredToken.from_response(response, now=now, **attempt.fields() | fields)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from webex_loopback.errors import TokenStoreError, WebexLoopbackError
+from webex_loopback.errors import ConfigurationError, TokenStoreError, WebexLoopbackError
 from webex_loopback.oauth.token_response import TokenResponse
 from webex_loopback.paths import login_command, token_file
 from webex_loopback.settings import Settings
@@ -15,7 +15,7 @@ from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores import open_store
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
-from webex_loopback.tokens.transaction import Transaction
+from webex_loopback.tokens.transaction import Transaction, replace_token
 from webex_loopback.wording import printable
 
 from .progress import Progress, State
@@ -23,6 +23,11 @@ from .texts import Words
 
 if TYPE_CHECKING:
     from webex_loopback.webex.client import Webex
+
+REPLACE_SECONDS = 60.0  # for everything: two locks, a renewal, a request
+
+_Make = Callable[[], StoredToken]
+_Keep = Callable[[StoredToken], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +110,34 @@ class Attempt:
         with self.store.lock():
             getattr(self.store, "reserve", lambda: None)()
 
-    def transaction(self, request: Callable[[], TokenResponse]) -> Transaction:
-        """Return the transaction that makes a request and saves the tokens it returns."""
+    def token(self, response: TokenResponse, **fields: object) -> StoredToken:
+        """Return the record of a token response; `fields` take precedence over those from the settings."""
+        return StoredToken.from_response(response, now=time.time(), **self.fields() | fields)
 
-        def make(_current: StoredToken | None) -> StoredToken:
-            response = request()
-            self.set_aside()
-            return StoredToken.from_response(response, now=time.time(), **self.fields())
+    def replace(self, make: _Make, webex: "Webex", keep: _Keep) -> StoredToken:
+        """Store what `make` returns, unless there is a login to keep, and look up whose tokens these are."""
+        self.stored()  # raises if what is stored must not be replaced
+        token = replace_token(self.store, self.replacing(make, keep), seconds=REPLACE_SECONDS)
+        return token if token.account.id else self.with_account(token, webex)
 
-        return Transaction(self.store, make)
+    def replacing(
+        self, make: _Make, keep: _Keep = lambda current: False
+    ) -> Callable[[StoredToken | None], StoredToken]:
+        """Return the function for a transaction: `force` overrides `keep`."""
 
-    def set_aside(self) -> None:
+        def replacement(current: StoredToken | None) -> StoredToken:
+            if current and keep(current) and not self.force:
+                raise ConfigurationError(
+                    f"Profile {self.profile} is already logged in.",
+                    remedy="Use --force to replace its tokens, or choose another profile with -p.",
+                )
+            token = make()
+            self._set_aside()
+            return token
+
+        return replacement
+
+    def _set_aside(self) -> None:
         """Rename a record that cannot be read, just before it is replaced, to keep its content."""
         try:
             self.store.load()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from webex_loopback import errors
 from webex_loopback.oauth.authorization import AuthorizationRequest, AuthorizationResponse, NotThisLogin, read_pasted
 from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.transaction import Transaction
 from webex_loopback.webex import worker
 from webex_loopback.webex.client import Webex
 from webex_loopback.wording import duration
@@ -190,8 +191,9 @@ class CodeGrant:
         if code is None:
             raise self._denial(response)
         self.attempt.step("exchange", "exchanging", "doing")
-        transaction = self.attempt.transaction(
-            lambda: self.webex.exchange_code(
+
+        def make() -> StoredToken:
+            response = self.webex.exchange_code(
                 client_id=settings.client_id,
                 client_secret=settings.client_secret,
                 code=code,
@@ -199,7 +201,9 @@ class CodeGrant:
                 redirect_uri=self.listener.redirect_uri.text,
                 seconds=ANSWER_SECONDS,
             )
-        )
+            return self.attempt.token(response)
+
+        transaction = Transaction(self.attempt.store, self.attempt.replacing(make))
         exchange = worker.start(transaction.run)
         try:
             token = self._saved = await asyncio.wrap_future(exchange)

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 import segno
 
 from webex_loopback.errors import AuthorizationDenied, LoginTimeout, ServerUnreachable, TokenEndpointError
-from webex_loopback.oauth.token_response import TokenResponse
 from webex_loopback.paths import login_command
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.transaction import Transaction
 from webex_loopback.webex import worker
 from webex_loopback.webex.client import Webex
 from webex_loopback.wording import printable
@@ -85,15 +85,15 @@ def _poll(attempt: Attempt, webex: Webex, code: Secret) -> StoredToken:
     """Poll once and save the tokens, if any; an interruption waits for the answer and reports the outcome."""
     settings = attempt.settings
 
-    def request() -> TokenResponse:
+    def make() -> StoredToken:
         answer = webex.device_token(
             client_id=settings.client_id, client_secret=settings.client_secret, device_code=code, seconds=POLL_SECONDS
         )
         if isinstance(answer, str):
             raise _Undecided(answer)
-        return answer
+        return attempt.token(answer)
 
-    transaction = attempt.transaction(request)
+    transaction = Transaction(attempt.store, attempt.replacing(make))
     poll = worker.start(transaction.run)
     try:
         return worker.finish(poll, 3 * POLL_SECONDS, cancel=transaction.cancel)

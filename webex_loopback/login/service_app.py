@@ -1,7 +1,6 @@
 """Logging in as a Service App: its tokens are fetched with the access token of another profile, without a browser."""
 
 import re
-import time
 
 from webex_loopback.errors import ConfigurationError
 from webex_loopback.paths import profile_name
@@ -10,13 +9,10 @@ from webex_loopback.tokens.record import ServiceApp, StoredToken
 from webex_loopback.tokens.service_app import application_id, fetch_service_app
 from webex_loopback.tokens.source import TokenSource
 from webex_loopback.tokens.stores import open_store
-from webex_loopback.tokens.transaction import replace_token
 from webex_loopback.wording import printable
 
-from .attempt import Attempt, LoginResult
+from .attempt import REPLACE_SECONDS, Attempt, LoginResult
 from .progress import Progress
-
-_SECONDS = 60.0  # for everything: two locks, a renewal, a request
 
 
 def log_in_service_app(
@@ -52,22 +48,17 @@ def log_in_service_app(
     # The access token of that profile goes to the API as well as the client secret.
     settings.check_destinations(str(fetching), f"the access token of profile {through}")
     app = ServiceApp(org_id=org_id, app_id=app_id or application_id(settings.client_id), using=through)
-    # Nothing is requested: the scopes are those of the Service App's registration.
-    fields = attempt.fields() | {"scopes_requested": [], "service_app": app}
 
-    def make(current: StoredToken | None) -> StoredToken:
-        held = current and (current.client_id, current.service_app and current.service_app.org_id)
-        if held and held != (settings.client_id, org_id) and not force:
-            raise ConfigurationError(
-                f"Profile {name} already has another login.",
-                remedy="Use --force to replace it, or choose another profile with -p.",
-            )
+    def fetched() -> StoredToken:
         client = settings.client_id, settings.client_secret
-        response = fetch_service_app(webex, app, *client, _SECONDS / 2, TokenSource(through))
-        attempt.set_aside()
-        return StoredToken.from_response(response, now=time.time(), **fields)
+        response = fetch_service_app(webex, app, *client, REPLACE_SECONDS / 2, TokenSource(through))
+        # Nothing was requested: the scopes are those of the Service App's registration.
+        return attempt.token(response, scopes_requested=[], service_app=app)
 
-    attempt.stored()  # raises if what is stored must not be replaced
+    def is_other(current: StoredToken) -> bool:
+        held = current.service_app and current.service_app.org_id
+        return (current.client_id, held) != (settings.client_id, org_id)
+
     with attempt.webex() as webex:
-        token = replace_token(attempt.store, make, seconds=_SECONDS)
-        return attempt.result(attempt.with_account(token, webex), "service_app")
+        token = attempt.replace(fetched, webex, keep=is_other)
+    return attempt.result(token, "service_app")
