@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -21,3 +22,12 @@ def interrupt() -> Iterator[Callable[[], None]]:
     previous = signal.signal(signal.SIGUSR1, handler)
     yield lambda: os.kill(os.getpid(), signal.SIGUSR1)
     signal.signal(signal.SIGUSR1, previous)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Any]:
+    from .terminals import Terminal  # not on Windows
+
+    terminal = Terminal()
+    yield terminal
+    terminal.close()

@@ -3,7 +3,6 @@
 import os
 import queue
 import shutil
-import socket
 import ssl
 import sys
 import threading
@@ -209,15 +208,11 @@ def test_a_browser_that_does_not_come_back(sandbox: Sandbox, redirect_uri: str) 
 def test_a_browser_that_does_not_come_at_all(redirect_uri: str, capsys: pytest.CaptureFixture[str]) -> None:
     def open_browser(url: str) -> None:
         Person().visit(f"{redirect_uri}?error=access_denied")
-        with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0)) as connection:
-            connection.sendall(b"\x16\x03\x01\x02\x00\x01")
 
     with pytest.raises(errors.LoginTimeout, match=r"No browser opened the login URL within 2 s\..*: 1\.") as caught:
         log_in("work", timeout_seconds=2, open_browser=open_browser)
     assert "login -p work" in caught.value.remedy
-    told = capsys.readouterr().err
-    assert "Ignored an error without a state: access_denied" in told
-    assert "https:// for an http:// URL" in told
+    assert "Ignored an error without a state: access_denied" in capsys.readouterr().err
 
 
 def test_a_browser_that_fails_leaves_the_url_to_the_user(capsys: pytest.CaptureFixture[str]) -> None:

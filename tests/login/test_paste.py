@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -20,13 +20,6 @@ from tests.journeys.attack import wait_until
 from tests.login.terminals import Terminal
 
 SECRET = "http://127.0.0.1:8765/callback?code=s3cr3t&state=abc"
-
-
-@pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    terminal = Terminal()
-    yield terminal
-    terminal.close()
 
 
 # Keys

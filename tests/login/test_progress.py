@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,13 +16,6 @@ pytest.importorskip("pty", reason="terminals as POSIX has them")
 from tests.login.terminals import ENVIRON, Terminal
 
 URL = "https://webexapis.example/v1/authorize?" + "&".join(f"parameter{n}=value%20{n}" for n in range(30))
-
-
-@pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    terminal = Terminal()
-    yield terminal
-    terminal.close()
 
 
 def log_in(display: Progress) -> None:
@@ -93,18 +86,14 @@ def test_no_escape_sequences_where_they_are_not_wanted(
 
 
 def test_a_terminal_without_unicode_gets_ascii_marks_and_no_error() -> None:
-    terminal = Terminal("ascii")
-    try:
-        with Progress(terminal.stream, ENVIRON) as display:
-            log_in(display)
-            display.step("save", "Saved for 田中", "done")
-            assert terminal.screen() == [
-                "[x] Listening on http://127.0.0.1:8765",
-                "[x] Saved for ??",
-                "[>] Waiting for the browser  4:31 left",
-            ]
-    finally:
-        terminal.close()
+    with closing(Terminal("ascii")) as terminal, Progress(terminal.stream, ENVIRON) as display:
+        log_in(display)
+        display.step("save", "Saved for 田中", "done")
+        assert terminal.screen() == [
+            "[x] Listening on http://127.0.0.1:8765",
+            "[x] Saved for ??",
+            "[>] Waiting for the browser  4:31 left",
+        ]
 
 
 def test_texts_cannot_control_the_terminal(terminal: Terminal) -> None:
