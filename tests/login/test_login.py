@@ -40,10 +40,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="modes, owners and si
     ("setting", "value"),
     [
         ("WEBEX_CLIENT_ID", ""),
-        ("WEBEX_CLIENT_SECRET", ""),
-        ("WEBEX_SCOPES", ","),
         ("WEBEX_REDIRECT_URI", "http://127.0.0.1:8765/callback http://10.0.0.1/"),
-        ("WEBEX_LOGIN_TIMEOUT", "0"),
         ("WEBEX_PROFILE", "../x"),
         ("WEBEX_CA_BUNDLE", "/nowhere.pem"),
         ("SSL_CERT_FILE", "/dev/null"),

@@ -64,19 +64,15 @@ class Attempt:
         return self.display.words(key, **known | values)
 
     def note(self, key: str, **values: object) -> None:
-        """Print a text that stays."""
         self.display.note(self.say(key, **values))
 
     def step(self, step: str, key: str, state: State, **values: object) -> None:
-        """Set the text and state of a step."""
         self.display.step(step, self.say(key, **values), state)
 
     def result(self, token: StoredToken, how: str) -> LoginResult:
-        """Return what the login returns."""
         return LoginResult(token, str(getattr(self.store, "path", self.store)), how)
 
     def webex(self) -> "Webex":
-        """Return a client of the Webex to log in to."""
         from webex_loopback.webex.client import Webex
 
         names = ("api_base_url", "token_url", "ca_bundle")

@@ -89,7 +89,6 @@ def find(
 
 
 def _named(command: str, origin: str, search: str, platform: str) -> Choice:
-    """Return the choice for a command line that the user gave."""
     argv = [command]
     if _which(command, search) is None:  # it is not a path with spaces in it
         with contextlib.suppress(ValueError):  # an unclosed quotation mark

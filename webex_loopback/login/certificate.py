@@ -139,7 +139,6 @@ def _names(certificate: x509.Certificate) -> list[str]:
 
 
 def _self_signed(now: float) -> bytes:
-    """Return a new private key and its certificate, both in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     owner = x509.NameAttribute(NameOID.ORGANIZATION_NAME, "webex-loopback on this computer")
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost"), owner])

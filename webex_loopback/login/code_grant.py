@@ -124,7 +124,6 @@ class CodeGrant:
         return token
 
     async def _wait(self) -> AuthorizationResponse:
-        """Wait for the authorization response, from a browser or pasted."""
         timeout = self.attempt.settings.login_timeout
         await self._server.start()
         if self.listener.sockets:
@@ -170,7 +169,6 @@ class CodeGrant:
             self._check(self.opener.open(url))
 
     def _happened(self, kind: str, text: str) -> None:
-        """Show what the loopback server reports."""
         if kind == "opened" and not self._came:
             self._came = True
             self.attempt.step("redirect", "came", "done")

@@ -43,7 +43,6 @@ class Listener:
         return self.redirect_uri.origin + self.printed_path
 
     def close(self) -> None:
-        """Close the sockets."""
         for bound in self.sockets:
             bound.close()
 

@@ -78,7 +78,6 @@ class LoopbackServer:
         self._connections = Connections(self.listener, self._context, self._answer, self._on_tls)
 
     async def response(self) -> AuthorizationResponse:
-        """Wait for the authorization response of this login."""
         return await asyncio.shield(self._settled)
 
     def settle(self, response: AuthorizationResponse) -> None:

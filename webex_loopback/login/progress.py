@@ -67,7 +67,6 @@ class Progress:
             self._draw()
 
     def note(self, text: str) -> None:
-        """Print a line that stays."""
         self._print(self._marked("note", text))
 
     def show_url(self, url: str, heading: str, hints: Sequence[str] = ()) -> None:
