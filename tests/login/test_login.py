@@ -89,6 +89,15 @@ def test_the_next_redirect_uri_is_used_if_the_first_port_is_taken(
     assert sandbox.count("authorization_code") == 1
 
 
+def test_warnings_about_the_settings_and_their_language_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("config.env").write_text("WEBEX_LANG=ja\nnot a setting\n")
+    Path("config.env").chmod(0o600)
+    log_in(open_browser=Visitor())
+    told = capsys.readouterr().err
+    assert "config.env:2: ignored" in told
+    assert "✓ トークンを保存しました" in told
+
+
 def test_what_serves_the_redirect_is_imported_after_the_browser_has_been_opened() -> None:
     late = ("aiohttp", "httpx", "cryptography", "segno", "webex_loopback.tokens.renewal", "webex_loopback.webex.client")
     program = f"import sys, webex_loopback.login.login; print([name for name in {late} if name in sys.modules])"
