@@ -19,7 +19,7 @@ class Terminal:
 
     def __init__(self, encoding: str = "utf-8", columns: int = 80) -> None:
         self.master, self.descriptor = pty.openpty()
-        self.resize(columns)
+        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.stream: TextIO = open(self.descriptor, "w", encoding=encoding)  # noqa: SIM115 - closed by close()
         self.written = bytearray()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -29,9 +29,6 @@ class Terminal:
         with contextlib.suppress(OSError):  # hung up
             while data := os.read(self.master, 65_536):
                 self.written += data
-
-    def resize(self, columns: int) -> None:
-        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
     def press(self, keys: str | bytes) -> None:
         keys = keys.encode() if isinstance(keys, str) else keys

@@ -85,6 +85,13 @@ def test_no_escape_sequences_where_they_are_not_wanted(
     assert not re.search(escapes, terminal.text())
 
 
+def test_sentences_wrap_at_the_width_of_the_terminal_and_the_url_does_not() -> None:
+    with closing(Terminal(columns=60)) as terminal, Progress(terminal.stream, ENVIRON) as display:
+        display.show_url(URL, "Open this " * 10, ["and paste " * 10])
+        display.note("It was ignored. " * 10)
+        assert [line for line in terminal.screen() if len(line) > 60] == [f"  {URL}"]
+
+
 def test_a_terminal_without_unicode_gets_ascii_marks_and_no_error() -> None:
     with closing(Terminal("ascii")) as terminal, Progress(terminal.stream, ENVIRON) as display:
         log_in(display)
