@@ -102,7 +102,8 @@ def _problem(found: Description, key: str, hosts: Sequence[str], now: float) -> 
         rule = "Both must be PEM files, the key without a passphrase and belonging to the certificate"
         return f"{path} and {key} cannot be used: {error}. {rule}"
     starts, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
-    others = {host.strip("[]").lower() for host in hosts} - set(found["names"])
+    wanted = HOSTS if found["self_signed"] else hosts
+    others = {host.strip("[]").lower() for host in wanted} - set(found["names"])
     if now < starts:
         return f"{path} is not valid before {moment(starts)}"
     if now >= ends - (_RENEWED_BEFORE_END if found["self_signed"] else 0):

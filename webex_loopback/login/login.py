@@ -125,25 +125,22 @@ def _check_certificates(ca_bundle: str) -> None:
 
 
 def _is_accepted(attempt: Attempt) -> bool:
-    """Whether Webex accepts the stored token, which is renewed if due and sent only where it comes from."""
+    """Whether Webex accepts the stored token, which is renewed if due; for one that `matches`, since it is sent there."""
     from webex_loopback.tokens.renewal import Renewal
-    from webex_loopback.tokens.service_app import client_for
 
     try:
         access_token = Secret(Renewal(attempt.store, profile=attempt.profile).token()[0])
-        record = attempt.stored()
     except errors.WebexLoopbackError:
         return False
     try:
-        if record is not None:
-            with client_for(record) as webex:
-                webex.people_me(access_token)
+        with attempt.webex() as webex:
+            webex.people_me(access_token)
     except errors.TokenEndpointError as error:
         # 403: a valid token without spark:people_read. A fault at Webex says nothing about the token.
         return error.status_code in (403, 429) or error.status_code >= 500
     except errors.WebexLoopbackError:
         return False
-    return record is not None
+    return True
 
 
 def _opener(attempt: Attempt, open_browser: bool | Callable[[str], object], browser: str) -> Opener:
@@ -172,10 +169,9 @@ def _by_browser(
         if bound:
             attempt.announce(f"on port {redirect_uri.port}")
             if redirect_uri.secure:
-                from .certificate import HOSTS, server_context
+                from .certificate import server_context
 
-                cert, key = settings.tls_cert, settings.tls_key
-                hosts = (redirect_uri.host,) if cert else HOSTS
+                cert, key, hosts = settings.tls_cert, settings.tls_key, (redirect_uri.host,)
                 context = server_context(folder=data_directory(), cert=cert, key=key, hosts=hosts)
         for refusal in refusals:
             attempt.display.note(_explained(refusal))
