@@ -125,7 +125,7 @@ def _check_certificates(ca_bundle: str) -> None:
 
 
 def _is_accepted(attempt: Attempt) -> bool:
-    """Whether Webex accepts the stored token, which is renewed if due; for one that `matches`, since it is sent there."""
+    """Whether Webex accepts the stored token, renewed if due. For one that `matches`: it is sent to this Webex."""
     from webex_loopback.tokens.renewal import Renewal
 
     try:
