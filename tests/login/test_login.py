@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.journeys.attack import wait_until
 from tests.login.visitors import Visitor, nobody
 from webex_loopback import errors
 from webex_loopback.cli.formats import Imported
@@ -338,6 +339,15 @@ def test_logout_removes_the_file_from_before_another_store_was_set(
         assert log_out()[0] == logged_in
     finally:
         keyring.set_keyring(before)
+    assert store.load() is None
+
+
+def test_a_logout_while_the_account_is_looked_up_takes_precedence(sandbox: Sandbox, store: FileTokenStore) -> None:
+    sandbox.switches.api_faults = ["slow:1"]
+    login = worker.start(lambda: log_in(open_browser=Visitor()))
+    wait_until(lambda: sandbox.count("/v1/people/me"))
+    log_out()
+    assert login.result(10).token.account.email == "alex.morgan@example.com"
     assert store.load() is None
 
 

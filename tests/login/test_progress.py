@@ -88,7 +88,7 @@ def test_no_escape_sequences_where_they_are_not_wanted(
 def test_sentences_wrap_at_the_width_of_the_terminal_and_the_url_does_not() -> None:
     with closing(Terminal(columns=60)) as terminal, Progress(terminal.stream, ENVIRON) as display:
         display.show_url(URL, "Open this " * 10, ["and paste " * 10])
-        display.note("It was ignored. " * 10)
+        display.step("save", "The disk is full. " * 10, "failed")
         assert [line for line in terminal.screen() if len(line) > 60] == [f"  {URL}"]
 
 
