@@ -58,10 +58,11 @@ def test_settings_are_checked_before_anything_is_opened(
 
 
 @posix
-@pytest.mark.parametrize("place", ["data", "data/tokens", "data/tokens/default.json.login.lock/x"])
+@pytest.mark.parametrize("place", ["", "/tokens", "/tokens/default.json.login.lock/x", "/tokens/.default.json.new/x"])
 def test_a_directory_that_cannot_be_written_is_reported_before_a_browser_is_opened(tmp_path: Path, place: str) -> None:
-    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / place).write_text("")
+    path = Path(f"{tmp_path}/data{place}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
     with pytest.raises(errors.TokenStoreError) as caught:
         log_in(open_browser=nobody)
     assert caught.value.exit_code == 6
