@@ -51,6 +51,8 @@ class Attempt:
 
     def __init__(self, profile: str, settings: Settings, display: Progress, *, force: bool) -> None:
         self.profile, self.settings, self.display, self.force = profile, settings, display, force
+        # Of a command that repeats this login, which would otherwise find the profile logged in.
+        self.options = ["--force"] if force else []
         self.store = open_store(profile, settings.token_store)
         self._holder_file = f"{os.path.realpath(token_file(profile))}.login"
         if settings.lang:
@@ -60,7 +62,7 @@ class Attempt:
 
     def say(self, key: str, **values: object) -> str:
         """Return a text of `texts/`; `{profile}` and `{login}`, the command, need not be given."""
-        known = {"profile": self.profile, "login": login_command(self.profile)}
+        known = {"profile": self.profile, "login": login_command(self.profile, *self.options)}
         return self.display.words(key, **known | values)
 
     def note(self, key: str, **values: object) -> None:

@@ -89,7 +89,7 @@ class CodeGrant:
         try:
             response = read_pasted("\n".join(self._lines), self.listener.redirect_uri, self.request.state)
         except NotThisLogin as reason:
-            self.attempt.note("not_pasted", what=reason)
+            self.attempt.note("not_pasted", what=reason, uri=self.listener.redirect_uri.text)
             return False
         self._call(self._pasted, response)
         return True
@@ -106,6 +106,7 @@ class CodeGrant:
             on_event=self._happened,
             network_problem=self._find_network_problem(),
             profile=self.attempt.profile,
+            options=self.attempt.options,
             language=self.attempt.display.words.language,
         )
         page: SuccessPage | FailurePage = FailurePage("unexpected")
@@ -248,7 +249,7 @@ def _failure(error: errors.WebexLoopbackError) -> FailurePage:
         known = error.error in ("access_denied", "invalid_scope")
         return FailurePage(error.error if known else "authorization_error", _told(error))
     if isinstance(error, errors.TokenEndpointError):
-        return FailurePage("exchange_rejected", str(error), error.tracking_id)
+        return FailurePage("exchange_rejected", str(error), error.tracking_id, error.remedy)
     return FailurePage(
         next((page for kind, page in _PAGES.items() if isinstance(error, kind)), "unexpected"), str(error)
     )

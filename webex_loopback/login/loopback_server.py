@@ -9,7 +9,7 @@ import contextlib
 import os
 import secrets
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 from aiohttp import web
@@ -35,7 +35,7 @@ class LoopbackServer:
             login), `stranger` (another browser or user), `https` (a browser spoke TLS to the http port), `network` (a
             browser has been shown the network problem).
         network_problem: Why the token request would fail, or None. Awaited before a browser is sent to Webex.
-        profile: Named in the commands on the pages.
+        profile, options: Of the commands on the pages.
         language: Of the lines for the terminal; the pages use the browser's.
     """
 
@@ -48,12 +48,13 @@ class LoopbackServer:
         on_event: Callable[[str, str], None] = lambda kind, text: None,
         network_problem: Awaitable[FailurePage | None] | None = None,
         profile: str = "default",
+        options: Sequence[str] = (),
         language: str = "en",
     ) -> None:
         self.listener = listener
         self.request = request
         self._context, self._on_event = context, on_event
-        self._profile, self._words = profile, Words(language)
+        self._profile, self._options, self._words = profile, options, Words(language)
         self._network_problem = asyncio.ensure_future(network_problem) if network_problem else None
         loop = asyncio.get_running_loop()
         self._settled: asyncio.Future[AuthorizationResponse] = loop.create_future()
@@ -200,4 +201,4 @@ class LoopbackServer:
 
     def _page(self, request: web.BaseRequest, status: int, page: SuccessPage | FailurePage) -> web.Response:
         language = choose_language(request.headers.get("Accept-Language"))
-        return respond(status, render(page, language, self._profile), html=True)
+        return respond(status, render(page, language, self._profile, self._options), html=True)

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from string import Template
@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from webex_loopback.paths import login_command
+from webex_loopback.texts import translated
 from webex_loopback.wording import duration, moment, printable
 
 LANGUAGES = ("en", "ja")
@@ -51,6 +52,7 @@ class FailurePage:
     kind: str  # a key of `failures` in the language files
     detail: str = ""  # Webex's response or an error message, in English
     tracking_id: str = ""
+    remedy: str = ""  # in English; takes the place of the page's own steps
 
 
 class _HTML(str):
@@ -90,16 +92,23 @@ def choose_language(accept_language: str | None) -> str:
     return "en"
 
 
-def render(page: SuccessPage | FailurePage, language: str, profile: str = "default", now: float | None = None) -> str:
+def render(
+    page: SuccessPage | FailurePage,
+    language: str,
+    profile: str = "default",
+    options: Sequence[str] = (),
+    now: float | None = None,
+) -> str:
     """Return a page as an HTML document, to be sent with `HEADERS`.
 
     Args:
         profile: Named in the commands on a `FailurePage`; a `SuccessPage` has its own.
+        options: Of the command to log in again.
         now: Epoch seconds from which "in 14 days" is counted; default: the clock.
     """
     if isinstance(page, SuccessPage):
         return _Renderer(language, page.profile).success(page, time.time() if now is None else now)
-    return _Renderer(language, profile).failure(page)
+    return _Renderer(language, profile, options).failure(page)
 
 
 @functools.cache
@@ -115,13 +124,13 @@ def _escaped(values: Mapping[str, str]) -> dict[str, str]:
 class _Renderer:
     """Fills the parts of the page with one language's texts and one profile's commands."""
 
-    def __init__(self, language: str, profile: str) -> None:
+    def __init__(self, language: str, profile: str, options: Sequence[str] = ()) -> None:
         self.texts, self.profile = _texts(language), printable(profile, 100)
         self.option = login_command(self.profile).removeprefix("webex-loopback login")
         self.values = {
-            "login": login_command(self.profile),
+            "login": login_command(self.profile, *options),
             "login_again": login_command(self.profile, "--force"),
-            "login_device": login_command(self.profile, "--device"),
+            "login_device": login_command(self.profile, "--device", *options),
             "doctor": f"webex-loopback doctor{self.option}",
             "my_apps": _HTML(_PARTS["my_apps"].template),
         }
@@ -159,7 +168,7 @@ class _Renderer:
             expiries=expiries,
             missing_box=self.scopes("missing-scopes", page.missing) if page.missing else "",
             granted_box=self.scopes("granted-scopes", page.granted) if page.granted else self.part("no-scopes"),
-            argument=f'"{self.profile}"' if self.option else "",
+            argument=f"'{self.profile}'" if self.option else "",
             option=self.option,
         )
         return self.document("ok", labels["success_title"], labels["success_lead"], body)
@@ -182,12 +191,14 @@ class _Renderer:
         kind = page.kind if page.kind in self.texts["failures"] else "unexpected"
         texts = self.texts["failures"][kind]
         detail, tracking_id = printable(page.detail, 1000), printable(page.tracking_id, 120)
+        remedy = translated(printable(page.remedy), self.texts["language"]).replace("{", "{{").replace("}", "}}")
+        steps = [remedy] if remedy else texts["steps"]
         source = self.labels["said_webex" if kind in _FROM_WEBEX else "said_error"]
         body = self.part(
             "failure",
             quotation=self.part("quotation", source=source, text=detail) if detail else "",
             tracking=self.part("tracking", text=tracking_id) if tracking_id else "",
-            steps=self.items(self.text(step) for step in texts["steps"]),
+            steps=self.items(self.text(step) for step in steps),
             closing="" if kind in _STILL_WAITING else self.part("closing"),
         )
         tone = "note" if kind in _HARMLESS else "bad"
