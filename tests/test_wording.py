@@ -208,5 +208,23 @@ def test_text_is_wrapped_but_commands_stay_whole() -> None:
     text = "Not logged in. Run `webex-loopback login -p work --force` now.\n  Indented, and longer than the line is."
     commands = ["Not logged in. Run", "`webex-loopback login -p work --force`", "now."]
     assert wrap(text, 30).split("\n") == [*commands, "  Indented, and longer than", "  the line is."]
+    assert wrap("", 9) + wrap("a  b  ", 9) == "a  b"
     with open(__file__) as file:
         assert columns(None) == columns(file) == 10_000
+
+
+JAPANESE = (
+    "  `webex-loopback login -p 開発 --force`を実行し、（「許可」を）クリックしてください。ネットワークとプロキシの"
+    "設定を確認してから、もう一度ログインしてください。詳細：https://developer.webex.com/docs/integrations。以上。"
+)
+
+
+@pytest.mark.parametrize("width", [60, 61, 80, 81])
+def test_japanese_text_is_wrapped_by_columns_and_by_the_rules_for_punctuation(width: int) -> None:
+    lines = wrap(JAPANESE, width).split("\n")
+    wide = [sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in line) for line in lines]
+    assert max(wide) <= width
+    assert min(wide[:-1]) > width - 40  # the longest unit is a URL
+    assert "".join(line.strip() for line in lines) == JAPANESE.strip()
+    assert all(line.startswith("  ") and line[2] not in "、。」）：" and line[-1] not in "（「" for line in lines)
+    assert sum("`webex-loopback login -p 開発 --force`" in line for line in lines) == 1

@@ -2,7 +2,6 @@
 
 import os
 import re
-import textwrap
 import time
 from collections.abc import Mapping
 from typing import IO
@@ -22,6 +21,13 @@ _NAMED = (
 )
 _AUTHORIZATION = r"(?i)\b(bearer|basic) [^\s\"',]{12,}"
 _USER_INFO = r"://[^/\s@]*:[^/\s]*@"
+
+_WIDE = (
+    "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\U0001f300-\U0003fffd"
+)
+_CLOSING = "、。，．：；？！」』）】ぁぃぅぇぉっゃゅょァィゥェォッャュョー～々"
+# What `wrap` keeps together: a word with its `code`, or one wide character, and the punctuation that belongs to it.
+_UNIT = rf" *[「『（【]*(?:(?:`[^`]*`|[^ {_WIDE}])+|[{_WIDE}])[{_CLOSING}]*"
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _UNITS = {
@@ -53,13 +59,21 @@ def without_tokens(text: str, limit: int = 500) -> str:
 
 
 def wrap(text: str, width: int, hanging: int = 0) -> str:
-    """Wrap each line, keeping its indentation; text in backticks is not broken, so that it can be copied."""
+    """Wrap each line, keeping its indentation, at spaces and beside East Asian characters, which are two columns wide.
+
+    Text in backticks is not broken, so that it can be copied.
+    """
     lines = []
     for line in text.splitlines():
-        whole = re.sub("`[^`]*`", lambda match: match[0].replace(" ", "\0"), line)
-        indent = " " * (hanging or len(line) - len(line.lstrip()))
-        wrapper = textwrap.TextWrapper(width, "", indent, break_long_words=False, break_on_hyphens=False)
-        lines.append(wrapper.fill(whole))
+        whole, used = "", 0
+        for unit in re.findall(_UNIT, line):
+            size = len(unit) + len(re.findall(f"[{_WIDE}]", unit))
+            if whole and used + size > width:
+                lines.append(whole)
+                whole = " " * (hanging or len(line) - len(line.lstrip()))
+                used, size, unit = len(whole), size - len(unit) + len(unit.lstrip()), unit.lstrip()
+            whole, used = whole + unit, used + size
+        lines.append(whole)
     return "\n".join(lines).replace("\0", " ")
 
 
