@@ -300,7 +300,7 @@ def test_a_found_file_cannot_choose_an_endpoint_for_a_secret_from_elsewhere(
     error = refusal(load().check_destinations, origin, "the token")
     assert error.setting == name
     assert str(path) in str(error)
-    assert "the token is" in str(error)
+    assert "for the token, which is" in str(error)
     export = "$env:" if os.name == "nt" else "export "
     assert f"{export}WEBEX_CONFIG_FILE={shlex.quote(str(path))}`" in error.remedy
     load().check_destinations(str(path), "the token")
