@@ -250,7 +250,7 @@ class CodeGrant:
         key = f"denied_{error}" if error in _DENIALS else "denied"
         scopes, login = " ".join(self.attempt.settings.scope_list), login_command(self.attempt.profile)
         return errors.AuthorizationDenied(
-            f"{self.attempt.say(key)} ({': '.join(filter(None, (error, description)))}).",
+            self.attempt.say(key, detail=": ".join(filter(None, (error, description)))),
             error=error,
             error_description=description,
             remedy=self.attempt.say(f"{key}.remedy", login=login, scopes=scopes),

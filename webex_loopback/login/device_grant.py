@@ -58,7 +58,7 @@ def log_in_by_device(attempt: Attempt, webex: Webex) -> StoredToken:
             words = f"{error.error} {error.error_description}" if isinstance(error, TokenEndpointError) else ""
             if "access_denied" in words:
                 raise AuthorizationDenied(
-                    f"{say('device_declined')} (access_denied).",
+                    say("device_declined", detail="access_denied"),
                     error="access_denied",
                     remedy=say("denied_access_denied.remedy", **named),
                 ) from error
