@@ -20,7 +20,8 @@ from click.shell_completion import CompletionItem
 from webex_loopback import __version__
 from webex_loopback.errors import WebexLoopbackError
 from webex_loopback.paths import profiles
-from webex_loopback.wording import columns, parse_duration, printable, without_tokens, wrap
+from webex_loopback.texts import translated
+from webex_loopback.wording import columns, language, parse_duration, printable, without_tokens, wrap
 
 # In the order in which users need them: module and function, and a help text that needs no import.
 COMMANDS = {
@@ -116,8 +117,9 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 
 
 def say(text: str, colour: str | None = None) -> None:
-    """Print a message for people to stderr, wrapped to the terminal; a stderr that is closed or broken is ignored."""
-    text = "".join(character for character in text if character.isprintable() or character == "\n")
+    """Print a message in the user's language to stderr, wrapped; a stderr that is closed or broken is ignored."""
+    shown = "".join(character for character in text if character.isprintable() or character == "\n")
+    text = translated(shown, language())
     try:
         click.secho(wrap(text, columns(sys.stderr)), err=True, fg=None if os.environ.get("NO_COLOR") else colour)
     except (OSError, ValueError):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Literal, TextIO
 
+from webex_loopback.texts import translated
 from webex_loopback.wording import columns, duration, language, printable, wrap
 
 from .paste import is_foreground, terminal
@@ -33,8 +34,9 @@ class Words:
             self._texts: dict[str, str] = json.load(file)
 
     def __call__(self, key: str, **values: object) -> str:
-        """Return a text with these values, made printable, in place of its `{names}`."""
-        return self._texts[key].format_map({name: printable(str(value), _LONGEST) for name, value in values.items()})
+        """Return a text with these values, made printable and translated, in place of its `{names}`."""
+        shown = {name: translated(printable(str(value), _LONGEST), self.language) for name, value in values.items()}
+        return self._texts[key].format_map(shown)
 
 
 class Progress:
@@ -81,8 +83,9 @@ class Progress:
                 self._print(f"{self._mark(state)} {self._wrapped(printable(text), '  ')}")
 
     def note(self, text: str) -> None:
-        """Print a line that stays."""
-        self._print(f"{self._mark('note')} {self._wrapped(printable(text, _LONGEST), '  ')}")
+        """Print a line that stays, in the user's language."""
+        shown = translated(printable(text, _LONGEST), self.words.language)
+        self._print(f"{self._mark('note')} {self._wrapped(shown, '  ')}")
 
     def show_url(self, url: str, heading: str, hints: Sequence[str] = ()) -> None:
         """Print the URL on a line of its own, which can be copied whole, and the hints below it.

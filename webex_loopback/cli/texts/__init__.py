@@ -6,6 +6,7 @@ from importlib import resources
 from typing import Any
 
 from webex_loopback.errors import ConfigurationError
+from webex_loopback.texts import translated
 from webex_loopback.wording import language, printable
 
 
@@ -17,11 +18,14 @@ def catalogue(name: str) -> dict[str, Any]:
 
 def words(key: str, **values: object) -> str:
     """Return a text of `init` in the user's language."""
-    return str(catalogue(language())["init"][key]).format(**{n: printable(str(v)) for n, v in values.items()})
+    return str(catalogue(language())["init"][key]).format(**_shown(values))
 
 
 def refusal(key: str, setting: str, **values: object) -> ConfigurationError:
     """Return an error of `init` in the user's language."""
-    shown = {n: printable(str(v)) for n, v in values.items()}
-    message, remedy = (text.format(**shown) for text in catalogue(language())["errors"][key])
+    message, remedy = (text.format(**_shown(values)) for text in catalogue(language())["errors"][key])
     return ConfigurationError(message, setting=setting, remedy=remedy)
+
+
+def _shown(values: dict[str, object]) -> dict[str, str]:
+    return {name: translated(printable(str(value)), language()) for name, value in values.items()}
