@@ -28,11 +28,24 @@ CLICK = [
     click.BadParameter("'x' is not one of 'y', 'z'.", param_hint="'--prompt'"),
 ]
 FROM_LIBRARIES = [*map(os.strerror, errno.errorcode), *(error.format_message() for error in CLICK)]
+# Functions that take a part of a message: their module, and the rest of it.
+PARTS = {
+    "_error": ("settings.py", "WEBEX_X {}"),
+    "ValueError": ("settings.py", "WEBEX_X {}."),
+    "_matches": ("settings.py", "WEBEX_X {}."),
+    "_wrong": ("redirect_uri.py", "The redirect URI x {}."),
+    "NotThisLogin": ("authorization.py", "{}"),
+    "MalformedToken": (".py", "The token file '/x' {}."),
+    "FutureVersion": (".py", "The token file '/x' {}."),
+    "_unavailable": ("keyring.py", "{}."),
+    "_unusable": ("certificate.py", "WEBEX_TLS_CERT: {}."),
+    "Choice": ("browser.py", "{}"),
+}
 ENGLISH = {  # the answers of the loopback server; on stdout; for Python programs only
     *("This request cannot be answered.", "This host name is not served here.", "There is nothing here."),
     *("This login has received its response.", "Only GET is allowed."),
     *("No problems found.", "Fix the first error first."),
-    "WEBEX_ACCESS_TOKEN is set (\0). It is used unchanged and never renewed.",
+    *("WEBEX_ACCESS_TOKEN is set (\0). It is used unchanged and never renewed.", "found on PATH"),
     *("A callback failed. The token has been stored.", "Another thread holds the lock of this token store."),
     "Have the logging handler do its work in another thread.",
     *(text for _, text in COMMANDS.values()),
@@ -53,11 +66,17 @@ def texts(tree: ast.AST) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def said() -> set[str]:
-    """All strings of the product."""
+def modules() -> dict[Path, ast.AST]:
+    """The product's modules."""
     paths = Path(webex_loopback.__file__).parent.rglob("*.py")
-    modules = [path.read_text("utf-8") for path in paths if not {"sandbox", "clients"}.intersection(path.parts)]
-    return {text.strip() for module in modules for text in texts(ast.parse(module))}
+    ours = [path for path in paths if not {"sandbox", "clients"}.intersection(path.parts)]
+    return {path: ast.parse(path.read_text("utf-8")) for path in ours}
+
+
+@pytest.fixture(scope="module")
+def said(modules: dict[Path, ast.AST]) -> set[str]:
+    """All strings of the product."""
+    return {text.strip() for module in modules.values() for text in texts(module)}
 
 
 def test_every_message_of_the_table_is_one_of_the_product(said: set[str]) -> None:
@@ -76,6 +95,18 @@ def test_every_message_for_users_is_in_the_table(said: set[str]) -> None:
     sentences = [text for text in said - ENGLISH if re.fullmatch(r"[A-Z\0].*[a-z] .*[.?]", text)]
     assert len(sentences) > 180
     assert [text for text in sentences if translated(sample(text), "ja") == sample(text)] == []
+
+
+def test_every_part_of_a_message_is_in_the_table(modules: dict[Path, ast.AST]) -> None:
+    found = []
+    for path, module in modules.items():
+        for call in ast.walk(module):
+            match call:
+                case ast.Call(ast.Name(name), arguments) if name in PARTS and path.name.endswith(PARTS[name][0]):
+                    parts = [next(texts(argument)).replace("\0", "x") for argument in arguments]
+                    found += [PARTS[name][1].format(p) for p in parts if re.match(r"[^A-Z]*[a-z] [a-z]", p)]
+    assert len(found) > 40
+    assert [text for text in found if translated(text, "ja") == text and text not in ENGLISH] == []
 
 
 def test_both_languages_have_the_same_fields() -> None:

@@ -18,14 +18,11 @@ def catalogue(name: str) -> dict[str, Any]:
 
 def words(key: str, **values: object) -> str:
     """Return a text of `init` in the user's language."""
-    return str(catalogue(language())["init"][key]).format(**_shown(values))
+    return str(catalogue(language())["init"][key]).format(**{n: printable(str(v)) for n, v in values.items()})
 
 
 def refusal(key: str, setting: str, **values: object) -> ConfigurationError:
     """Return an error of `init` in the user's language."""
-    message, remedy = (text.format(**_shown(values)) for text in catalogue(language())["errors"][key])
+    shown = {n: translated(printable(str(v)), language()) for n, v in values.items()}
+    message, remedy = (text.format(**shown) for text in catalogue(language())["errors"][key])
     return ConfigurationError(message, setting=setting, remedy=remedy)
-
-
-def _shown(values: dict[str, object]) -> dict[str, str]:
-    return {name: translated(printable(str(value)), language()) for name, value in values.items()}
