@@ -204,9 +204,8 @@ class Settings(BaseSettings):
         """
         for name in _ENDPOINTS:
             if self.found_file and self._origins[name] == self.found_file != secret_origin:
-                raise _not_from_found(
-                    name, self.found_file, f"must not be used for {what}, which is {place(secret_origin)}"
-                )
+                why = f"must not be used for {what}, which is {place(secret_origin)}"
+                raise _not_from_found(name, self.found_file, why)
 
 
 def load(**overrides: Any) -> Settings:
@@ -322,9 +321,8 @@ def _unknown(names: Iterable[str], where: str) -> list[str]:
 def _not_from_found(name: str, path: str, why: str) -> ConfigurationError:
     what = f"is set in {printable(path)}, a file that was only found in the current directory, and {why}."
     export = "$env:" if os.name == "nt" else "export "  # PowerShell
-    trust = f"{export}WEBEX_CONFIG_FILE={shlex.quote(printable(path))}"
-    setting = f"WEBEX_{name.upper()}"
-    return _error(name, what, f"If you trust that file, run `{trust}`; or set {setting} in the environment.")
+    trust = f"If you trust that file, run `{export}WEBEX_CONFIG_FILE={shlex.quote(printable(path))}`. "
+    return _error(name, what, trust + f"Otherwise, set WEBEX_{name.upper()} in the environment.")
 
 
 def _error(name: str, what: str, remedy: str) -> ConfigurationError:

@@ -22,9 +22,7 @@ _NAMED = (
 _AUTHORIZATION = r"(?i)\b(bearer|basic) [^\s\"',]{12,}"
 _USER_INFO = r"://[^/\s@]*:[^/\s]*@"
 
-_WIDE = (
-    "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\U0001f300-\U0003fffd"
-)
+_WIDE = "\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\U0001f300-\U0003fffd"
 _CLOSING = "、。，．：；？！」』）】ぁぃぅぇぉっゃゅょァィゥェォッャュョー～々"
 # What `wrap` keeps together: a word with its `code`, or one wide character, and the punctuation that belongs to it.
 _UNIT = rf" *[「『（【]*(?:(?:`[^`]*`|[^ {_WIDE}])+|[{_WIDE}])[{_CLOSING}]*"

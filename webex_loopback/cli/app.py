@@ -118,8 +118,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 
 def say(text: str, colour: str | None = None) -> None:
     """Print a message in the user's language to stderr, wrapped; a stderr that is closed or broken is ignored."""
-    shown = "".join(character for character in text if character.isprintable() or character == "\n")
-    text = translated(shown, language())
+    text = translated("".join(c for c in text if c.isprintable() or c == "\n"), language())
     try:
         click.secho(wrap(text, columns(sys.stderr)), err=True, fg=None if os.environ.get("NO_COLOR") else colour)
     except (OSError, ValueError):

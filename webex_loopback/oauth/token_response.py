@@ -51,13 +51,13 @@ class TokenResponse:
         values = read_object(body)
         access_token = _token(values.get("access_token"))
         if access_token is None:
-            unusable = values.get("access_token")
-            malformed = MalformedToken("has an unusable access_token" if unusable else "has no access_token")
+            why = "has an unusable access_token" if values.get("access_token") else "has no access_token"
+            malformed = MalformedToken(why)
             if isinstance(error := values.get("error"), str):
                 malformed.args = (f"is an error response ({without_tokens(error, 60)})",)
             else:
                 malformed.refresh_token = _token(values.get("refresh_token"))
-            del body, values, error, unusable  # a traceback printed with local variables must not show them
+            del body, values, error  # a traceback printed with local variables must not show them
             raise malformed
         lifetime = _seconds(values.get("expires_in"))
         readings: dict[str, Any] = {

@@ -9,7 +9,6 @@ from webex_loopback.wording import duration, parse_duration
 
 _WORDS = ("host", "profile", "setting", "status", "uri")  # fields without spaces; the others are part of one sentence
 _TEXTS = ("account", "detail")  # fields that may contain several sentences
-_DURATION, _MOMENT = r"\d+ (?:days?|h|min|s)(?: \d+ (?:h|min|s))?", r"\d{4}-\d\d-\d\d \d\d:\d\d"
 
 
 def translated(text: str, language: str) -> str:
@@ -17,10 +16,7 @@ def translated(text: str, language: str) -> str:
 
     The table, `ja.json`, has English messages with `{fields}`, and also what fields may contain.
     """
-    if language != "ja":
-        return text
-    bare = text.lstrip(" ")
-    return " " * (len(text) - len(bare)) + (_japanese(bare) or bare)
+    return text if language != "ja" else re.sub(r"\S.*", lambda line: _japanese(line[0]) or line[0], text)
 
 
 @functools.cache
@@ -47,7 +43,7 @@ def _entry(text: str) -> str:
     for parts, japanese in _table():
         if all(literal in text for literal in parts[::2]):
             fields = (_field(parts[at - 1], part) if at % 2 else re.escape(part) for at, part in enumerate(parts))
-            if match := re.fullmatch("".join(fields), text, re.DOTALL):
+            if match := re.fullmatch("".join(fields), text):
                 values = match.groupdict().items()
                 return japanese.format(**{name: value if name in _WORDS else _value(value) for name, value in values})
     return ""
@@ -59,8 +55,8 @@ def _field(before: str, name: str) -> str:
 
 
 def _value(text: str) -> str:
-    if re.fullmatch(_DURATION, text):
+    if re.fullmatch(r"\d+ (?:days?|h|min|s)(?: \d+ (?:h|min|s))?", text):
         return duration(sum(parse_duration("".join(part)) for part in re.findall(r"(\d+) ([dhms])", text)), "ja")
-    if re.fullmatch(_MOMENT, text):
+    if re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", text):
         return "{}年{}月{}日 {}:{:02}".format(*map(int, re.findall(r"\d+", text)))
     return _japanese(text) or text

@@ -148,11 +148,9 @@ class Transport:
         if moment is not None:
             self.clock_skew = skew = moment - time.time()
             if abs(skew) > _SKEW_SECONDS and not known:
-                behind = "This machine's clock is %s behind that of %s. Set the clock, or logins and renewals may fail."
-                ahead = (
-                    "This machine's clock is %s ahead of that of %s. Set the clock, or logins and renewals may fail."
-                )
-                getLogger(__name__).warning(behind if skew > 0 else ahead, duration(abs(skew)), host)
+                text = "This machine's clock is %s that of %s. Set the clock, or logins and renewals may fail."
+                order = "behind" if skew > 0 else "ahead of"
+                getLogger(__name__).warning(text, f"{duration(abs(skew))} {order}", host)
 
     def _failed(self, error: Exception, url: str, seconds: float) -> ServerUnreachable:
         host = url.partition("://")[2].partition("/")[0]
