@@ -152,8 +152,8 @@ def test_common_usage_errors_are_translated(message: str) -> None:
             "このマシンの時計は、hより1時間5分進んでいます。時計を合わせないと、ログインや更新が失敗する可能性があります。",
         ),
         (
-            "The row in postgresql://h/d (profile p) cannot be used: it cannot be decrypted with WEBEX_TOKEN_STORE_KEY.",
-            "postgresql://h/d（プロファイルp）の行を使用できません（WEBEX_TOKEN_STORE_KEYで復号できません）。",
+            "The row in postgresql://h (profile p) cannot be used: it cannot be decrypted with WEBEX_TOKEN_STORE_KEY.",
+            "postgresql://h（プロファイルp）の行を使用できません（WEBEX_TOKEN_STORE_KEYで復号できません）。",
         ),
         ("Profile now is not logged in. And so on.", "Profile now is not logged in. And so on."),
         ("Cancelled. And so on.", "Cancelled. And so on."),
