@@ -155,6 +155,7 @@ def test_common_usage_errors_are_translated(message: str) -> None:
             "The row in postgresql://h (profile p) cannot be used: it cannot be decrypted with WEBEX_TOKEN_STORE_KEY.",
             "postgresql://h（プロファイルp）の行を使用できません（WEBEX_TOKEN_STORE_KEYで復号できません）。",
         ),
+        ("使用できません。 コピーしてください：https://h/", "使用できません。コピーしてください：https://h/"),
         ("Profile now is not logged in. And so on.", "Profile now is not logged in. And so on."),
         ("Cancelled. And so on.", "Cancelled. And so on."),
     ],

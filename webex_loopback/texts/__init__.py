@@ -38,8 +38,8 @@ def _japanese(text: str) -> str:
 
 
 def _entry(text: str) -> str:
-    if text.endswith("。"):
-        return text
+    if re.fullmatch(r".*。|[\u3041-\uff9f].*[^.]", text):
+        return text  # it is in Japanese
     for parts, japanese in _table():
         if all(literal in text for literal in parts[::2]):
             fields = (_field(parts[at - 1], part) if at % 2 else re.escape(part) for at, part in enumerate(parts))
