@@ -15,7 +15,7 @@ import pytest
 from webex_loopback import log_in
 from webex_loopback.cli.app import main
 from webex_loopback.cli.request import Request, read_options
-from webex_loopback.cli.scopes import explain_403, needed_scope
+from webex_loopback.cli.session import explain_403, needed_scope
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import ServiceApp, StoredToken
