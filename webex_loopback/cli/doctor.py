@@ -33,7 +33,7 @@ from webex_loopback.webex.client import Webex
 from webex_loopback.wording import columns, duration, moment, printable, wrap
 
 from .app import json_option, print_json, profile_option
-from .status import outlook
+from .status import name_and_email, outlook
 from .texts import catalogue
 
 LOCK_SECONDS, SKEW_SECONDS = 5.0, 300
@@ -249,8 +249,7 @@ def _login(case: _Case, token: StoredToken | None) -> Iterator[Check]:
     if token is None:
         yield _find("not_needed" if origin else "not_logged_in", profile=name, login=login_command(name))
         return
-    account = f"{token.account.name} <{token.account.email}>" if token.account.email else token.account.name
-    yield _find("login", account=account or "account unknown", **told)
+    yield _find("login", account=name_and_email(token.account) or "account unknown", **told)
     app, end = token.service_app, token.refresh_token_expires_at
     soon = app is None and (token.refresh_token is None or (end is not None and end < now + 7 * DAY))
     dead = token.expired(now) and (not token.can_renew or (app is None and token.refresh_token_expired(now)))

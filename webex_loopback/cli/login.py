@@ -13,7 +13,7 @@ from webex_loopback.tokens.source import TokenSource
 from webex_loopback.wording import printable
 
 from .app import profile_option, retired, say
-from .status import outlook
+from .status import name_and_email, outlook
 
 _REVOKE_PAGE = "https://idbroker.webex.com/idb/profile#/tokens"
 _STARTS = {
@@ -97,9 +97,8 @@ def logout(ctx: click.Context, profile: str | None, revoke: bool) -> None:
 
 def describe(profile: str | None, token: StoredToken, how: str) -> None:
     """Say who is logged in, and until when."""
-    account, name = token.account, profile_name(profile)
-    who = f"{account.name} <{account.email}>" if account.name and account.email else account.name or account.email
-    say(f"{_STARTS.get(how, 'Logged in as')} {printable(who) or 'an unknown account'}.", "green")
+    name, who = profile_name(profile), printable(name_and_email(token.account)) or "an unknown account"
+    say(f"{_STARTS.get(how, 'Logged in as')} {who}.", "green")
     say(f"  Profile {name}. {outlook(token, time.time())}")
     if app := token.service_app:
         say(f"  Service App of organization {printable(app.org_id)}, through profile {printable(app.using)}.")

@@ -30,7 +30,9 @@ def read_options(
     files = []
     for key, value in (_split(text, "=") for text in typed):
         if value.startswith("@"):
-            files.append((key, (_utf8(os.path.basename(value)).lstrip("@") or "file", read_file(value[1:], _LARGEST_FILE))))
+            files.append(
+                (key, (_utf8(os.path.basename(value)).lstrip("@") or "file", read_file(value[1:], _LARGEST_FILE)))
+            )
         else:
             with suppress(ValueError, RecursionError):  # anything but JSON is a string
                 value = json.loads(value, parse_constant=int)  # NaN is not JSON

@@ -1,5 +1,7 @@
 """`whoami`: ask Webex whose token it is."""
 
+from dataclasses import asdict
+
 import click
 
 from webex_loopback.errors import TokenEndpointError
@@ -8,6 +10,7 @@ from webex_loopback.wording import printable
 
 from .app import json_option, print_json, profile_option
 from .session import Session
+from .status import name_and_email
 
 
 @click.command()
@@ -17,9 +20,9 @@ def whoami(profile: str | None, as_json: bool) -> None:
     """Ask Webex which account the token belongs to (GET /people/me)."""
     account = _ask(Session(profile))
     if as_json:
-        print_json({"name": account.name, "email": account.email, "id": account.id})
+        print_json(asdict(account))
     else:
-        click.echo(printable(f"{account.name} <{account.email}>"))
+        click.echo(printable(name_and_email(account)))
 
 
 def _ask(session: Session) -> Account:
