@@ -1,22 +1,25 @@
-"""`api`: send any request to the Webex API and print the answer."""
+"""`api` and `whoami`: requests to the Webex API."""
 
 import json
 import re
 import sys
 import time
+from dataclasses import asdict
 from typing import Any, NoReturn
 from urllib.parse import urljoin
 
 import click
 
-from webex_loopback.errors import LoginRequired, WebexLoopbackError
+from webex_loopback.errors import LoginRequired, TokenEndpointError, WebexLoopbackError
+from webex_loopback.webex.account import Account
 from webex_loopback.webex.client import Webex
 from webex_loopback.webex.transport import Answer
 from webex_loopback.wording import duration, printable
 
-from .app import profile_option, say
+from .app import json_option, print_json, profile_option, say
 from .request import Request, read_options
 from .session import Session
+from .status import name_and_email
 
 _TRIES = 3
 _USUAL_WAIT, _LONGEST_WAIT = 5.0, 300.0  # seconds: without a Retry-After, and at most
@@ -58,6 +61,28 @@ def api(profile: str | None, include: bool, paginate: bool, **options: Any) -> N
         click.echo(_shown(body))
     else:
         click.echo(body, nl=False)
+
+
+@click.command()
+@profile_option
+@json_option
+def whoami(profile: str | None, as_json: bool) -> None:
+    """Ask Webex which account the token belongs to (GET /people/me)."""
+    account = _ask(Session(profile))
+    if as_json:
+        print_json(asdict(account))
+    else:
+        click.echo(printable(name_and_email(account)))
+
+
+def _ask(session: Session) -> Account:
+    with session.webex as webex:
+        while True:
+            try:
+                return webex.people_me(session.token)
+            except TokenEndpointError as error:
+                if error.status_code != 401 or not session.renew():
+                    raise session.explained(error, "GET", "people/me") from None
 
 
 def _answer(session: Session, request: Request, *, include: bool = False) -> Answer:

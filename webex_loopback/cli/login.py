@@ -55,19 +55,16 @@ def login(
     Opens Webex in the browser, receives the redirect on this machine, exchanges the code and saves the tokens for the
     profile. Does nothing if the profile is already logged in.
     """
-    if (service_app is None) != (using is None) or (app_id is not None and using is None):
+    if any(given is not None and not (service_app and using) for given in (service_app, using, app_id)):
         raise click.UsageError("A Service App's tokens need --service-app ORG_ID and --using PROFILE.")
-    if service_app is not None and using is not None:
-        # Here, because it imports httpx, which a login in the browser does later.
-        from webex_loopback.login.service_app import log_in_service_app
-
-        if not using:  # as for `-p ""`
-            raise click.UsageError("The name after --using is empty. Is a variable not set?")
-        result = log_in_service_app(profile, service_app, using, app_id or "", force=options["force"])
-        describe(profile, result.token, result.how)
-        return
     try:
-        result = log_in(profile, open_browser=not no_browser, **options | {"prompt": options["prompt"] or ""})
+        if service_app and using:
+            # Here, because it imports httpx, which a login in the browser does later.
+            from webex_loopback.login.service_app import log_in_service_app
+
+            result = log_in_service_app(profile, service_app, using, app_id or "", force=options["force"])
+        else:
+            result = log_in(profile, open_browser=not no_browser, **options | {"prompt": options["prompt"] or ""})
     except ConfigurationError as error:
         if options["timeout_seconds"] is not None:
             error.args = (str(error).replace("WEBEX_LOGIN_TIMEOUT", "--timeout"),)
