@@ -95,14 +95,18 @@ def test_min_validity_renews_a_token_that_expires_sooner(
     run("token", "--min-validity", "13d")
     assert sandbox.count("refresh_token") == 0
     with store.lock():
-        store.save(dataclasses.replace(logged_in, expires_at=logged_in.issued_at + DAY))
+        now = logged_in.issued_at
+        store.save(dataclasses.replace(logged_in, issued_at=now - 13 * DAY, expires_at=now + DAY))
     assert run("token", "--min-validity", "2d").out.strip() == secret(store.load()) != secret(logged_in)
     assert sandbox.count("refresh_token") == 1
 
 
-def test_min_validity_beyond_what_webex_grants_is_a_clear_error(run: Run, logged_in: StoredToken, save: Make) -> None:
+def test_min_validity_beyond_what_webex_grants_is_refused_without_a_renewal(
+    run: Run, logged_in: StoredToken, save: Make, sandbox: Sandbox
+) -> None:
     out, err = run("token", "--min-validity", "30d", code=2)
-    assert (out, "14 days" in err) == ("", True)
+    assert (out, "14 days" in err, sandbox.count("refresh_token")) == ("", True, 0)
+    assert "14 days" in run("token", "--refresh", "--min-validity", "30d", code=2).err
     run("token", "--min-validity", "soon", code=2)
     save(expires_in=None)
     run("token", "--min-validity", "30d")
