@@ -136,7 +136,7 @@ def _all_pages(session: Session, request: Request) -> bytes:
         try:
             page = json.loads(answer.body)
             whole = page if whole is None else _joined(whole, page)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, TypeError, AttributeError):
             message = f"{answer.host} did not answer with a list in JSON."
             raise WebexLoopbackError(message, remedy="Leave out --paginate.") from None
         link = re.search(r'<([^>]*)>[^<]*;\s*rel="?([^";,]*\s)?next[\s";,]', answer.headers.get("link", "") + ";", re.I)
@@ -150,10 +150,8 @@ def _all_pages(session: Session, request: Request) -> bytes:
 
 
 def _joined(whole: Any, page: Any) -> Any:
-    if isinstance(whole, list) and isinstance(page, list):
+    if isinstance(whole, list):
         return whole + page
-    if not (isinstance(whole, dict) and isinstance(page, dict)):
-        raise ValueError("neither lists nor objects")
     lists = {name for name, value in page.items() if isinstance(value, list) and isinstance(whole.get(name), list)}
     return page | whole | {name: whole[name] + page[name] for name in lists}
 

@@ -10,7 +10,8 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import click
@@ -44,8 +45,7 @@ _TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 _LEFTOVER = re.compile(r"\.(new|tmp)$|\.(corrupt|foreign|future)-")
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """One finding; `exit_code` is that of a command that hits this error."""
 
     name: str
@@ -80,7 +80,7 @@ def doctor(profile: str | None, as_json: bool, offline: bool) -> int:
             click.echo(as_lines(check, columns(sys.stdout)))
     code = next((check.exit_code for check in checks if check.level == "error"), 0)
     if as_json:
-        print_json({"exit_code": code, "checks": [asdict(check) for check in checks]})
+        print_json({"exit_code": code, "checks": [check._asdict() for check in checks]})
     else:
         errors, warnings = (sum(check.level == level for check in checks) for level in ("error", "warning"))
         found = f"Errors: {errors}. Warnings: {warnings}.{' Fix the first error first.' * bool(errors)}"
@@ -103,7 +103,7 @@ def examine(profile: str | None, *, online: bool) -> Iterator[Check]:
             # Without the advice to run `doctor`.
             remedy = re.sub(r"[,;.]?[^,;.`]*`webex-loopback doctor`[^.;]*", "", getattr(error, "remedy", ""))
             found = _find("failed", name=name, text=error, remedy=remedy.lstrip(". "))
-            yield replace(found, exit_code=getattr(error, "exit_code", 1))
+            yield found._replace(exit_code=getattr(error, "exit_code", 1))
 
 
 def as_lines(check: Check, width: int) -> str:
@@ -165,7 +165,7 @@ def _redirect_uri(case: _Case) -> Iterator[Check]:
         key, why = (refusals[0].why, refusals[0].text) if refusals else ("available", "")
         usable |= key in ("available", "privileges")  # without privileges the redirect can be pasted
         checks.append(_find(key, uri=uri.text, why=why))
-    yield from checks if usable else (replace(c, level="error", exit_code=LoginFailed.exit_code) for c in checks)
+    yield from checks if usable else (c._replace(level="error", exit_code=LoginFailed.exit_code) for c in checks)
     if hosts := [uri.host for uri in uris if uri.secure]:
         cert, key = case.settings.tls_cert, case.settings.tls_key
         found = describe(folder=data_directory(), cert=cert, key=key, hosts=hosts if cert or key else HOSTS)
