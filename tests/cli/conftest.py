@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,13 @@ def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
     """Run the command as a user does."""
     options = {"capture_output": True, "text": True, "timeout": 30} | options
     return subprocess.run([sys.executable, "-m", "webex_loopback", *arguments], **options)
+
+
+def visitor(folder: Path, person: str = "") -> str:
+    """Return a command that opens a URL in the place of a browser: the sandbox's `Person(...)`."""
+    script = folder / "visit.py"
+    script.write_text(f"import sys; from webex_loopback.sandbox import Person; Person({person}).visit(sys.argv[1])")
+    return f'"{sys.executable}" "{script}" %s'
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`api`: what it sends, what it prints and where, and where the token never goes."""
+"""`api` and `whoami`: what they send, what they print and where, and where the token never goes."""
 
 import dataclasses
 import json
@@ -190,17 +190,30 @@ def revoke(store: FileTokenStore, age: int) -> None:
         store.save(dataclasses.replace(stored, access_token=Secret("revoked"), issued_at=issued_at))
 
 
-def test_a_rejected_token_is_renewed_once(run: Run, store: FileTokenStore, sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("arguments", [["api", "people/me"], ["whoami"]])
+def test_a_rejected_token_is_renewed_once(
+    run: Run, store: FileTokenStore, sandbox: Sandbox, arguments: list[str]
+) -> None:
     revoke(store, 3600)
-    run("api", "messages", *TO, "-f", "text=x")
-    assert (sandbox.count("/v1/messages"), sandbox.count("refresh_token")) == (2, 1)
-    revoke(store, 0)  # too young to be renewed, and not sent again
-    assert "`webex-loopback login --force`" in run("api", "people/me", code=3).err
+    assert "Alex Morgan" in run(*arguments).out
     assert (sandbox.count("/v1/people/me", status=401), sandbox.count("refresh_token")) == (1, 1)
+    revoke(store, 0)  # too young to be renewed, and not sent again
+    assert "`webex-loopback login --force`" in run(*arguments, code=3).err
+    assert (sandbox.count("/v1/people/me", status=401), sandbox.count("refresh_token")) == (2, 1)
     revoke(store, 3600)
     sandbox.switches.dead_refresh_token = "invalid_grant"
-    run("api", "people/me", code=3)
-    assert "`webex-loopback login -p work`" in run("api", "/people/me", "-p", "work", code=3).err
+    run(*arguments, code=3)
+    assert "`webex-loopback login -p work`" in run(*arguments, "-p", "work", code=3).err
+
+
+def test_whoami_prints_the_account(run: Run, sandbox: Sandbox) -> None:
+    person = {"displayName": "山田 花子", "emails": [EMAIL], "id": "1"}
+    sandbox.answer("/v1/people/me", body=person, times=2)
+    assert run("whoami").out == f"山田 花子 <{EMAIL}>\n"
+    out = run("whoami", "--json").out
+    assert (json.loads(out), out.isascii()) == ({"name": "山田 花子", "email": EMAIL, "id": "1"}, True)
+    sandbox.answer("/v1/people/me", 403)
+    assert "spark:people_read" in run("whoami", code=5).err
 
 
 @pytest.mark.parametrize(
@@ -249,8 +262,11 @@ def test_the_token_of_the_environment(
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", login.access_token.get_secret_value())
     run("api", f"{sandbox.base_url}/people/me?x=http://y")
     assert "the scope spark:messages_read. Set WEBEX_ACCESS_TOKEN" in run("api", "messages/x", code=1).err
+    assert "Alex Morgan" in run("whoami").out
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "expired")
-    assert "Set WEBEX_ACCESS_TOKEN to another token" in run("api", "people/me", code=1).err
+    for arguments, code in ((["api", "people/me"], 1), (["whoami"], 5)):
+        assert "Set WEBEX_ACCESS_TOKEN to another token" in run(*arguments, code=code).err
+    assert sandbox.count("refresh_token") == 0
     monkeypatch.delenv("WEBEX_API_BASE_URL")
     before = len(sandbox.requests)
     Path("config.env").write_text(f"WEBEX_API_BASE_URL={sandbox.base_url}\n")

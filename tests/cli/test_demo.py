@@ -3,12 +3,11 @@
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from .conftest import command
+from .conftest import command, visitor
 
 NONSENSE = {
     "WEBEX_CLIENT_ID": "mine",
@@ -59,8 +58,6 @@ def test_the_commands_to_try_next_work_here(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_person_in_the_browser_decides(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, person: str, code: int, said: str
 ) -> None:
-    script = tmp_path / "browser.py"
-    script.write_text(f"import sys; from webex_loopback.sandbox import Person; Person({person}).visit(sys.argv[1])")
-    monkeypatch.setenv("BROWSER", f'"{sys.executable}" "{script}" %s')
+    monkeypatch.setenv("BROWSER", visitor(tmp_path, person))
     done = command("demo")
     assert (done.returncode, said in done.stdout) == (code, True)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from webex_loopback.sandbox import Sandbox
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
-from .conftest import Run, command, posix
+from .conftest import Run, command, posix, visitor
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
@@ -19,9 +18,7 @@ pytestmark = pytest.mark.usefixtures("sandbox")
 @pytest.fixture
 def browser(tmp_path: Path, redirect_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The browser is a person who logs in and approves."""
-    script = tmp_path / "browser.py"
-    script.write_text("import sys; from webex_loopback.sandbox import Person; Person().visit(sys.argv[1])")
-    monkeypatch.setenv("WEBEX_BROWSER", f'"{sys.executable}" "{script}" %s')
+    monkeypatch.setenv("WEBEX_BROWSER", visitor(tmp_path))
 
 
 @pytest.fixture
