@@ -22,10 +22,11 @@ from webex_loopback.errors import ConfigurationError
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load, require
 
+from .conftest import posix, visitor
+
 CLIENT_ID, OTHER_ID = "C" + "0a" * 32, "C" + "0b" * 32
 CLIENT_SECRET, OTHER_SECRET = "1c" * 32, "2d" * 32
 URI = "http://127.0.0.1:8765/callback"
-posix = pytest.mark.skipif(sys.platform == "win32", reason="modes, links and pseudo-terminals are those of POSIX")
 
 
 def portal_url(client_id: str = CLIENT_ID, scopes: str = "spark:kms spark:rooms_read", uri: str = URI) -> str:
@@ -77,24 +78,6 @@ def test_an_authorization_url_survives_copying(change: Callable[[str], str]) -> 
 
 
 @pytest.mark.parametrize(
-    "url",
-    [
-        "nonsense://",
-        "http://webexapis.com/v1/authorize?client_id=x",
-        "https://webexapis.com.example.com/v1/authorize?client_id=x",
-        "https://webexapis.com@example.com/v1/authorize?client_id=x",
-        "ftp://127.0.0.1/v1/authorize?client_id=x",
-        "http://me@127.0.0.1/v1/authorize?client_id=x",
-        "https://webexapis.com/v1/authorize?" + "a=b&" * 200 + "client_id=x",
-    ],
-)
-def test_any_other_url_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        read_answer(ID, Secret(url))
-    assert caught.value.setting == ID
-
-
-@pytest.mark.parametrize(
     ("setting", "text", "value"),
     [
         (ID, f"Client ID: {CLIENT_ID}", CLIENT_ID),
@@ -113,24 +96,28 @@ def test_other_answers_survive_copying(setting: str, text: str, value: str) -> N
     assert read_answer(setting, Secret(text)) == {setting: value}
 
 
-@pytest.mark.parametrize("text", [",", "0", "21", "people_read", 'a:"b', "spark:kms \x1b[31m"])
-def test_other_scopes_are_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        (ID, "nonsense://"),
+        (ID, "http://webexapis.com/v1/authorize?client_id=x"),
+        (ID, "https://webexapis.com.example.com/v1/authorize?client_id=x"),
+        (ID, "https://webexapis.com@example.com/v1/authorize?client_id=x"),
+        (ID, "ftp://127.0.0.1/v1/authorize?client_id=x"),
+        (ID, "http://me@127.0.0.1/v1/authorize?client_id=x"),
+        (ID, "https://webexapis.com/v1/authorize?" + "a=b&" * 200 + "client_id=x"),
+        (ID, f" {CLIENT_SECRET}."),
+        (SECRET, CLIENT_ID),
+        (SECRET, "hunter2 hunter3"),
+        *((SCOPES, text) for text in (",", "0", "21", "people_read", 'a:"b', "spark:kms \x1b[31m")),
+    ],
+)
+def test_other_answers_are_refused_and_no_secret_is_quoted(setting: str, text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        read_answer(SCOPES, Secret(text))
-    assert "\x1b" not in str(caught.value)
-
-
-def test_a_secret_is_never_quoted() -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        read_answer(SECRET, Secret("hunter2 hunter3"))
-    assert "hunter" not in f"{caught.value} {caught.value.__dict__} {interview.Values({SECRET: 'hunter2'})!r}"
-
-
-@pytest.mark.parametrize(("setting", "other"), [(ID, CLIENT_SECRET), (ID, f" {CLIENT_SECRET}."), (SECRET, CLIENT_ID)])
-def test_id_and_secret_in_each_other_s_place_are_told_apart(setting: str, other: str) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        read_answer(setting, Secret(other))
-    assert other.strip(" .") not in f"{caught.value} {caught.value.remedy} {caught.value.__dict__}"
+        read_answer(setting, Secret(text))
+    shown = f"{caught.value} {caught.value.remedy} {caught.value.__dict__} {interview.Values({SECRET: 'hunter2'})!r}"
+    assert caught.value.setting == setting
+    assert not [part for part in ("\x1b", "hunter", CLIENT_ID, CLIENT_SECRET) if part in shown]
 
 
 @given(st.text(max_size=300))
@@ -453,12 +440,9 @@ def test_a_login_can_follow(
     init: Callable[..., int], sandbox: Any, redirect_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the portal's URL to stored tokens; the browser is a person over HTTP."""
-    (tmp_path / "visit.py").write_text(
-        "import sys\nfrom webex_loopback.sandbox import Person\nPerson().visit(sys.argv[1])\n"
-    )
     for name in sandbox.environment():
         monkeypatch.delenv(name)
-    monkeypatch.setenv("WEBEX_BROWSER", f"{sys.executable} {tmp_path / 'visit.py'} %s")
+    monkeypatch.setenv("WEBEX_BROWSER", visitor(tmp_path))
     url = portal_url(sandbox.client_id, "spark:people_read", redirect_uri)
     url = url.replace("https://webexapis.com/v1", sandbox.base_url)
     for where in ("--output=config.env", "--output=my.env"):
