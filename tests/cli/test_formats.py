@@ -16,7 +16,6 @@ from webex_loopback.cli.formats import WITH_REFRESH_TOKEN, Imported, _flat_yaml,
 from webex_loopback.oauth.token_response import MalformedToken, TokenResponse
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import DAY, StoredToken
-from webex_loopback.webex.account import Account
 
 NOW = 1_795_000_000
 IN_A_DAY = datetime.fromtimestamp(NOW + DAY, UTC).isoformat()
@@ -46,9 +45,6 @@ def stored(**changes: Any) -> StoredToken:
         "scopes_requested": ["spark:people_read", "spark:kms"],
         "client_id": "C" + "1" * 64,
         "client_secret": Secret("client-secret-one"),
-        "token_url": "https://webexapis.com/v1/access_token",
-        "api_base_url": "https://webexapis.com/v1",
-        "account": Account(email="alex.morgan@example.com"),
     }
     return StoredToken(**(fields | changes))
 

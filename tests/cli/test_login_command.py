@@ -1,6 +1,5 @@
 """`login`, `logout` and `import` as commands: what they print, and their exit codes."""
 
-import json
 import re
 from pathlib import Path
 
@@ -81,24 +80,14 @@ def test_import_says_what_it_found_and_whose_it_is(run: Run, tokens: Path) -> No
     assert "Found a token response." in told
     assert "Imported the tokens of Alex Morgan <alex.morgan@example.com>." in told
     run("token", "--refresh", "-p", "other")
+    assert "--force" in run("import", str(tokens), "-p", "other", code=2).err
+    run("import", str(tokens), "-p", "other", "--force")
 
 
 def test_import_reads_standard_input(tokens: Path) -> None:
     assert command("import", "-p", "other", input=tokens.read_text()).returncode == 0
     done = command("import", "-p", "third", input="")
     assert (done.returncode, "Standard input" in done.stderr) == (2, True)
-
-
-def test_import_replaces_a_login_only_with_force_and_only_by_tokens_that_work(
-    run: Run, tokens: Path, logged_in: StoredToken, store: FileTokenStore, sandbox: Sandbox
-) -> None:
-    assert "--force" in run("import", str(tokens), code=2).err
-    run("import", str(tokens), "--force")
-    before = store.load()
-    tokens.write_text(json.dumps(json.loads(tokens.read_text()) | {"access_token": "revoked"}))
-    sandbox.switches.dead_refresh_token = "invalid_grant"
-    run("import", str(tokens), "--force", code=3)
-    assert store.load() == before
 
 
 @pytest.mark.parametrize("path", [pytest.param("/dev/zero", marks=posix), "nowhere", ".", "\x1b[31m"])

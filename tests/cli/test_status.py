@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -130,13 +129,3 @@ def test_check_exits_with_3_if_a_login_is_needed_before(
     run("status", "--check", time_left, code=code)
     run("status", "-p", "bot", "--check", time_left)
     run("status", "--check", "soon", code=2)
-
-
-def test_no_settings_no_network_and_no_http_client_are_needed(save: Make) -> None:
-    save()
-    code = (
-        "import sys; from webex_loopback.cli.app import main; main(['status']);"
-        "print({'httpx', 'aiohttp', 'pydantic', 'asyncio'} & set(sys.modules), file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert ("alex.morgan@example.com" in done.stdout, done.stderr) == (True, "set()\n")
