@@ -17,7 +17,7 @@ from webex_loopback.tokens.stores import stored_profiles
 from webex_loopback.webex.account import Account
 from webex_loopback.wording import columns, duration, moment, printable, wrap
 
-from .app import Duration, json_option, print_json, profile_option, say
+from .app import json_option, print_json, profile_option, say, span
 from .formats import iso
 
 _LABEL = 15  # columns
@@ -27,7 +27,9 @@ _LABEL = 15  # columns
 @profile_option
 @click.option("--all", "every", is_flag=True, help="List all profiles, one per line.")
 @json_option
-@click.option("--check", type=Duration(), default="0", help="Exit with 3 if a login is needed within this time.")
+@click.option(
+    "--check", type=span, metavar="TIME", default="0", help="Exit with 3 if a login is needed within this time."
+)
 def status(profile: str | None, every: bool, as_json: bool, check: float) -> int:
     """Show the account, lifetimes and scopes of a login.
 

@@ -12,7 +12,7 @@ from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.source import TokenSource
 from webex_loopback.wording import duration, printable
 
-from .app import Duration, profile_option, say
+from .app import profile_option, say, span
 from .formats import FORMATS, WITH_REFRESH_TOKEN, write
 
 
@@ -23,7 +23,7 @@ from .formats import FORMATS, WITH_REFRESH_TOKEN, write
 @click.option("--header", "form", flag_value="header", help="As --format header.")
 @click.option("--env", "form", flag_value="env", help="As --format env.")
 @click.option("--refresh", is_flag=True, help="Renew the token now, even if it is not due.")
-@click.option("--min-validity", type=Duration(), help="Renew first if it expires sooner: 7d, 12h, 30m.")
+@click.option("--min-validity", type=span, metavar="TIME", help="Renew first if it expires sooner: 7d, 12h, 30m.")
 @click.option("--output", "-o", metavar="FILE", help="Write to a file that only you can read, not to stdout.")
 def token(profile: str | None, form: str | None, refresh: bool, min_validity: float | None, output: str | None) -> None:
     """Print a valid access token.
