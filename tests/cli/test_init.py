@@ -6,7 +6,7 @@ import re
 import stat
 import string
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -304,64 +304,38 @@ def test_a_value_is_read_back_as_it_was_or_refused(value: str, before: str) -> N
 # The interview, on a real terminal
 
 
-class Child:
-    """`init` on a terminal of 80 columns."""
+def talk(options: str, *dialogue: str, code: int = 0) -> str:
+    """Run `init` on a terminal of 80 columns: wait for each question, send the answer that follows it."""
+    import pexpect
 
-    def __init__(self, process: Any) -> None:
-        self.process, self.shown = process, ""
-
-    def answer(self, *dialogue: str) -> "Child":
-        """Wait for each question, and send the answer that follows it."""
+    command, environ = f"exec {sys.executable} -m webex_loopback init {options}", os.environ | {"TERM": "xterm"}
+    child, shown = pexpect.spawn("/bin/sh", ["-c", command], env=environ, encoding="utf-8", timeout=20), ""
+    with contextlib.closing(child):
         for question, answer in zip(dialogue[::2], dialogue[1::2], strict=True):
-            self.process.expect_exact(question)
-            self.shown += self.process.before + question
-            if "not shown" in question or "表示されません" in question or "Enter keeps" in question:
-                self.process.waitnoecho()
-            self.process.send(answer if answer in ("\x03", "\x04") else f"{answer}\n")
-        return self
-
-    def end(self, code: int = 0) -> str:
-        self.process.expect_exact(sys.modules["pexpect"].EOF)
-        self.process.wait()
-        self.shown += self.process.before
-        assert self.process.exitstatus == code, self.shown
-        assert CLIENT_SECRET not in self.shown
-        return " ".join(self.shown.split())
-
-
-Terminal = Callable[..., Child]
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
-    pexpect = pytest.importorskip("pexpect")
-    monkeypatch.setenv("TERM", "xterm")
-    children: list[Any] = []
-
-    def start(*arguments: str, redirected: str = "") -> Child:
-        command = ["-c", f'exec "$@" {redirected}', "sh", sys.executable, "-m", "webex_loopback", "init", *arguments]
-        children.append(pexpect.spawn("/bin/sh", command, encoding="utf-8", dimensions=(24, 80), timeout=20))
-        return Child(children[-1])
-
-    yield start
-    for child in children:
-        child.close(force=True)
+            child.expect_exact(question)
+            shown += f"{child.before}{question}"
+            if "not shown" in question or "Enter keeps" in question:
+                child.waitnoecho()
+            child.send(answer if answer in ("\x03", "\x04") else f"{answer}\n")
+        child.expect_exact(pexpect.EOF)
+        shown += str(child.before)
+    assert child.exitstatus == code, shown
+    assert CLIENT_SECRET not in shown
+    return " ".join(shown.split())
 
 
 @posix
 def test_somebody_without_an_integration_is_guided_to_one(
-    terminal: Terminal, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opener = tmp_path / "opener"
     opener.write_text(f'#!/bin/sh\necho "$1" > {tmp_path / "opened"}\n')
     opener.chmod(0o755)
     monkeypatch.setenv("BROWSER", str(opener))
-    child = terminal()
-    child.answer("Client ID or URL: ", "", "Scopes [spark:people_read spark:kms]: ", "1 2 3", "/callback]: ", URI)
-    child.answer("browser? [Y/n]: ", "perhaps", "browser? [Y/n]: ", "y")
-    child.answer("Client ID or URL: ", portal_url(scopes="spark:kms spark:people_read"))
-    child.answer("(not shown): ", CLIENT_SECRET, "Log in now? [Y/n]: ", "n")
-    shown = child.end()
+    answers = ["Client ID or URL: ", "", "Scopes [spark:people_read spark:kms]: ", "1 2 3", "/callback]: ", URI]
+    answers += ["browser? [Y/n]: ", "perhaps", "browser? [Y/n]: ", "y"]
+    answers += ["Client ID or URL: ", portal_url(scopes="spark:kms spark:people_read")]
+    shown = talk("", *answers, "(not shown): ", CLIENT_SECRET, "Log in now? [Y/n]: ", "n")
     for label in ("Integration name", "Contact email", "Icon", "Description", f"Redirect URI(s) {URI}", "once"):
         assert label in shown
     assert "select spark:people_read spark:kms spark:rooms_read" in shown
@@ -372,13 +346,12 @@ def test_somebody_without_an_integration_is_guided_to_one(
 
 
 @posix
-def test_wrong_answers_are_asked_for_again(terminal: Terminal) -> None:
-    child = terminal("--no-login")
-    child.answer("URL: ", "https://example.com/v1/authorize?client_id=x", "URL: ", "C123", "anyway? [y/N]: ", "")
-    child.answer("URL: ", OTHER_SECRET)
-    child.answer("URL: ", portal_url(uri="https://example.com/"), "/callback]: ", "http://example.com/")
-    child.answer("/callback]: ", "http://127.0.0.1:9000/", "(not shown): ", "", "(not shown): ", CLIENT_ID)
-    shown = child.answer("(not shown): ", "abc", "anyway? [y/N]: ", "y").end()
+def test_wrong_answers_are_asked_for_again() -> None:
+    answers = ["URL: ", "https://example.com/v1/authorize?client_id=x", "URL: ", "C123", "anyway? [y/N]: ", ""]
+    answers += ["URL: ", OTHER_SECRET, "URL: ", portal_url(uri="https://example.com/")]
+    answers += ["/callback]: ", "http://example.com/", "/callback]: ", "http://127.0.0.1:9000/"]
+    answers += ["(not shown): ", "", "(not shown): ", CLIENT_ID, "(not shown): ", "abc", "anyway? [y/N]: ", "y"]
+    shown = talk("--no-login", *answers)
     for words in ("not Webex", "not on this machine", "not a Client ID", "not a Client Secret", "64 hexadecimal"):
         assert words in shown
     assert load().client_secret.get_secret_value() == "abc"
@@ -388,40 +361,37 @@ def test_wrong_answers_are_asked_for_again(terminal: Terminal) -> None:
 @posix
 @pytest.mark.parametrize(("key", "position"), [("\x03", 0), ("\x04", 1), ("\x03", 2)])
 def test_ctrl_c_and_ctrl_d_quit_before_anything_is_changed(
-    key: str, position: int, init: Callable[..., str], terminal: Terminal, config: Path
+    key: str, position: int, init: Callable[..., str], config: Path
 ) -> None:
     init(client_id=OTHER_ID)
     before = config.read_bytes()
     dialogue = [f"[{OTHER_ID}]: ", portal_url(), "(not shown): ", CLIENT_SECRET, "in it? [Y/n]: ", ""]
     dialogue[2 * position + 1] = key
-    terminal().answer(*dialogue[: 2 * position + 2]).end(130)
+    talk("", *dialogue[: 2 * position + 2], code=130)
     assert config.read_bytes() == before
     assert list(config.parent.iterdir()) == [config]
 
 
 @posix
-def test_what_the_file_contains_is_proposed(init: Callable[..., str], terminal: Terminal, config: Path) -> None:
+def test_what_the_file_contains_is_proposed(init: Callable[..., str], config: Path) -> None:
     init("--scopes", "a:b", "--redirect-uri", "http://localhost:8080/")
     before = config.read_bytes()
-    child = terminal("--no-login").answer(f"[{CLIENT_ID}]: ", "", "[a:b]: ", "", "[http://localhost:8080/]: ", "")
-    assert "already contains" in child.answer("Enter keeps the one in the file): ", "").end()
-    child = terminal("--no-login", "--url", portal_url(OTHER_ID))  # another Integration has another secret
-    assert "Nothing was changed" in child.answer("(not shown): ", OTHER_SECRET, "in it? [Y/n]: ", "n").end()
+    answers = [f"[{CLIENT_ID}]: ", "", "[a:b]: ", "", "[http://localhost:8080/]: ", "", "Enter keeps the one in", ""]
+    assert "already contains" in talk("--no-login", *answers)
+    options = f"--no-login --url '{portal_url(OTHER_ID)}'"  # another Integration has another secret
+    assert "Nothing was changed" in talk(options, "(not shown): ", OTHER_SECRET, "in it? [Y/n]: ", "n")
     assert config.read_bytes() == before
 
 
 @posix
 @pytest.mark.parametrize("redirected", ["< /dev/null", "2> /dev/null", "> /dev/null"])
-def test_without_a_terminal_nothing_is_asked(redirected: str, terminal: Terminal) -> None:
-    assert "[Y/n]" not in terminal("--client-id", CLIENT_ID, redirected=redirected).end(2)
+def test_without_a_terminal_nothing_is_asked(redirected: str) -> None:
+    assert "[Y/n]" not in talk(f"--client-id {CLIENT_ID} {redirected}", code=2)
 
 
 @posix
-def test_a_service_app_gets_a_file_of_its_own(terminal: Terminal, config: Path) -> None:
-    child = terminal("--service-app", "-p", "acme").answer(
-        "Client ID or URL: ", OTHER_ID, "(not shown): ", OTHER_SECRET
-    )
-    shown = child.end()
+def test_a_service_app_gets_a_file_of_its_own(config: Path) -> None:
+    shown = talk("--service-app -p acme", "Client ID or URL: ", OTHER_ID, "(not shown): ", OTHER_SECRET)
     own = config.with_name("acme.env")
     assert OTHER_ID in own.read_text()
     assert not [name for name in ("SCOPES", "REDIRECT_URI") if name in own.read_text()]
