@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import ServiceApp, StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
-from .conftest import Make, Run, posix
+from .conftest import Make, Run, on_terminal, posix
 
 EMAIL = "hanako.yamada@example.com"
 TO = ("-f", f"toPersonEmail={EMAIL}")
@@ -238,21 +237,14 @@ def test_a_busy_server_is_asked_three_times(
 @posix
 @pytest.mark.usefixtures("login")
 def test_on_a_terminal(sandbox: Sandbox) -> None:
-    import pexpect
-
-    def shown(path: str) -> str:
-        child = pexpect.spawn(sys.executable, ["-m", "webex_loopback", "api", path], encoding="utf-8", timeout=30)
-        child.expect(pexpect.EOF)
-        return str(child.before).replace("\r\n", "\n")
-
     sandbox.switches.api_faults = ["429:1"]
     sandbox.answer("/v1/x", body={"name": "\x1b[31m山田\u3000花子\u202e\x9b", "n": 1})
     sandbox.answer("/v1/x", body=b"\x89PNG\0\0")
-    said = shown("people/me")
+    said = on_terminal("api people/me")
     assert "Trying again in 1 s." in said
     assert '\n  "displayName": "Alex Morgan",\n' in said
-    assert shown("x") == '{\n  "name": "\\u001b[31m山田\u3000花子\\u202e\\u009b",\n  "n": 1\n}\n'
-    assert "6 bytes that are not text" in shown("x")
+    assert on_terminal("api x") == '{\n  "name": "\\u001b[31m山田\u3000花子\\u202e\\u009b",\n  "n": 1\n}\n'
+    assert "6 bytes that are not text" in on_terminal("api x")
 
 
 def test_the_token_of_the_environment(

@@ -22,7 +22,7 @@ from webex_loopback.errors import ConfigurationError
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load, require
 
-from .conftest import Run, posix, visitor
+from .conftest import Run, on_terminal, posix, visitor
 
 CLIENT_ID, OTHER_ID = "C" + "0a" * 32, "C" + "0b" * 32
 CLIENT_SECRET, OTHER_SECRET = "1c" * 32, "2d" * 32
@@ -305,21 +305,7 @@ def test_a_value_is_read_back_as_it_was_or_refused(value: str, before: str) -> N
 
 
 def talk(options: str, *dialogue: str, code: int = 0) -> str:
-    """Run `init` on a terminal of 80 columns: wait for each question, send the answer that follows it."""
-    import pexpect
-
-    command, environ = f"exec {sys.executable} -m webex_loopback init {options}", os.environ | {"TERM": "xterm"}
-    child, shown = pexpect.spawn("/bin/sh", ["-c", command], env=environ, encoding="utf-8", timeout=20), ""
-    with contextlib.closing(child):
-        for question, answer in zip(dialogue[::2], dialogue[1::2], strict=True):
-            child.expect_exact(question)
-            shown += f"{child.before}{question}"
-            if "not shown" in question or "Enter keeps" in question:
-                child.waitnoecho()
-            child.send(answer if answer in ("\x03", "\x04") else f"{answer}\n")
-        child.expect_exact(pexpect.EOF)
-        shown += str(child.before)
-    assert child.exitstatus == code, shown
+    shown = on_terminal(f"init {options}", *dialogue, code=code)
     assert CLIENT_SECRET not in shown
     return " ".join(shown.split())
 

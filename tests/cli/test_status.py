@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from webex_loopback.tokens.record import DAY, ServiceApp
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.webex.account import Account
 
-from .conftest import Make, Run, posix
+from .conftest import Make, Run, on_terminal, posix
 
 
 def test_everything_is_shown_but_secrets(run: Run, save: Make, store: FileTokenStore) -> None:
@@ -75,13 +74,8 @@ def test_foreign_text_cannot_harm_the_terminal(run: Run, save: Make) -> None:
 @posix
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_the_table_fits_the_terminal(save: Make, columns: int) -> None:
-    import pexpect
-
     save(scopes_requested=[f"spark:some_scope_{n}" for n in range(12)])
-    arguments = ["-m", "webex_loopback", "status"]
-    child = pexpect.spawn(sys.executable, arguments, dimensions=(40, columns), encoding="utf-8")
-    child.expect(pexpect.EOF)
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", child.before or "").splitlines()
+    lines = on_terminal("status", columns=columns).splitlines()
     assert len(lines) > 8
     assert all(len(line) <= columns or re.match("Stored in +/", line) for line in lines)  # a path stays whole
 
