@@ -204,6 +204,14 @@ def test_a_rejected_token_is_renewed_once(
     assert "`webex-loopback login -p work`" in run(*arguments, "-p", "work", code=3).err
 
 
+def test_a_new_token_that_is_rejected_is_not_renewed_again(run: Run, store: FileTokenStore, sandbox: Sandbox) -> None:
+    revoke(store, 3600)
+    sandbox.switches.expires_in = 1
+    sandbox.switches.api_faults = ["gateway401", "429:2", "gateway401"]
+    run("api", "people/me", code=3)
+    assert sandbox.count("refresh_token") == 1
+
+
 def test_whoami_prints_the_account(run: Run, sandbox: Sandbox) -> None:
     person = {"displayName": "山田 花子", "emails": [EMAIL], "id": "1"}
     sandbox.answer("/v1/people/me", body=person, times=2)

@@ -95,6 +95,7 @@ def test_every_finding_that_is_not_fine_has_a_remedy_and_every_error_an_exit_cod
     [
         ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "settings", "error", 2),
         ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "redirect URI", "skipped", 0),
+        ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "connection", "skipped", 0),
         ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "data directory", "ok", 0),
         ({"WEBEX_CLIENT_ID": CLIENT_SECRET}, "WEBEX_CLIENT_ID", "warning", 0),
         ({"WEBEX_SCOPE": "x"}, "environment", "warning", 0),

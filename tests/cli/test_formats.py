@@ -157,6 +157,7 @@ def test_wxc_sdk_loads_what_is_written_for_it(tmp_path: Path) -> None:
     )
     path = tmp_path / "tokens.yml"
     path.write_text(write("wxc-sdk", "it's-one", stored(expires_at=4_000_000_000), NOW))
+    assert read(path.read_bytes(), NOW).access_token == Secret("it's-one")
     tokens: Any = integration.get_cached_tokens_from_yml(str(path))
     assert (tokens.access_token, tokens.refresh_token) == ("it's-one", "refresh-token-one")
     assert tokens.expires_at == datetime.fromtimestamp(4_000_000_000, UTC)

@@ -83,6 +83,7 @@ def test_the_table_fits_the_terminal(save: Make, columns: int) -> None:
 def test_who_is_not_logged_in_is_told_the_command(run: Run) -> None:
     assert "`webex-loopback login -p work`" in run("status", "-p", "work", code=3).err
     assert "`webex-loopback login`" in run("status", "--all").err
+    run("status", "--all", "--check", "7d", code=3)
     run("status", "-p", "../x", code=2)
 
 

@@ -47,7 +47,7 @@ class Session:
             self.webex = Webex(**{name: getattr(settings, name) for name in names})
 
     def renew(self) -> bool:
-        """Renew a rejected token, once; return whether there is another one now."""
+        """Renew a rejected token, once, however short it lives; return whether there is another one now."""
         before, renewed, self._renewed = self.token, self._renewed, True
         if not renewed:
             self.token = Secret(self._source.refresh(rejected=before.get_secret_value()))
