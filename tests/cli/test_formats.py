@@ -105,8 +105,8 @@ def test_a_postman_environment() -> None:
             {"key": "client_secret", "value": "S1"},
             {"key": "client-id", "value": ""},
             {"key": "access_token", "value": "old", "enabled": False},
-            {"key": "expires_in", "value": "1209599"},  # counted from an unknown moment
             {"key": "expires_at", "value": str(NOW + 5)},
+            {"key": "refresh_token_expires_in", "value": "7775999"},  # counted from an unknown moment
             {"key": "scopes", "value": "spark:kms"},
             {"key": "roomId", "value": "Y2lz"},
             {"key": 7, "value": "x"},
@@ -115,7 +115,7 @@ def test_a_postman_environment() -> None:
     )
     assert (got.kind, got.access_token, got.refresh_token) == ("a Postman environment", Secret("AT"), Secret("RT"))
     assert (got.client_id, got.client_secret) == ("C1", Secret("S1"))
-    assert (got.expires_at, got.scopes) == (NOW + 5, ["spark:kms"])
+    assert (got.expires_at, got.refresh_token_expires_at, got.scopes) == (NOW + 5, None, ["spark:kms"])
 
 
 @pytest.mark.parametrize(
