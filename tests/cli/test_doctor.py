@@ -179,29 +179,25 @@ def test_a_port_in_use_is_an_error_only_if_no_other_is_available(
 
 
 @posix
-@pytest.mark.parametrize(
-    ("names", "mode", "level"),
-    [
-        (["127.0.0.1"], 0o600, "ok"),
-        (["127.0.0.1"], 0o644, "warning"),
-        (["example.com"], 0o600, "error"),
-    ],
-)
 def test_the_certificate_of_an_https_redirect_uri(
-    names: list[str], mode: int, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]
 ) -> None:
     monkeypatch.setenv("WEBEX_REDIRECT_URI", f"https://127.0.0.1:{free_port()}/")
     assert "self-signed" in only("certificate").text
     server_context(folder=str(tmp_path / "data"))
     assert "self-signed" in only("certificate").text
-    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=90)
-    pair = tmp_path / "pair.pem"
-    trustme.CA().issue_cert(*names, not_after=end).private_key_and_cert_chain_pem.write_to_path(pair)
-    pair.chmod(mode)
-    monkeypatch.setenv("WEBEX_TLS_CERT", str(pair))
-    monkeypatch.setenv("WEBEX_TLS_KEY", str(pair))
-    check = only("certificate")
-    assert (check.level, check.exit_code) == (level, 2 if level == "error" else 0)
+    pair, end = tmp_path / "pair.pem", datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=90)
+    for name in ("WEBEX_TLS_CERT", "WEBEX_TLS_KEY"):
+        monkeypatch.setenv(name, str(pair))
+    for name, mode, level, code in (
+        ("127.0.0.1", 0o600, "ok", 0),
+        ("127.0.0.1", 0o644, "warning", 0),
+        ("example.com", 0o600, "error", 2),
+    ):
+        trustme.CA().issue_cert(name, not_after=end).private_key_and_cert_chain_pem.write_to_path(pair)
+        pair.chmod(mode)
+        check = only("certificate")
+        assert (check.level, check.exit_code) == (level, code)
 
 
 # The network
