@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from webex_loopback.cli.formats import WITH_REFRESH_TOKEN, Imported, _flat_yaml, read, write
@@ -185,6 +185,7 @@ visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_siz
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     access_token=visible,
     refresh_token=st.none() | visible.map(Secret),
