@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import command, visitor
+from .conftest import Make, command, visitor
 
 NONSENSE = {
     "WEBEX_CLIENT_ID": "mine",
@@ -25,7 +25,10 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_demo_tells_its_story_in_forty_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_tells_its_story_in_forty_lines_and_leaves_everything_as_it_was(
+    save: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save()
     for name, value in NONSENSE.items():
         monkeypatch.setenv(name, value)
     Path("config.env").write_text("WEBEX_ACCESS_TOKEN=my-own-token\n")
@@ -48,12 +51,16 @@ def test_the_demo_tells_its_story_in_forty_lines(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("person", "code", "said"),
-    [("'hanako.yamada@example.com'", 0, "山田 花子"), ("decision='decline'", 4, "In the browser")],
+    ("person", "options", "code", "said"),
+    [
+        ("'hanako.yamada@example.com'", [], 0, "山田 花子"),
+        ("decision='decline'", [], 4, "In the browser"),
+        ("decision='decline'", ["--no-browser"], 0, "(--no-browser)"),
+    ],
 )
 def test_the_person_in_the_browser_decides(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, person: str, code: int, said: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, person: str, options: list[str], code: int, said: str
 ) -> None:
     monkeypatch.setenv("BROWSER", visitor(tmp_path, person))
-    done = command("demo")
+    done = command("demo", *options)
     assert (done.returncode, said in done.stdout) == (code, True)
