@@ -71,6 +71,7 @@ def test_without_anything_every_check_still_runs_and_the_exit_code_is_that_of_th
     run: Run, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]
 ) -> None:
     monkeypatch.setenv("WEBEX_API_BASE_URL", f"http://127.0.0.1:{free_port()}/v1")
+    monkeypatch.setenv("WEBEX_REDIRECT_URI", f"http://127.0.0.1:{free_port()}/callback")
     answer = json.loads(run("doctor", "-p", "work", "--json", code=2).out)
     assert answer["exit_code"] == 2
     errors = {check["name"]: check for check in answer["checks"] if check["level"] == "error"}
