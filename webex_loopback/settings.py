@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -18,6 +18,7 @@ from . import paths
 from .errors import ConfigurationError
 from .private_file import is_ours, read_small_file, readable_by_others, writable_by_others
 from .secret import Secret
+from .wording import is_loopback as is_loopback  # noqa: PLC0414 - other modules import it from here
 from .wording import language, parse_duration, place, printable, split_list, unquoted
 
 ENVIRONMENT_ONLY = ("WEBEX_CONFIG_FILE", "WEBEX_PROFILE", "WEBEX_LOOPBACK_HOME", "WEBEX_LOCK_DIR")
@@ -135,8 +136,9 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(cls, settings_cls: Any, *_: Any, **sources: Any) -> tuple[Any, ...]:
-        environment = {name: Secret(text) for name, text in sources["env_settings"]().items()}
-        values = _read_config_file() | _values(environment, "environment")
+        texts = {name: Secret(text) for name, text in sources["env_settings"]().items()}
+        environment = _values(texts, "environment")
+        values = _read_config_file(paths.config_file(), environment) | environment
         return sources["init_settings"], InitSettingsSource(settings_cls, values)
 
     @model_validator(mode="wrap")
@@ -235,36 +237,32 @@ def require(settings: Settings) -> None:
     settings.check_destinations(settings._origins["client_secret"], "the client secret")
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a URL's host can only be this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _read_config_file() -> dict[str, Any]:
-    """Return the values of the active configuration file, by field name, and the `_File` itself."""
-    file, warnings = paths.config_file(), []
-    if file and file.found and (unsafe := _unsafe(file.path)):
-        warnings.append(f"Ignored {printable(file.path)}, because {unsafe[0]}. {unsafe[1]}")
-        path = os.path.join(paths.data_directory(), "config.env")
-        file = paths.ConfigFile(path, found=False) if os.path.exists(path) else None
+def _read_config_file(
+    file: paths.ConfigFile | None, environment: Container[str], warnings: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return the values of a configuration file, by field name, and the `_File` itself."""
     if file is None:
-        return {_FILE: _File(warnings=tuple(warnings))}
-    shown, in_data_directory = printable(file.path), not file.found and not paths.environment_path("WEBEX_CONFIG_FILE")
-    if not file.found and (unsafe := _unsafe(file.path, ours_only=in_data_directory)):
-        raise _error("config_file", f"({shown}) is not safe to use, because {unsafe[0]}.", unsafe[1])
-    texts, broken = _parse(_read_text("config_file", file.path))
-    warnings += [f"{shown}:{line}: ignored, because it is not NAME=value." for line in broken[:10]]
-    warnings += _unknown(texts, shown)
+        return {_FILE: _File(warnings=warnings)}
+    shown, status = printable(file.path), os.stat(file.path)
+    in_data_directory = not file.found and not paths.environment_path("WEBEX_CONFIG_FILE")
+    if unsafe := _unsafe(file.path, status, ours_only=in_data_directory):
+        if not file.found:
+            raise _error("config_file", f"({shown}) is not safe to use, because {unsafe[0]}.", unsafe[1])
+        path = os.path.join(paths.data_directory(), "config.env")
+        other = paths.ConfigFile(path, found=False) if os.path.exists(path) else None
+        return _read_config_file(other, environment, (f"Ignored {shown}, because {unsafe[0]}. {unsafe[1]}",))
+    texts, broken = _parse(_read_text("config_file", file.path, status))
+    told = [f"{shown}:{line}: ignored, because it is not NAME=value." for line in broken[:10]]
+    told += _unknown(texts, shown)
     names = {f"WEBEX_{name.upper()}": name for name in Settings.model_fields}
     values = _values({names[name]: text for name, text in texts.items() if name in names}, file.path)
+    secrets = [values[name].origin for name in _SECRETS if name in values]
     store = texts.get("WEBEX_TOKEN_STORE", Secret()).get_secret_value()  # its URL may hold a password
-    holds_secret = "@" in store or any(texts.get(f"WEBEX_{name.upper()}") for name in _SECRETS)
-    if holds_secret and readable_by_others(os.stat(file.path)):
-        warnings.append(f"{shown} holds a secret that other users can read. Run `chmod 600 {shlex.quote(shown)}`.")
-    return {_FILE: _File(file.path, file.found, tuple(warnings)), **values}
+    if (file.path in secrets or "@" in store) and readable_by_others(status):
+        told.append(f"{shown} holds a secret that other users can read. Run `chmod 600 {shlex.quote(shown)}`.")
+    if file.found and "access_token" in values and "access_token" not in environment:
+        told.append(f"WEBEX_ACCESS_TOKEN comes from {shown}, which was only found in the current directory.")
+    return {_FILE: _File(file.path, file.found, (*warnings, *told)), **values}
 
 
 def _parse(text: str) -> tuple[dict[str, Secret], list[int]]:
@@ -278,15 +276,15 @@ def _parse(text: str) -> tuple[dict[str, Secret], list[int]]:
     return values, broken
 
 
-def _unsafe(path: str, *, ours_only: bool = False) -> tuple[str, str] | None:
+def _unsafe(path: str, file: os.stat_result, *, ours_only: bool) -> tuple[str, str] | None:
     """Return why another user could have written a file, and a remedy; None if that is not possible."""
     real = os.path.realpath(path)
     above = {directory: os.stat(directory) for directory in (os.path.dirname(path), os.path.dirname(real))}
-    for name, status in [(real, os.stat(real)), *(above.items() if ours_only else ())]:
+    for name, status in [(real, file), *(above.items() if ours_only else ())]:
         shown = shlex.quote(printable(name))
         if not is_ours(status) and (ours_only or status.st_uid != 0):
             return f"{shown} belongs to another user", f'If you trust it, run `sudo chown "$(id -un)" {shown}`.'
-    if writable_by_others(os.stat(real)) and os.path.isfile(real):  # /dev/zero is refused when it is read
+    if writable_by_others(file) and stat.S_ISREG(file.st_mode):  # /dev/zero is refused when it is read
         return "other users can write to it", f"Check it, then run `chmod go-w {shlex.quote(printable(real))}`."
     for name, status in above.items():
         if writable_by_others(status) and status.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
@@ -294,9 +292,9 @@ def _unsafe(path: str, *, ours_only: bool = False) -> tuple[str, str] | None:
     return None
 
 
-def _read_text(name: str, path: str) -> str:
+def _read_text(name: str, path: str, checked: os.stat_result | None = None) -> str:
     try:
-        data = read_small_file(path, 1 << 16)
+        data = read_small_file(path, 1 << 16, checked)
     except OSError as error:
         what = f"({printable(path)}) could not be read: {error.strerror}."
         raise _error(name, what, "Correct the path, or the file's type and permissions.") from None

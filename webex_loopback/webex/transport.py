@@ -19,11 +19,10 @@ from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from webex_loopback.errors import ConfigurationError, ServerUnreachable
-from webex_loopback.oauth.redirect_uri import is_loopback
 from webex_loopback.secret import Secret
 from webex_loopback.webex.error_response import http_date
 from webex_loopback.webex.worker import Late, run
-from webex_loopback.wording import duration, printable, without_tokens
+from webex_loopback.wording import duration, is_loopback, printable, without_tokens
 
 # httpx imports its own command line: click, and rich if installed (125 ms). The stand-in does so when it is called.
 _stand_in = types.ModuleType("httpx._main")
