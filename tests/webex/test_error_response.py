@@ -5,12 +5,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from webex_loopback.errors import TokenEndpointError
-from webex_loopback.webex.error_response import TABLE, http_date, read_error, retry_after
+from webex_loopback.webex.error_response import TABLE, Answer, http_date, read_error, retry_after
 
 DEAD = "The refresh token provided is expired, revoked, malformed, or invalid."
 RFC_TEXT = (
@@ -29,7 +30,7 @@ def error_of(
     **others: Any,
 ) -> TokenEndpointError:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read_error(status, headers or {}, content, "webexapis.com", grant=grant, **others)
+    return read_error(Answer(status, httpx.Headers(headers), content, "webexapis.com"), grant=grant, **others)
 
 
 def gateway(description: str, message: str = "The request could not be understood.") -> dict[str, object]:

@@ -14,8 +14,8 @@ from webex_loopback.errors import ConfigurationError, ServerUnreachable, TokenEn
 from webex_loopback.oauth.token_response import MalformedToken, TokenResponse, read_object
 from webex_loopback.secret import Secret
 from webex_loopback.webex.account import Account
-from webex_loopback.webex.error_response import read_error
-from webex_loopback.webex.transport import Answer, Transport
+from webex_loopback.webex.error_response import Answer, read_error
+from webex_loopback.webex.transport import Transport
 from webex_loopback.wording import printable
 
 if TYPE_CHECKING:
@@ -58,6 +58,12 @@ class Webex(Transport):
         self.api_base_url = api_base_url.rstrip("/")
         self.token_url = token_url
         self.profile = profile
+
+    @classmethod
+    def of(cls, endpoints: Any, *, profile: str = "", http_client: "httpx.Client | None" = None) -> Self:
+        """Return a client of the Webex that `Settings`, a `StoredToken`, or an object like them names."""
+        urls = {"api_base_url": endpoints.api_base_url, "token_url": endpoints.token_url}
+        return cls(**urls, ca_bundle=endpoints.ca_bundle, http_client=http_client, profile=profile)
 
     def __enter__(self) -> Self:
         return self
@@ -163,8 +169,7 @@ class Webex(Transport):
 
     def error(self, answer: Answer, grant: str = "api") -> TokenEndpointError:
         """Return the error that an answer stands for; `grant` as in `read_error()`."""
-        parts = (answer.status_code, answer.headers, answer.body, answer.host)
-        return read_error(*parts, grant=grant, profile=self.profile)
+        return read_error(answer, grant=grant, profile=self.profile)
 
     def _send(self, method: str, url: str, seconds: float, **parts: Any) -> Answer:
         return self.send(method, url, seconds=seconds, headers=_HEADERS | parts.pop("headers", {}), **parts)
