@@ -261,7 +261,8 @@ def _read_config_file(
     if (file.path in secrets or "@" in store) and readable_by_others(status):
         told.append(f"{shown} holds a secret that other users can read. Run `chmod 600 {shlex.quote(shown)}`.")
     if file.found and "access_token" in values and "access_token" not in environment:
-        told.append(f"WEBEX_ACCESS_TOKEN comes from {shown}, which was only found in the current directory.")
+        what = f"WEBEX_ACCESS_TOKEN comes from {shown}, which was only found in the current directory"
+        told.append(f"{what}; it is used instead of a stored token.")
     return {_FILE: _File(file.path, file.found, (*warnings, *told)), **values}
 
 

@@ -3,9 +3,9 @@
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -24,14 +24,11 @@ SCOPES = ("spark:people_read", "spark:messages_write", "spark:applications_token
 
 
 def log_in(sandbox: Sandbox, asker: Asker, *scopes: str) -> TokenResponse:
-    """Let a person approve, catch the redirect, exchange the code."""
-    with listening(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")) as (origin, came):
-        redirect_uri = f"{origin}/callback"
-        sandbox.redirect_uris.append(redirect_uri)
-        request = AuthorizationRequest(f"{sandbox.base_url}/authorize", asker.client_id, redirect_uri, scopes or SCOPES)
-        Person().visit(request.url)
-        query = came[-1].split(b" ")[1].partition(b"?")[2].decode()
-    response = read_response(query, request.state)
+    """Let a person approve, and exchange the code that arrives at the sandbox's home page."""
+    redirect_uri = f"{sandbox.origin}/"
+    sandbox.redirect_uris.append(redirect_uri)
+    request = AuthorizationRequest(f"{sandbox.base_url}/authorize", asker.client_id, redirect_uri, scopes or SCOPES)
+    response = read_response(urlsplit(Person().visit(request.url).url).query, request.state)
     return asker.exchange(response.code, request.code_verifier, redirect_uri)
 
 
@@ -126,30 +123,13 @@ def test_a_wait_is_within_the_time_limit(sandbox: Sandbox, asker: Asker) -> None
     assert sandbox.count("refresh_token") == 1
 
 
-@pytest.mark.parametrize("shape", [1, 2])
-@pytest.mark.parametrize(
-    ("switches", "secret", "meaning"),
-    [
-        *(({"dead_refresh_token": way}, "", "rejected") for way in ("invalid_request", "invalid_grant", "401")),
-        *(({"wrong_secret": status}, "another-secret", "misconfigured") for status in (400, 401)),
-    ],
-)
-def test_a_dead_refresh_token_is_not_a_wrong_secret(
-    sandbox: Sandbox, asker: Asker, shape: int, switches: dict[str, object], secret: str, meaning: str
-) -> None:
-    sandbox.switches.update({"error_shape": shape} | switches)
-    asker.client_secret = Secret(secret) if secret else asker.client_secret
-    error = failure(asker.refresh)
-    assert isinstance(error, TokenEndpointError)
-    assert error.meaning == meaning
-
-
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [
         (200, "<h1>Welcome to the hotel</h1>", "not a JSON object"),
         (200, "{}", "has no access_token"),
         (200, json.dumps({"access_token": f"{REFRESH_TOKEN} {CODE}"}), "has an unusable access_token"),
+        (204, "", "not a JSON object"),
         (302, "", "answered 302, which this endpoint never does"),
         (511, "<html>", "answered 511, which this endpoint never does"),
     ],
@@ -173,22 +153,11 @@ def test_an_error_with_status_200_is_an_error(sandbox: Sandbox, asker: Asker) ->
     assert "network" not in error.remedy
 
 
-def test_a_success_without_a_token_is_no_usable_answer(sandbox: Sandbox, asker: Asker) -> None:
-    sandbox.answer("/v1/access_token", 204, "")
-    assert isinstance(failure(asker.exchange), ServerUnreachable)
-
-
-# Probing
-
-
-def test_probing_sends_no_secret_and_connecting_reports_nothing(free_port: Callable[[], int]) -> None:
+def test_probing_sends_no_secret() -> None:
     with listening(saying(b"HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n")) as (origin, came):
-        with Asker(f"{origin}/v1/access_token").webex() as webex:
-            assert webex.probe() == 405
+        with Webex.of(Asker(f"{origin}/v1/access_token"), profile="work") as webex:  # has the three attributes
+            assert (webex.probe(), webex.profile) == (405, "work")
         assert came[0].startswith(b"HEAD /v1/access_token ")
-    with Asker(f"http://127.0.0.1:{free_port()}/v1/access_token").webex() as webex:
-        webex.connect()
-        assert isinstance(failure(lambda: webex.probe(seconds=1)), ServerUnreachable)
 
 
 # Service Apps
@@ -255,10 +224,8 @@ def test_a_device_grant(sandbox: Sandbox, asker: Asker, webex: Webex, pending_st
 
 @pytest.mark.parametrize("shape", [1, 2])
 def test_a_device_that_polls_too_fast_or_is_refused(sandbox: Sandbox, webex: Webex, shape: int) -> None:
-    sandbox.switches.update({"error_shape": shape, "pending_status": 400})
-
     def device(interval: float) -> Iterator[TokenResponse | str]:
-        sandbox.switches.device_interval = interval
+        sandbox.switches.update({"error_shape": shape, "pending_status": 400, "device_interval": interval})
         device = webex.device_authorization(client_id=sandbox.client_id, scope="spark:people_read")
         code, secret = Secret(device["device_code"]), Secret(sandbox.client_secret)
         while True:
@@ -324,19 +291,15 @@ def test_an_odd_person(sandbox: Sandbox, webex: Webex, body: str | dict[str, obj
 def test_api_calls(sandbox: Sandbox, asker: Asker, webex: Webex) -> None:
     bearer = log_in(sandbox, asker).access_token
     message = {"toPersonEmail": "a@example.com", "text": "héllo"}
-    for path in (
-        "messages",
-        "/messages",
-        f"{sandbox.base_url}/messages",
-        sandbox.base_url.replace("h", "H") + "/messages",
-    ):
+    urls = (f"{sandbox.base_url}/messages", sandbox.base_url.replace("h", "H") + "/messages")
+    for path in ("messages", "/messages", *urls):
         answer = webex.call("POST", path, bearer=bearer, json=message)
         assert answer.status_code == 200
         assert json.loads(answer.body)["text"] == "héllo"
+        assert answer.body.decode() not in repr(answer)
     assert webex.call("GET", "people/me?callingData=true", bearer=bearer, headers={"X-One": "1"}).status_code == 200
     refused = webex.call("GET", "nothing", bearer=bearer)
     assert webex.error(refused).status_code == 404
-    assert "Bearer" not in repr(refused)
 
 
 def test_an_api_call_sends_the_headers_of_the_caller_and_follows_no_redirect() -> None:
@@ -373,23 +336,17 @@ def test_the_token_goes_to_the_api_and_nowhere_else(path: str) -> None:
     assert str(error).isprintable()
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(("Authorization", "Bearer x"), ("HOST", "evil.example"), ("Cookie", "a=b"), ("Content-Length", "1")),
-        *((name, "1") for name in ("X One", "", "X:", "X-É", "X\n")),
-        *(("X", value) for value in ("a\r\nB: c", "é", "\0")),
-    ],
-)
-def test_a_header_that_cannot_be_sent_is_refused(name: str, value: str) -> None:
-    webex = Asker("https://webexapis.com/v1/access_token", http_client=answering(lambda _: httpx.Response(200))).webex()
+HEADERS = [("Authorization", "Bearer x"), ("HOST", "evil.example"), ("Cookie", "a=b"), ("Content-Length", "1")]
+HEADERS += [(name, "1") for name in ("X One", "", "X:", "X-É", "X\n")] + [("X", v) for v in ("a\r\nB: c", "é", "\0")]
+
+
+@pytest.mark.parametrize(("name", "value"), HEADERS)
+def test_a_header_that_cannot_be_sent_is_refused(webex: Webex, name: str, value: str) -> None:
     error = failure(lambda: webex.call("GET", "x", bearer=Secret("t"), headers={name: value}))
     assert isinstance(error, ConfigurationError)
     assert str(error).isprintable()
 
 
-@pytest.mark.parametrize("token", ["", f"{REFRESH_TOKEN}\n", f"{REFRESH_TOKEN} é", "\udcff"])
-def test_a_token_that_no_header_can_carry_is_refused_unseen(webex: Webex, token: str) -> None:
-    bearer = Secret(token)
-    del token
-    assert isinstance(failure(lambda: webex.people_me(bearer)), ConfigurationError)
+@pytest.mark.parametrize("token", [Secret(text) for text in ("", f"{REFRESH_TOKEN}\n", f"{REFRESH_TOKEN} é", "\udcff")])
+def test_a_token_that_no_header_can_carry_is_refused_unseen(webex: Webex, token: Secret) -> None:
+    assert isinstance(failure(lambda: webex.people_me(token)), ConfigurationError)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from webex_loopback import __version__
-from webex_loopback.errors import ConfigurationError, ServerUnreachable, TokenEndpointError, WebexLoopbackError
+from webex_loopback.errors import ConfigurationError, ServerUnreachable, TokenEndpointError
 from webex_loopback.oauth.token_response import MalformedToken, TokenResponse, read_object
 from webex_loopback.secret import Secret
 from webex_loopback.webex.account import Account
@@ -74,13 +74,6 @@ class Webex(Transport):
     def probe(self, *, seconds: float = 10.0) -> int:
         """Send HEAD to the token endpoint, without a secret; return the status."""
         return self._send("HEAD", self.token_url, seconds).status_code
-
-    def connect(self) -> None:
-        """Connect to the token endpoint ahead of a request; a failure is only logged."""
-        try:
-            self.probe()
-        except WebexLoopbackError as error:
-            _log.debug("Could not connect ahead: %s", error)
 
     def exchange_code(
         self,
