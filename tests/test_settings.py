@@ -233,6 +233,21 @@ def test_a_found_file_that_others_can_change_is_skipped_with_one_warning(kind: s
 
 
 @posix
+@pytest.mark.parametrize("kind", EXPOSED[:3])
+def test_a_found_file_that_is_replaced_after_it_was_checked_is_refused(kind: str, monkeypatch: Patch) -> None:
+    path, evil, opening = write("WEBEX_CLIENT_ID=one\n"), write(f"WEBEX_API_BASE_URL={EVIL}\n", "work/evil"), os.open
+    expose(kind, evil)
+
+    def replace_first(opened: str, *arguments: Any) -> int:
+        if opened == str(path) and evil.exists():
+            evil.replace(path)
+        return opening(opened, *arguments)
+
+    monkeypatch.setattr(os, "open", replace_first)
+    assert "replaced after it was checked" in str(refusal(load))
+
+
+@posix
 @pytest.mark.parametrize("kind", EXPOSED)
 @pytest.mark.parametrize("where", ["named", "data"])
 def test_another_file_that_others_can_change_is_an_error(kind: str, where: str, monkeypatch: Patch) -> None:
@@ -338,6 +353,19 @@ def test_a_found_file_never_chooses_the_browser_or_the_store(name: str, monkeypa
         assert load().origins[f"WEBEX_{name}"] == str(path)
     monkeypatch.setenv(f"WEBEX_{name}", "keyring")
     assert load().origins[f"WEBEX_{name}"] == "environment"
+
+
+@pytest.mark.parametrize("name", ["WEBEX_ACCESS_TOKEN", "WEBEX_ACCESS_TOKEN_FILE"])
+def test_an_access_token_in_a_found_file_is_a_warning(name: str, monkeypatch: Patch) -> None:
+    path = write(f"{name}=token\n")
+    write("abc", "work/token")
+    (warning,) = load().warnings
+    assert warning.startswith(f"WEBEX_ACCESS_TOKEN comes from {path}, which was only found in the current directory")
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "another")
+    assert load().warnings == ()
+    monkeypatch.delenv("WEBEX_ACCESS_TOKEN")
+    monkeypatch.setenv("WEBEX_CONFIG_FILE", str(path))
+    assert load().warnings == ()
 
 
 @pytest.mark.parametrize("name", SECRETS)

@@ -69,7 +69,7 @@ def read_small_file(path: str, limit: int = 1 << 20, checked: os.stat_result | N
     """Read a regular file of at most `limit` bytes; a device, FIFO or directory is refused at once.
 
     Args:
-        checked: What the caller has looked at and trusts; another file, owner or mode is refused.
+        checked: The status that the caller trusts; if the opened file has another owner or mode, it is refused.
     """
     if sys.platform == "win32" and os.path.isdir(path):  # opening one is a PermissionError, which may pass
         raise OSError(errno.EINVAL, "Not a regular file", path)
@@ -78,8 +78,9 @@ def read_small_file(path: str, limit: int = 1 << 20, checked: os.stat_result | N
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "Not a regular file", path)
-        if checked and sys.platform != "win32" and _identity(checked) != _identity(status):
-            raise OSError(errno.EAGAIN, "It was replaced while it was checked", path)
+        trusted = checked is None or (checked.st_uid, checked.st_mode) == (status.st_uid, status.st_mode)
+        if not trusted and sys.platform != "win32":  # whose stat() of a path adds modes for its extension
+            raise OSError(errno.EPERM, "It was replaced after it was checked", path)
         with open(descriptor, "rb", closefd=False) as file:
             data = file.read(limit + 1)
     finally:
@@ -87,10 +88,6 @@ def read_small_file(path: str, limit: int = 1 << 20, checked: os.stat_result | N
     if len(data) > limit:
         raise OSError(errno.EFBIG, "File too large", path)
     return data
-
-
-def _identity(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_uid, status.st_mode
 
 
 def write_private_file(path: str, data: bytes) -> None:

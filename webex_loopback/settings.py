@@ -182,7 +182,7 @@ class Settings(BaseSettings):
     @property
     def origins(self) -> Mapping[str, str]:
         """Where each setting (`WEBEX_...`) comes from: "environment", "command line", "default", or a file's path."""
-        return {f"WEBEX_{name.upper()}": origin for name, origin in self._origins.items()}
+        return {setting: self._origins[name] for setting, name in _NAMES.items()}
 
     @property
     def config_file(self) -> str:
@@ -207,6 +207,9 @@ class Settings(BaseSettings):
         for name in _ENDPOINTS:
             if self.found_file and self._origins[name] == self.found_file != secret_origin:
                 raise _not_from_found(name, self.found_file, f"{what} is {place(secret_origin)}")
+
+
+_NAMES = {f"WEBEX_{name.upper()}": name for name in Settings.model_fields}
 
 
 def load(**overrides: Any) -> Settings:
@@ -254,8 +257,7 @@ def _read_config_file(
     texts, broken = _parse(_read_text("config_file", file.path, status))
     told = [f"{shown}:{line}: ignored, because it is not NAME=value." for line in broken[:10]]
     told += _unknown(texts, shown)
-    names = {f"WEBEX_{name.upper()}": name for name in Settings.model_fields}
-    values = _values({names[name]: text for name, text in texts.items() if name in names}, file.path)
+    values = _values({_NAMES[name]: text for name, text in texts.items() if name in _NAMES}, file.path)
     secrets = [values[name].origin for name in _SECRETS if name in values]
     store = texts.get("WEBEX_TOKEN_STORE", Secret()).get_secret_value()  # its URL may hold a password
     if (file.path in secrets or "@" in store) and readable_by_others(status):
@@ -311,8 +313,7 @@ def _read_text(name: str, path: str, checked: os.stat_result | None = None) -> s
 
 
 def _unknown(names: Iterable[str], where: str) -> list[str]:
-    known = {f"WEBEX_{name.upper()}" for name in Settings.model_fields}
-    odd = sorted(name for name in names if "WEBEX_" in name.upper() and name.upper() not in known)
+    odd = sorted(name for name in names if "WEBEX_" in name.upper() and name.upper() not in _NAMES)
     return [f"{printable(name, 60)} in {where} has no effect there; is it misspelled?" for name in odd[:5]]
 
 

@@ -31,11 +31,11 @@ _PATIENCE = 2.0  # seconds that a Retry-After may ask for within one refresh
 _PORTAL = "You may have to sign in to the network first: open any page in the browser, then try again."
 
 
-class NoAccessToken(ServerUnreachable):
-    """A token response whose only usable part is a new `refresh_token`."""
+class Unusable(ServerUnreachable):
+    """A response of which nothing is usable, except perhaps a new `refresh_token`."""
 
     __slots__ = ("refresh_token",)  # so that pickling, which takes what is in `__dict__`, leaves it out
-    refresh_token: Secret
+    refresh_token: Secret | None
 
 
 class Webex(Transport):
@@ -198,12 +198,9 @@ class Webex(Transport):
         told = self.error(answer, grant)
         if told.error or not problem:
             raise told
-        message = f"{answer.host} answered {status}, {problem}."
-        if refresh_token is None:
-            raise ServerUnreachable(message, remedy=_PORTAL)
-        incomplete = NoAccessToken(message)
-        incomplete.refresh_token = refresh_token
-        raise incomplete
+        unusable = Unusable(f"{answer.host} answered {status}, {problem}.", remedy="" if refresh_token else _PORTAL)
+        unusable.refresh_token = refresh_token
+        raise unusable
 
 
 def _bearer(token: Secret) -> dict[str, str | Secret]:

@@ -153,9 +153,8 @@ class Transport:
         proxy = urlsplit(proxy_for(url)).hostname if isinstance(error, (httpx.ProxyError, *_NOT_SENT)) else None
         server = f"the proxy {proxy}" if proxy and self._ours else host
         message = message.format(server=server, host=host, url=url, reason=reason, seconds=duration(seconds))
-        return ServerUnreachable(
-            f"{message}.", remedy=_PROXY_LOGIN if kind is httpx.ProxyError and "407" in reason else remedy
-        )
+        remedy = _PROXY_LOGIN if kind is httpx.ProxyError and "407" in reason else remedy
+        return ServerUnreachable(f"{message}.", remedy=remedy)
 
 
 def _plain(part: Any) -> Any:
