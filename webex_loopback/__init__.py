@@ -26,12 +26,11 @@ _HOMES = {
     "TokenEndpointError ServerUnreachable TokenStoreError",
 }
 _NAMES = {name: home for home, names in _HOMES.items() for name in names.split()}
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> object:
     """Import a public name on first use (PEP 562); returning a valid token needs hardly any of them."""
-    if name == "__all__":
-        return sorted(_NAMES)
     if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # importlib.import_module does the same, but importing importlib takes a tenth of the whole call.

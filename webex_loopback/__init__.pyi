@@ -1,5 +1,4 @@
 __version__: str
-__all__: list[str]
 
 from .clients.aiohttp_middleware import aiohttp_middleware as aiohttp_middleware
 from .clients.httpx_auth import WebexAuth as WebexAuth
