@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import Any
 from urllib.parse import parse_qs
 
 import httpx
@@ -133,8 +134,8 @@ def test_probing_sends_no_secret() -> None:
 
 def test_the_tokens_of_a_service_app_are_fetched_with_another_profiles_token() -> None:
     asker, (sent) = served(200, TOKEN)
-    secrets = {"client_secret": Secret(CLIENT_SECRET), "bearer": Secret("t")}
-    tokens = asker.webex().application_token(app_id="a/b", client_id="C", org_id="O", **secrets)
+    ids, secret = {"app_id": "a/b", "client_id": "C", "org_id": "O"}, Secret(CLIENT_SECRET)
+    tokens = asker.webex().application_token(**ids, client_secret=secret, bearer=Secret("t"))  # type: ignore[arg-type]
     assert tokens == TokenResponse(Secret("a"))
     assert str(sent[0].url) == "https://webexapis.com/v1/applications/a%2Fb/token"
     assert sent[0].headers["Authorization"] == "Bearer t"
@@ -161,10 +162,8 @@ def test_polls_of_a_device_grant(status: int, body: object, read: object) -> Non
 
 
 def test_a_device_grant_that_is_refused() -> None:
-    asker, _ = served(400, {"error": "access_denied"})
-    error = failure(
-        lambda: asker.webex().device_token(client_id="C", client_secret=Secret("s"), device_code=Secret(CODE))
-    )
+    webex, secret = served(400, {"error": "access_denied"})[0].webex(), Secret(CODE)
+    error = failure(lambda: webex.device_token(client_id="C", client_secret=secret, device_code=secret))
     assert isinstance(error, TokenEndpointError)
     assert error.error == "access_denied"
 
@@ -212,10 +211,8 @@ def test_an_answer_that_is_no_person(status: int, body: str, kind: type[Exceptio
 @pytest.mark.parametrize("path", ["messages?x=1", "/messages?x=1", "https://webexapis.com/v1/messages?x=1"])
 def test_an_api_call_follows_no_redirect(path: str) -> None:
     asker, sent = served(302, "the-body", Location="http://evil.example/")
-    headers = {"Accept": "text/plain", "X-Empty": ""}
-    answer = asker.webex().call(
-        "POST", path.replace("https", "HTTPS"), bearer=Secret("t"), headers=headers, json={"a": 1}
-    )
+    parts: Any = {"headers": {"Accept": "text/plain", "X-Empty": ""}, "json": {"a": 1}}
+    answer = asker.webex().call("POST", path.replace("https", "HTTPS"), bearer=Secret("t"), **parts)
     assert (answer.status_code, answer.headers["location"]) == (302, "http://evil.example/")
     assert "the-body" not in repr(answer)
     assert asker.webex().error(answer).status_code == 302
