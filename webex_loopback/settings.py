@@ -6,13 +6,13 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple
 
 from dotenv.parser import parse_stream
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from . import paths
 from .errors import ConfigurationError
@@ -27,7 +27,6 @@ _ENDPOINTS = ("api_base_url", "authorize_url", "token_url", "ca_bundle")
 # A command to run, and where all tokens are kept: never taken from a file that was only found.
 _NOT_FROM_FOUND = ("browser", "token_store", "token_store_key", "token_store_key_file")
 _SECRETS = ("client_secret", "access_token", "token_store_key")
-_FILE = "config.env"  # the file itself, among its values; no keyword argument has this name
 
 
 class _Value(NamedTuple):
@@ -35,12 +34,6 @@ class _Value(NamedTuple):
 
     text: Secret
     origin: str
-
-
-class _File(NamedTuple):
-    path: str = ""
-    found: bool = False
-    warnings: tuple[str, ...] = ()
 
 
 def _matches(pattern: str, otherwise: str) -> BeforeValidator:
@@ -88,7 +81,7 @@ _Path = Annotated[str, BeforeValidator(_path)]
 _URL = Annotated[str, BeforeValidator(_url)]
 
 
-def _values(texts: Mapping[str, Secret], origin: str) -> dict[str, Any]:
+def _values(texts: Mapping[str, Secret], origin: str) -> dict[str, _Value]:
     """Return the values of one source, without empty ones, and with the content of files named by `*_file`."""
     bare = {name: Secret(unquoted(text.get_secret_value())) for name, text in texts.items()}
     values = {name: _Value(text, origin) for name, text in bare.items() if text}
@@ -131,40 +124,13 @@ class Settings(BaseSettings):
     token_store_key: Annotated[Secret, _TO_SECRET, _matches(r"[\s\x21-\x7e]*", "is not ASCII text")] = Secret()
     token_store_key_file: _Path = ""
 
-    _file: _File = PrivateAttr(_File())
+    _file: paths.ConfigFile | None = PrivateAttr(None)
+    _warnings: tuple[str, ...] = PrivateAttr(())
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(cls, settings_cls: Any, *_: Any, **sources: Any) -> tuple[Any, ...]:
-        texts = {name: Secret(text) for name, text in sources["env_settings"]().items()}
-        environment = _values(texts, "environment")
-        values = _read_config_file(paths.config_file(), environment) | environment
-        return sources["init_settings"], InitSettingsSource(settings_cls, values)
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _resolve(cls, values: dict[str, Any], handler: Callable[[Any], Self]) -> Self:
-        """Derive the endpoints, take the values from their sources, and remember their origins."""
-        file = values.pop(_FILE, _File())
-        for name in _NOT_FROM_FOUND:
-            if file.found and name in values and values[name].origin == file.path:
-                raise _not_from_found(name, file.path, "is never taken from such a file")
-        base = values.get("api_base_url", _Value(Secret(cls.model_fields["api_base_url"].default), "default"))
-        root = base.text.get_secret_value().rstrip("/")
-        values["api_base_url"] = _Value(Secret(root), base.origin)
-        values.setdefault("authorize_url", _Value(Secret(f"{root}/authorize"), base.origin))
-        values.setdefault("token_url", _Value(Secret(f"{root}/access_token"), base.origin))
-        try:
-            settings = handler({name: value.text.get_secret_value() for name, value in values.items()})
-        except ValidationError as error:
-            problem = error.errors(include_url=False, include_input=False)[0]
-            name, why = str(problem["loc"][0]), str(problem.get("ctx", {}).get("error", problem["msg"]))
-        else:
-            settings._file = file
-            settings._origins = {n: values[n].origin if n in values else "default" for n in cls.model_fields}
-            return settings
-        # Outside the except clause: the ValidationError, which holds the refused value, must not be chained.
-        raise _error(name, f"{why}.", f"Correct it {place(values[name].origin)}.")
+        return (sources["init_settings"],)  # `load()` reads the others: it must know the origin of each value
 
     def __reduce__(self) -> Any:
         raise TypeError("Settings hold secrets and cannot be pickled; call load() again instead")
@@ -187,17 +153,17 @@ class Settings(BaseSettings):
     @property
     def config_file(self) -> str:
         """The active configuration file, or ""."""
-        return self._file.path
+        return self._file.path if self._file else ""
 
     @property
     def found_file(self) -> str:
         """The active configuration file if it was only found in the current directory, or ""."""
-        return self._file.path if self._file.found else ""
+        return self._file.path if self._file and self._file.found else ""
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings for the user: a skipped file, lines and names without effect, a secret that others can read."""
-        return self._file.warnings
+        return self._warnings
 
     def check_destinations(self, secret_origin: str, what: str) -> None:
         """Raise `ConfigurationError` if a found file chooses an endpoint for a secret from elsewhere.
@@ -217,8 +183,33 @@ def load(**overrides: Any) -> Settings:
 
     Raises `ConfigurationError` if a value or a file cannot be used; `require` reports what is missing.
     """
-    texts = {n: v if isinstance(v, Secret) else Secret(str(v)) for n, v in overrides.items() if v is not None}
-    return Settings(**_values(texts, "command line"))
+    given = {n: v if isinstance(v, Secret) else Secret(str(v)) for n, v in overrides.items() if v is not None}
+    texts = {name: Secret(text) for name, text in EnvSettingsSource(Settings)().items()}
+    environment = _values(texts, "environment")
+    file, warnings, values = _read_config_file(paths.config_file())
+    if file and file.found and "access_token" in values.keys() - environment.keys():
+        what = f"WEBEX_ACCESS_TOKEN comes from {printable(file.path)}, which was only found in the current directory"
+        warnings.append(f"{what}; it is used instead of a stored token.")
+    values |= environment | _values(given, "command line")
+    for name in _NOT_FROM_FOUND:
+        if file and file.found and name in values and values[name].origin == file.path:
+            raise _not_from_found(name, file.path, "is never taken from such a file")
+    base = values.get("api_base_url", _Value(Secret(Settings.model_fields["api_base_url"].default), "default"))
+    root = base.text.get_secret_value().rstrip("/")
+    values["api_base_url"] = _Value(Secret(root), base.origin)
+    values.setdefault("authorize_url", _Value(Secret(f"{root}/authorize"), base.origin))
+    values.setdefault("token_url", _Value(Secret(f"{root}/access_token"), base.origin))
+    try:
+        settings = Settings(**{name: value.text.get_secret_value() for name, value in values.items()})  # type: ignore[arg-type]
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        name, why = str(problem["loc"][0]), str(problem.get("ctx", {}).get("error", problem["msg"]))
+    else:
+        settings._file, settings._warnings = file, tuple(warnings)
+        settings._origins = {n: values[n].origin if n in values else "default" for n in _NAMES.values()}
+        return settings
+    # Outside the except clause: the ValidationError, which holds the refused value, must not be chained.
+    raise _error(name, f"{why}.", f"Correct it {place(values[name].origin)}.")
 
 
 def require(settings: Settings) -> None:
@@ -241,11 +232,11 @@ def require(settings: Settings) -> None:
 
 
 def _read_config_file(
-    file: paths.ConfigFile | None, environment: Container[str], warnings: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """Return the values of a configuration file, by field name, and the `_File` itself."""
+    file: paths.ConfigFile | None, *warnings: str
+) -> tuple[paths.ConfigFile | None, list[str], dict[str, _Value]]:
+    """Return the configuration file that is used, warnings, and the values by field name."""
     if file is None:
-        return {_FILE: _File(warnings=warnings)}
+        return None, [*warnings], {}
     shown, status = printable(file.path), os.stat(file.path)
     in_data_directory = not file.found and not paths.environment_path("WEBEX_CONFIG_FILE")
     if unsafe := _unsafe(file.path, status, ours_only=in_data_directory):
@@ -253,19 +244,16 @@ def _read_config_file(
             raise _error("config_file", f"({shown}) is not safe to use, because {unsafe[0]}.", unsafe[1])
         path = os.path.join(paths.data_directory(), "config.env")
         other = paths.ConfigFile(path, found=False) if os.path.exists(path) else None
-        return _read_config_file(other, environment, (f"Ignored {shown}, because {unsafe[0]}. {unsafe[1]}",))
+        return _read_config_file(other, f"Ignored {shown}, because {unsafe[0]}. {unsafe[1]}")
     texts, broken = _parse(_read_text("config_file", file.path, status))
-    told = [f"{shown}:{line}: ignored, because it is not NAME=value." for line in broken[:10]]
-    told += _unknown(texts, shown)
+    invalid = [f"{shown}:{line}: ignored, because it is not NAME=value." for line in broken[:10]]
+    told = [*warnings, *invalid, *_unknown(texts, shown)]
     values = _values({_NAMES[name]: text for name, text in texts.items() if name in _NAMES}, file.path)
     secrets = [values[name].origin for name in _SECRETS if name in values]
     store = texts.get("WEBEX_TOKEN_STORE", Secret()).get_secret_value()  # its URL may hold a password
     if (file.path in secrets or "@" in store) and readable_by_others(status):
         told.append(f"{shown} holds a secret that other users can read. Run `chmod 600 {shlex.quote(shown)}`.")
-    if file.found and "access_token" in values and "access_token" not in environment:
-        what = f"WEBEX_ACCESS_TOKEN comes from {shown}, which was only found in the current directory"
-        told.append(f"{what}; it is used instead of a stored token.")
-    return {_FILE: _File(file.path, file.found, (*warnings, *told)), **values}
+    return file, told, values
 
 
 def _parse(text: str) -> tuple[dict[str, Secret], list[int]]:
