@@ -168,6 +168,13 @@ def test_a_device_grant_that_is_refused() -> None:
     assert error.error == "access_denied"
 
 
+def test_the_start_of_a_device_grant() -> None:
+    body = {"device_code": CODE, "user_code": "u", "verification_uri": "x", "interval": 2}
+    asker, sent = served(200, body)
+    assert asker.webex().device_authorization(client_id="C", scope="a b") == body
+    assert (sent[0].url.path, sent[0].content) == ("/v1/device/authorize", b"client_id=C&scope=a+b")
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
