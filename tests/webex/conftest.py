@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -73,21 +74,18 @@ class Asker:
     def webex(self) -> Webex:
         return Webex.of(self, http_client=self.http_client)
 
-    def refresh(self, refresh_token: Secret | None = None) -> TokenResponse:
-        credentials: Any = {"client_id": self.client_id, "client_secret": self.client_secret, "seconds": self.seconds}
-        with self.webex() as webex:
-            return webex.refresh(**credentials, refresh_token=refresh_token or Secret(REFRESH_TOKEN))
+    def refresh(self) -> TokenResponse:
+        return self._ask("refresh", refresh_token=Secret(REFRESH_TOKEN))
 
-    def exchange(
-        self,
-        code: Secret | None = None,
-        verifier: Secret | None = None,
-        redirect_uri: str = "http://127.0.0.1/callback",
-    ) -> TokenResponse:
-        form: Any = {"client_id": self.client_id, "client_secret": self.client_secret, "redirect_uri": redirect_uri}
-        form |= {"code": code or Secret(CODE), "code_verifier": verifier or Secret(VERIFIER), "seconds": self.seconds}
+    def exchange(self) -> TokenResponse:
+        form = {"code": Secret(CODE), "code_verifier": Secret(VERIFIER), "redirect_uri": "http://127.0.0.1/callback"}
+        return self._ask("exchange_code", **form)
+
+    def _ask(self, request: str, **form: Any) -> TokenResponse:
         with self.webex() as webex:
-            return webex.exchange_code(**form)
+            send = partial(getattr(webex, request), client_id=self.client_id, client_secret=self.client_secret)
+            tokens: TokenResponse = send(**form, seconds=self.seconds)
+        return tokens
 
 
 @pytest.fixture
