@@ -129,7 +129,9 @@ class Transport:
             self._compare_clocks(response.headers.get("Date", ""), request.url.host)
             return Answer(response.status_code, response.headers, bytes(body), request.url.host)
         except BaseException as error:
-            return without_frames(error)
+            for cause in _causes(error):
+                cause.__traceback__ = None
+            return error
 
     def _compare_clocks(self, date: str, host: str) -> None:
         moment, known = http_date(date), self.clock_skew is not None
@@ -171,13 +173,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _cause(error: BaseException, kinds: Any) -> Any:
     return next((cause for cause in _causes(error) if isinstance(cause, kinds)), None)
-
-
-def without_frames(error: BaseException) -> BaseException:
-    """Return the exception without its traceback and those of its causes."""
-    for cause in _causes(error):
-        cause.__traceback__ = None
-    return error
 
 
 def _new_client(urls: tuple[str, ...], ca_bundle: str) -> httpx.Client:
