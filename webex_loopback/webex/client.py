@@ -31,8 +31,8 @@ _PATIENCE = 2.0  # seconds that a Retry-After may ask for within one refresh
 _PORTAL = "You may have to sign in to the network first: open any page in the browser, then try again."
 
 
-class Unusable(ServerUnreachable):
-    """A response of which nothing is usable, except perhaps a new `refresh_token`."""
+class UnusableAnswer(ServerUnreachable):
+    """Nothing in a response is usable, except perhaps a new `refresh_token`."""
 
     __slots__ = ("refresh_token",)  # so that pickling, which takes what is in `__dict__`, leaves it out
     refresh_token: Secret | None
@@ -198,7 +198,8 @@ class Webex(Transport):
         told = self.error(answer, grant)
         if told.error or not problem:
             raise told
-        unusable = Unusable(f"{answer.host} answered {status}, {problem}.", remedy="" if refresh_token else _PORTAL)
+        message = f"{answer.host} answered {status}, {problem}."
+        unusable = UnusableAnswer(message, remedy="" if refresh_token else _PORTAL)
         unusable.refresh_token = refresh_token
         raise unusable
 
