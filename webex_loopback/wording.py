@@ -1,5 +1,6 @@
 """Text for people and from people: untrusted text made printable, durations, dates, lists, the user's language."""
 
+import ipaddress
 import os
 import re
 import time
@@ -9,7 +10,6 @@ from urllib.parse import unquote_plus
 
 # `str.isprintable` accepts these; a terminal or browser shows them as nothing, or as a blank.
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-_ZERO_WIDTH = "[\u00ad\u200b-\u200d\u2060\ufeff]"
 _QUOTES = "\"'`\u201c\u201d\u2018\u2019"
 
 # Patterns are compiled on first use: importing this must cost `get_token()` nothing.
@@ -127,6 +127,14 @@ def place(origin: str) -> str:
     return known.get(origin, f"in {printable(origin)}")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host can only be this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def unquoted(text: str) -> str:
     """Remove white space and a pair of quotes around a value; `docker --env-file` keeps the quotes as part of it."""
     text = text.strip()
@@ -143,14 +151,12 @@ def split_list(text: str, parameter: str = "") -> list[str]:
     """
     if parameter and (pasted := re.search(rf"(?:^|[?&;]){parameter}=([^&#]*)", text)):
         text = pasted[1]
-    parts: list[str] = []
-    for part in _split(text):
-        parts += [part] if "://" in part else _split(unquote_plus(part))
-    return list(dict.fromkeys(parts))
+    decoded = [part if "://" in part else unquote_plus(part) for part in _split(text)]
+    return list(dict.fromkeys(_split(" ".join(decoded))))
 
 
 def _split(text: str) -> list[str]:
-    parts = re.split(r"[\s,\u3001\uff0c]+", re.sub(_ZERO_WIDTH, "", text))
+    parts = re.split("[ ,\u3001\uff0c]+", printable(text, len(text)))
     return [bare for part in parts if (bare := part.strip(_QUOTES))]
 
 
