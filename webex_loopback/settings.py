@@ -189,8 +189,8 @@ def load(**overrides: Any) -> Settings:
     environment = _values(texts, "environment")
     file, warnings, values = _read_config_file(paths.config_file())
     if file and file.found and "access_token" in values.keys() - environment.keys():
-        what = f"WEBEX_ACCESS_TOKEN comes from {printable(file.path)}, which was only found in the current directory"
-        warnings.append(f"{what}; it is used instead of a stored token.")
+        shown = printable(file.path)
+        warnings.append(f"WEBEX_ACCESS_TOKEN in {shown}, found in the current directory, replaces a stored token.")
     values |= environment | _values(given, "command line")
     for name in _NOT_FROM_FOUND:
         if file and file.found and name in values and values[name].origin == file.path:
