@@ -360,7 +360,7 @@ def test_an_access_token_in_a_found_file_is_a_warning(name: str, monkeypatch: Pa
     path = write(f"{name}=token\n")
     write("abc", "work/token")
     (warning,) = load().warnings
-    assert warning.startswith(f"WEBEX_ACCESS_TOKEN comes from {path}, which was only found in the current directory")
+    assert warning.startswith(f"WEBEX_ACCESS_TOKEN in {path}, found in the current directory,")
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "another")
     assert load().warnings == ()
     monkeypatch.delenv("WEBEX_ACCESS_TOKEN")

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import httpx
 import pytest
 
 import webex_loopback
 from webex_loopback.cli.app import COMMANDS
 from webex_loopback.texts import _table, translated
-from webex_loopback.webex.error_response import read_error
+from webex_loopback.webex.error_response import Answer, read_error
 
 from .conftest import command
 
@@ -171,7 +172,9 @@ def test_messages_are_translated_with_their_fields_or_not_at_all(english: str, j
 )
 def test_answers_of_webex_are_translated_around_its_own_words(grant: str, status: int, body: str) -> None:
     headers = {"trackingid": "ROUTERGW_00000000-0000-0000-0000-000000000000"}
-    error = read_error(status, headers, body.encode(), "webexapis.com", grant=grant, profile="work")
+    error = read_error(
+        Answer(status, httpx.Headers(headers), body.encode(), "webexapis.com"), grant=grant, profile="work"
+    )
     message, remedy = translated(f"{error} {error}", "ja"), translated(error.remedy, "ja")
     assert message.startswith("webexapis.com")
     assert message.count("、トラッキングID：ROUTERGW_00000000-") == 2
