@@ -17,6 +17,7 @@ from webex_loopback.tokens import source
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.webex.account import Account
+from webex_loopback.wording import language
 
 KEPT = ("PATH", "PATHEXT", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "VIRTUAL_ENV", "CI")
 
@@ -27,6 +28,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
     for name in list(os.environ):
         if not name.startswith(("PYTEST", "COV", "HYPOTHESIS", "WINE")) and name not in KEPT:
             monkeypatch.delenv(name)
+    if language() == "ja":  # most tests expect English
+        monkeypatch.setenv("LC_ALL", "C.UTF-8")
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     monkeypatch.setenv("WEBEX_LOOPBACK_HOME", str(tmp_path / "data"))

@@ -175,8 +175,7 @@ def test_make_targets_exist(page: Path) -> None:
 
 def test_every_public_name_is_documented() -> None:
     text = "".join(read(page) for page in PAGES if page.parent.name == "docs")
-    public: list[str] = webex_loopback.__all__  # type: ignore[assignment]
-    assert [name for name in public if not re.search(rf"\b{name}\b", text)] == []
+    assert [name for name in vars(webex_loopback)["__all__"] if not re.search(rf"\b{name}\b", text)] == []
 
 
 def test_the_changelog_has_this_version() -> None:

@@ -18,7 +18,7 @@ from dotenv import dotenv_values
 from webex_loopback import paths
 from webex_loopback.errors import ConfigurationError
 from webex_loopback.secret import Secret
-from webex_loopback.settings import ENVIRONMENT_ONLY, Settings, is_loopback, load, require
+from webex_loopback.settings import ENVIRONMENT_ONLY, Settings, load, require
 
 ROOT = Path(__file__).parent.parent
 NAMES = {f"WEBEX_{field.upper()}": field for field in Settings.model_fields}
@@ -233,6 +233,21 @@ def test_a_found_file_that_others_can_change_is_skipped_with_one_warning(kind: s
 
 
 @posix
+@pytest.mark.parametrize("kind", EXPOSED[:3])
+def test_a_found_file_that_is_replaced_after_it_was_checked_is_refused(kind: str, monkeypatch: Patch) -> None:
+    path, evil, opening = write("WEBEX_CLIENT_ID=one\n"), write(f"WEBEX_API_BASE_URL={EVIL}\n", "work/evil"), os.open
+    expose(kind, evil)
+
+    def replace_first(opened: str, *arguments: Any) -> int:
+        if opened == str(path) and evil.exists():
+            evil.replace(path)
+        return opening(opened, *arguments)
+
+    monkeypatch.setattr(os, "open", replace_first)
+    assert "replaced after it was checked" in str(refusal(load))
+
+
+@posix
 @pytest.mark.parametrize("kind", EXPOSED)
 @pytest.mark.parametrize("where", ["named", "data"])
 def test_another_file_that_others_can_change_is_an_error(kind: str, where: str, monkeypatch: Patch) -> None:
@@ -300,7 +315,7 @@ def test_a_found_file_cannot_choose_an_endpoint_for_a_secret_from_elsewhere(
     error = refusal(load().check_destinations, origin, "the token")
     assert error.setting == name
     assert str(path) in str(error)
-    assert "the token is" in str(error)
+    assert "for the token, which is" in str(error)
     export = "$env:" if os.name == "nt" else "export "
     assert f"{export}WEBEX_CONFIG_FILE={shlex.quote(str(path))}`" in error.remedy
     load().check_destinations(str(path), "the token")
@@ -340,6 +355,19 @@ def test_a_found_file_never_chooses_the_browser_or_the_store(name: str, monkeypa
     assert load().origins[f"WEBEX_{name}"] == "environment"
 
 
+@pytest.mark.parametrize("name", ["WEBEX_ACCESS_TOKEN", "WEBEX_ACCESS_TOKEN_FILE"])
+def test_an_access_token_in_a_found_file_is_a_warning(name: str, monkeypatch: Patch) -> None:
+    path = write(f"{name}=token\n")
+    write("abc", "work/token")
+    (warning,) = load().warnings
+    assert warning.startswith(f"WEBEX_ACCESS_TOKEN in {path}, found in the current directory,")
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "another")
+    assert load().warnings == ()
+    monkeypatch.delenv("WEBEX_ACCESS_TOKEN")
+    monkeypatch.setenv("WEBEX_CONFIG_FILE", str(path))
+    assert load().warnings == ()
+
+
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_may_be_in_a_file_of_its_own(name: str, monkeypatch: Patch) -> None:
     path = write(f"\ufeff {SECRET}\r\n", "home/secret", mode=0o644)
@@ -363,84 +391,55 @@ def test_quotes_and_white_space_are_not_part_of_a_value(name: str, written: str,
     assert plain(load(), name) == SECRET
 
 
-@pytest.mark.parametrize(
-    "written", ["Bearer {}", "bearer  {}", "'Bearer {}'", 'Bearer "{}"', "Authorization: Bearer {}"]
-)
-def test_an_access_token_may_be_pasted_with_its_header(written: str) -> None:
-    assert load(access_token=written.format(SECRET)).access_token == Secret(SECRET)
-    assert not load(access_token="Bearer ").access_token
-
-
-@pytest.mark.parametrize("name", ["client_id", "client_secret", "access_token"])
-@pytest.mark.parametrize("odd", ["\n", "é", "\x1b", " ", "\u200b", "\udcff"])
-def test_a_value_that_cannot_be_in_a_header_is_refused_and_not_shown(name: str, odd: str) -> None:
-    error = refusal(load, **{name: Secret(f"{SECRET}{odd}{SECRET}")})
-    assert error.setting == f"WEBEX_{name.upper()}"
-    assert SECRET not in f"{error!r}{error.remedy}"
-
-
 BAD_URLS = r"""
 http://webexapis.com/v1 http://127.0.0.1.example.com/v1 http://localhost.example.com/v1 http://10.0.0.1/v1 http://127.1/
 http://[::2]/v1 http://[::1/v1 https://[:::]/v1 https://user:pass@webexapis.com/v1 http://127.0.0.1@example.com/v1
 https://example.com\@webexapis.com https://a.com%2f.example.com/v1 https://a.com:port https://a.com:65536 https://a.com:0
 https://a.com/v1?x=1 https://a.com/v1#x https://ｗebexapis.com/v1 https://webexapis..com https:///v1 https://
 ftp://a.com a.com/v1 file:///a"""
+URLS = [*BAD_URLS.split(), "https://webex\napis.com/v1", f"https://{'a' * 64}.com"]
+TIMEOUTS = ["soon", "0", "-1", "nan", "inf", "1e99", "86401", "2d", 0, -0.5, float("nan")]
+STORES = ["memory", "postgresql+psycopg://h/d", "postgresql://h\nx", "postgres://"]
+REFUSED: list[tuple[str, Any]] = [
+    *((field, url) for field in ("api_base_url", "authorize_url", "token_url") for url in URLS),
+    *((f, f"{SECRET}{c}x") for f in ("client_id", "client_secret", "access_token") for c in "\né\x1b \u200b\udcff"),
+    *(("login_timeout", timeout) for timeout in TIMEOUTS),
+    *(("token_store", store) for store in STORES),
+    ("client_identifier", "x"),
+]
 
 
-@pytest.mark.parametrize("field", ["api_base_url", "authorize_url", "token_url"])
-@pytest.mark.parametrize("url", [*BAD_URLS.split(), "https://webex\napis.com/v1", f"https://{'a' * 64}.com"])
-def test_a_url_to_which_secrets_must_not_go_is_refused(field: str, url: str) -> None:
-    error = refusal(load, **{field: url})
+@pytest.mark.parametrize(("field", "value"), REFUSED)
+def test_a_value_that_cannot_be_used_is_refused_and_not_shown(field: str, value: object) -> None:
+    error = refusal(load, **{field: Secret(value) if isinstance(value, str) else value})
     assert error.setting == f"WEBEX_{field.upper()}"
-    assert "pass@" not in str(error)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1:8080", "127.9.9.9", "[::1]:65535", "localhost"])
-def test_plain_http_is_for_this_machine(host: str) -> None:
-    assert load(api_base_url=f"http://{host}/v1").token_url == f"http://{host}/v1/access_token"
-
-
-def test_is_loopback() -> None:
-    assert [is_loopback(h) for h in ("127.0.0.1", "::1", "localhost", "", "::")] == [True, True, True, False, False]
-
-
-@pytest.mark.parametrize("value", ["soon", "0", "-1", "nan", "inf", "1e99", "86401", "2d", 0, -0.5, float("nan")])
-def test_an_impossible_login_timeout_is_refused(value: str | float) -> None:
-    error = refusal(load, login_timeout=value)
-    assert "WEBEX_LOGIN_TIMEOUT" in str(error)
-    assert "above 0 and at most 86400" in str(error)
     assert "command line" in error.remedy
+    assert not re.search(f"pass@|{SECRET}", f"{error!r}{error.remedy}")
 
 
-def test_login_timeouts_are_seconds_or_durations() -> None:
-    assert [load(login_timeout=t).login_timeout for t in (60, 0.5, "90", "5m")] == [60, 0.5, 90, 300]
+PASTED = ["Bearer {}", "bearer  {}", "'Bearer {}'", 'Bearer "{}"', "Authorization: Bearer {}"]
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "read"),
+    [
+        *(("access_token", written.format(SECRET), Secret(SECRET)) for written in PASTED),
+        ("access_token", "Bearer ", Secret()),
+        *(("api_base_url", url, url) for url in ("http://127.9.9.9/v1", "http://[::1]:65535", "http://localhost:80/a")),
+        *(("login_timeout", given, read) for given, read in ((60, 60), (0.5, 0.5), ("90", 90), ("5m", 300))),
+        *(("token_store", s, s) for s in ("file", "keyring", "postgresql://u:p@h:1,h2/d?ssl=x", "postgres:///d")),
+        ("scopes", "spark%3Akms%20a:b", "spark:kms a:b"),
+        ("redirect_uri", " http://a/,http://b/%20 ", "http://a/ http://b/%20"),
+    ],
+)
+def test_a_value_is_read_however_it_was_pasted(field: str, given: object, read: object) -> None:
+    assert getattr(load(**{field: given}), field) == read
 
 
 def test_paths_are_made_absolute(tmp_path: Path) -> None:
     settings = load(ca_bundle="~/ca.pem", tls_cert="'cert.pem'", tls_key=tmp_path / "key.pem")
     expected = [tmp_path / "home" / "ca.pem", tmp_path / "work" / "cert.pem", tmp_path / "key.pem"]
     assert [settings.ca_bundle, settings.tls_cert, settings.tls_key] == [str(path) for path in expected]
-
-
-@pytest.mark.parametrize("store", ["file", "keyring", "postgresql://u:p@h:1,h2/d?sslmode=require", "postgres:///d"])
-def test_token_stores(store: str) -> None:
-    assert load(token_store=store).token_store == store
-    assert "u:p" not in repr(load(token_store=store))
-
-
-@pytest.mark.parametrize("store", ["memory", "postgresql+psycopg://h/d", "postgresql://h\nx", "postgres://"])
-def test_another_token_store_is_refused(store: str) -> None:
-    assert refusal(load, token_store=store).setting == "WEBEX_TOKEN_STORE"
-
-
-def test_an_unknown_override_is_refused() -> None:
-    assert refusal(load, client_identifier="x").setting == "WEBEX_CLIENT_IDENTIFIER"
-
-
-def test_lists_are_read_however_they_were_pasted() -> None:
-    settings = load(scopes="spark%3Akms%20a:b", redirect_uri=" http://a/,http://b/%20 ")
-    assert settings.scope_list == ["spark:kms", "a:b"]
-    assert settings.redirect_uris == ["http://a/", "http://b/%20"]
 
 
 LACKS = [("client_id", None), ("client_secret", None), ("redirect_uri", ","), ("scopes", ","), ("scopes", 'a:b c"d')]
@@ -456,8 +455,9 @@ def test_a_login_says_which_setting_it_needs(field: str, value: str | None) -> N
 
 
 def test_secrets_do_not_leave_the_settings_unasked() -> None:
-    settings = load(client_secret=SECRET, access_token=SECRET, token_store_key=SECRET)
-    shown = [repr(settings), str(settings), f"{settings}", str(settings.model_dump()), str(dict(settings))]
+    store = f"postgresql://u:{SECRET}@h/d"
+    settings = load(client_secret=SECRET, access_token=SECRET, token_store_key=SECRET, token_store=store)
+    shown = [repr(settings), str(settings), f"{settings}", str(settings.model_dump(exclude={"token_store"}))]
     assert not any(SECRET in text for text in shown)
     with pytest.raises(TypeError, match="pickle"):
         pickle.dumps(settings)

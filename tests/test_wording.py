@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from webex_loopback.wording import (
     columns,
     duration,
+    is_loopback,
     language,
     moment,
     parse_duration,
@@ -17,9 +18,9 @@ from webex_loopback.wording import (
     printable,
     split_list,
     unquoted,
+    without_tokens,
     wrap,
 )
-from webex_loopback.wording import without_tokens as clean_error
 
 TOKEN = "NWIzMDBjYTktZDk5ZC00ZGNiLWE5NTAtNTM0NjdlZGE0ZGI5MmU1_PF84_1eb65fdf-9643-417f-9974-ad72cae0e10f"
 ANY_TEXT = st.text(st.characters(), max_size=80)  # surrogates included
@@ -74,15 +75,15 @@ def test_printable_changes_nothing_the_second_time(text: str, limit: int) -> Non
     ],
 )
 def test_nothing_that_could_be_a_token_is_left_in_an_error_text(text: str) -> None:
-    clean = clean_error(text)
+    clean = without_tokens(text)
     assert TOKEN[:12] not in clean
     assert len(clean) <= 500
-    assert clean_error(clean) == clean
+    assert without_tokens(clean) == clean
 
 
 @pytest.mark.parametrize("text", ["The refresh token is expired.", "error code: 403", "Bearer token required"])
 def test_ordinary_error_texts_stay_as_they_are(text: str) -> None:
-    assert clean_error(text) == text
+    assert without_tokens(text) == text
 
 
 @pytest.mark.parametrize(
@@ -146,17 +147,15 @@ SCOPES = [
     "a%3Ab%20c%3Ad",
     "a%3Ab+c%3Ad",
 ]
-PASTED = [
-    "'a:b' \"c:d\"",
-    "a:b、c:d",
-    "a:b\u3000c:d",
-    "\ufeffa:b\u200b c:d",
+PASTED = ["'a:b' \"c:d\"", "a:b、c:d", "a:b\u3000c:d", "\ufeffa:b\u200b c:d"]
+PASTED += [
     "scope=a%3Ab%20c%3Ad",
     "x?y=z&amp;scope=a:b c:d",
+    "https://a/authorize?client_id=C1&scope=a%3Ab%20c%3Ad&state=x",
 ]
 
 
-@pytest.mark.parametrize("text", [*SCOPES, *PASTED, "https://a/authorize?client_id=C1&scope=a%3Ab%20c%3Ad&state=x"])
+@pytest.mark.parametrize("text", [*SCOPES, *PASTED])
 def test_scopes_are_split_however_they_were_pasted(text: str) -> None:
     assert split_list(text, "scope") == ["a:b", "c:d"]
 
@@ -170,6 +169,10 @@ def test_redirect_uris_stay_as_registered() -> None:
 @pytest.mark.parametrize("text", ["", " ", ",", " , ", "''", "\u200b", "%20", "scope="])
 def test_a_list_may_be_empty(text: str) -> None:
     assert split_list(text, "scope") == []
+
+
+def test_is_loopback() -> None:
+    assert [is_loopback(h) for h in ("127.0.0.1", "::1", "localhost", "", "::")] == [True, True, True, False, False]
 
 
 def test_quotes_around_a_whole_value_are_removed() -> None:
@@ -195,18 +198,38 @@ def test_origins_are_phrases() -> None:
         ({"WEBEX_LANG": "fr", "LC_ALL": "ja_JP"}, "en"),
     ],
 )
-def test_the_first_variable_that_is_set_decides_the_language(environ: dict[str, str], expected: str) -> None:
+def test_the_first_variable_that_is_set_decides_the_language(
+    environ: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert language(environ) == expected
-
-
-def test_the_language_is_that_of_the_process_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WEBEX_LANG", "ja")
-    assert language() == "ja"
+    for name in ("LANG", "LC_ALL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert language() == expected
 
 
 def test_text_is_wrapped_but_commands_stay_whole() -> None:
     text = "Not logged in. Run `webex-loopback login -p work --force` now.\n  Indented, and longer than the line is."
     commands = ["Not logged in. Run", "`webex-loopback login -p work --force`", "now."]
     assert wrap(text, 30).split("\n") == [*commands, "  Indented, and longer than", "  the line is."]
+    assert wrap("", 9) + wrap("a  b  ", 9) == "a  b"
     with open(__file__) as file:
         assert columns(None) == columns(file) == 10_000
+
+
+JAPANESE = (
+    "  `webex-loopback login -p 開発 --force`を実行し、（「許可」を）クリックしてください。ネットワークとプロキシの"
+    "設定を確認してから、もう一度ログインしてください。詳細：https://developer.webex.com/docs/integrations。以上。"
+)
+
+
+@pytest.mark.parametrize("width", [60, 61, 80, 81])
+def test_japanese_text_is_wrapped_by_columns_and_by_the_rules_for_punctuation(width: int) -> None:
+    lines = wrap(JAPANESE, width).split("\n")
+    wide = [sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in line) for line in lines]
+    assert max(wide) <= width
+    assert min(wide[:-1]) > width - 40  # the longest unit is a URL
+    assert "".join(line.strip() for line in lines) == JAPANESE.strip()
+    assert all(line.startswith("  ") and line[2] not in "、。」）：" and line[-1] not in "（「" for line in lines)
+    assert sum("`webex-loopback login -p 開発 --force`" in line for line in lines) == 1

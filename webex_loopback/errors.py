@@ -1,21 +1,19 @@
-"""The errors of this package, as one small tree. Each has a remedy and an exit code.
+"""The errors of this package. Each has a remedy and an exit code; none shows a secret.
 
-WebexLoopbackError            exit 1   str() = what happened; .remedy = what to do
-├─ ConfigurationError         exit 2   a setting is missing or wrong; .setting
-├─ LoginRequired              exit 3   no token, or the refresh token was rejected and the access token has expired
+WebexLoopbackError            exit 1
+├─ ConfigurationError         exit 2
+├─ LoginRequired              exit 3
 ├─ LoginFailed                exit 4
-│  ├─ AuthorizationDenied              .error, .error_description (RFC 6749 §4.1.2.1)
-│  └─ LoginTimeout (also TimeoutError) .ignored: requests that did not belong to this login
-├─ TokenEndpointError         exit 5   .status_code, .error, .error_description, .tracking_id, .meaning
-├─ ServerUnreachable          exit 5   no usable answer; the original error is chained
-└─ TokenStoreError            exit 6   unreadable, wrong owner, lock timeout; .problem
-
-No message, argument or repr contains a secret.
+│  ├─ AuthorizationDenied
+│  └─ LoginTimeout, also a TimeoutError
+├─ TokenEndpointError         exit 5
+├─ ServerUnreachable          exit 5
+└─ TokenStoreError            exit 6
 """
 
 
 class WebexLoopbackError(Exception):
-    """Root of all errors of this package.
+    """Root of all errors of this package; str() says what happened.
 
     Attributes:
         remedy: One or more sentences that say what to do now; never empty.
@@ -33,14 +31,7 @@ class WebexLoopbackError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         # The default calls the class with `args` alone. A required keyword would then be missing, and a
         # multiprocessing.Pool hangs when an error cannot be unpickled.
-        return _restore, (type(self), self.args, self.__dict__)
-
-
-def _restore(kind: type[WebexLoopbackError], args: tuple[object, ...], attributes: dict[str, object]) -> object:
-    error = kind.__new__(kind)
-    error.args = args
-    error.__dict__.update(attributes)
-    return error
+        return type(self).__new__, (type(self),), self.__dict__ | {"args": self.args}
 
 
 class ConfigurationError(WebexLoopbackError):
@@ -55,7 +46,7 @@ class ConfigurationError(WebexLoopbackError):
 
 
 class LoginRequired(WebexLoopbackError):
-    """There is no usable token; the user has to log in."""
+    """No token, or the refresh token was rejected and the access token has expired; the user has to log in."""
 
     exit_code = 3
     default_remedy = "Run `webex-loopback login`."
@@ -71,9 +62,7 @@ class LoginFailed(WebexLoopbackError):
 class AuthorizationDenied(LoginFailed):
     """Webex answered the authorization request with an error (RFC 6749 §4.1.2.1).
 
-    Attributes:
-        error: For example `access_denied` or `invalid_scope`.
-        error_description: Webex's own text, possibly empty.
+    `error` is its code, for example `access_denied`; `error_description` is Webex's own text, possibly empty.
     """
 
     def __init__(self, message: str, *, error: str, error_description: str = "", remedy: str = "") -> None:
@@ -83,11 +72,7 @@ class AuthorizationDenied(LoginFailed):
 
 
 class LoginTimeout(LoginFailed, TimeoutError):
-    """The authorization response did not arrive in time.
-
-    Attributes:
-        ignored: Number of requests to the redirect URI that did not carry this login's `state`.
-    """
+    """No authorization response arrived in time; `ignored` requests did not carry this login's `state`."""
 
     def __init__(self, message: str, *, ignored: int = 0, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
@@ -132,7 +117,7 @@ class TokenEndpointError(WebexLoopbackError):
 
 
 class ServerUnreachable(WebexLoopbackError):
-    """No usable answer arrived: network, DNS, proxy, TLS, a timeout, or a body that is not a token response."""
+    """No usable answer: network, DNS, proxy, TLS, a timeout, or a body that is not a token response."""
 
     exit_code = 5
     default_remedy = "Check the network and try again. `webex-loopback doctor` checks proxy and certificates."

@@ -31,13 +31,12 @@ def data_directory() -> str:
     Raises:
         ConfigurationError: The home directory cannot be determined.
     """
-    environ = os.environ
     if named := environment_path("WEBEX_LOOPBACK_HOME"):
         return named
     if sys.platform == "win32":
-        base = environ.get("LOCALAPPDATA") or _expanded(r"~\AppData\Local")
+        base = os.environ.get("LOCALAPPDATA") or _expanded(r"~\AppData\Local")
     else:
-        base = environ.get("XDG_STATE_HOME", "")
+        base = os.environ.get("XDG_STATE_HOME", "")
         if not os.path.isabs(base):  # the XDG specification says to ignore relative paths
             base = _expanded("~/.local/state")
     return os.path.join(base, "webex-loopback")
@@ -86,12 +85,10 @@ def profile_name(profile: "str | None" = None) -> str:
 
 def _is_profile_name(name: str) -> bool:
     return (
-        bool(name)
+        0 < len(name) <= 100
         and _PROFILE_CHARACTERS.issuperset(name)
-        and name[0] not in ".-"
-        and name[-1] != "."
-        and len(name) <= 100
-        and name.split(".", maxsplit=1)[0].lower() not in _DEVICES
+        and name == name.lstrip(".-").rstrip(".")
+        and name.partition(".")[0].lower() not in _DEVICES
     )
 
 

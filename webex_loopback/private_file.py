@@ -16,8 +16,8 @@ from typing import ParamSpec, TypeVar
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+_WRITE = os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _WINDOWS_PATIENCE_SECONDS = 10.0
 # Errors of rename() if the file itself is a mount point (docker run -v token.json:...) or on another device.
 _CANNOT_RENAME = (errno.EBUSY, errno.EXDEV, errno.ETXTBSY)
@@ -39,11 +39,10 @@ def readable_by_others(status: os.stat_result) -> bool:
 
 
 def make_private_directory(path: str) -> None:
-    """Create a directory and its missing parents for this user only, whatever the umask.
+    """Create a directory and its missing parents for this user only.
 
     Raises:
         PermissionError: It exists and belongs to another user (after `sudo`, for example).
-        OSError
     """
     if os.path.isdir(path):
         check_owner(path)
@@ -53,8 +52,6 @@ def make_private_directory(path: str) -> None:
         make_private_directory(above)
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
-        with contextlib.suppress(OSError):  # FAT and some network mounts refuse; mkdir has already set the mode
-            os.chmod(path, 0o700)  # with a umask of 0777, mkdir grants nothing
 
 
 def check_owner(path: str) -> None:
@@ -68,19 +65,22 @@ def check_owner(path: str) -> None:
         raise PermissionError(errno.EPERM, f"It belongs to another user (uid {status.st_uid})", path)
 
 
-def read_small_file(path: str, limit: int = 1 << 20) -> bytes:
+def read_small_file(path: str, limit: int = 1 << 20, checked: os.stat_result | None = None) -> bytes:
     """Read a regular file of at most `limit` bytes; a device, FIFO or directory is refused at once.
 
-    Raises:
-        OSError
+    Args:
+        checked: The status that the caller trusts; if the opened file has another owner or mode, it is refused.
     """
     if sys.platform == "win32" and os.path.isdir(path):  # opening one is a PermissionError, which may pass
         raise OSError(errno.EINVAL, "Not a regular file", path)
-    descriptor = patiently(os.open, path, os.O_RDONLY | _FLAGS | getattr(os, "O_NONBLOCK", 0))
+    descriptor = patiently(os.open, path, _READ)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "Not a regular file", path)
+        trusted = checked is None or (checked.st_uid, checked.st_mode) == (status.st_uid, status.st_mode)
+        if not trusted and sys.platform != "win32":  # whose stat() of a path adds modes for its extension
+            raise OSError(errno.EPERM, "It was replaced after it was checked", path)
         with open(descriptor, "rb", closefd=False) as file:
             data = file.read(limit + 1)
     finally:
@@ -91,11 +91,7 @@ def read_small_file(path: str, limit: int = 1 << 20) -> bytes:
 
 
 def write_private_file(path: str, data: bytes) -> None:
-    """Write a file with mode 0600, replacing what is there; it holds the old or the new content at any moment.
-
-    Raises:
-        OSError: The file is unchanged.
-    """
+    """Write a file with mode 0600, replacing what is there; it holds the old or the new content at any moment."""
     replacement = Replacement(path, f".{os.path.basename(path)}.{os.urandom(4).hex()}.new")
     try:
         replacement.reserve(len(data))
@@ -106,11 +102,9 @@ def write_private_file(path: str, data: bytes) -> None:
 
 
 class Replacement:
-    """A replacement for a file, in the same directory: space is reserved first, content and renaming follow.
+    """A replacement for a file, `name` beside it: space is reserved first, content and renaming follow.
 
-    Args:
-        path: The file to replace. Symbolic links must have been resolved by the caller.
-        name: File name of the replacement, in the same directory.
+    Symbolic links in `path` must have been resolved by the caller.
     """
 
     def __init__(self, path: str, name: str) -> None:
@@ -119,19 +113,14 @@ class Replacement:
         self._reserved: BufferedWriter | None = None  # open until it is filled: opening it again could fail
 
     def reserve(self, size: int) -> None:
-        """Create the replacement with room for `size` bytes, on disk.
-
-        Raises:
-            OSError: No space, read-only, over quota: nothing has been changed.
-        """
+        """Create the replacement with room for `size` bytes, on disk; an OSError means that nothing has changed."""
         self.release()
         with contextlib.suppress(FileNotFoundError):
             patiently(os.unlink, self.pending)
-        file = self._reserved = open(self._open(os.O_CREAT | os.O_EXCL), "wb")  # noqa: SIM115
+        file = open(os.open(self.pending, _WRITE | os.O_CREAT | os.O_EXCL, 0o600), "wb")  # noqa: SIM115
+        self._reserved = file
         try:
-            file.write(bytes(size))
-            file.flush()
-            os.fsync(file.fileno())
+            _write(file, bytes(size))
         except OSError:
             self.release()
             raise
@@ -139,8 +128,7 @@ class Replacement:
     def commit(self, data: bytes) -> None:
         """Replace the file; once this returns, the content survives a crash.
 
-        Raises:
-            OSError: The file has its old content, unless it could only be written in place.
+        After an OSError the file has its old content, unless it could only be written in place.
         """
         self._fill(self.pending, data)
         self.adopt(data)
@@ -158,10 +146,10 @@ class Replacement:
 
     def release(self) -> None:
         """Close the reserved file."""
-        file, self._reserved = self._reserved, None
-        if file is not None:
+        if self._reserved is not None:
             with contextlib.suppress(OSError):
-                file.close()
+                self._reserved.close()
+        self._reserved = None
 
     def discard(self) -> None:
         """Remove the replacement, if any."""
@@ -169,22 +157,19 @@ class Replacement:
         with contextlib.suppress(OSError):
             patiently(os.unlink, self.pending)
 
-    def _open(self, flags: int, path: str = "") -> int:
-        descriptor = os.open(path or self.pending, os.O_WRONLY | _NO_FOLLOW | _FLAGS | flags, 0o600)
-        if sys.platform != "win32" and not path:
-            with contextlib.suppress(OSError):  # file systems without modes
-                os.fchmod(descriptor, 0o600)  # whatever the umask
-        return descriptor
-
     def _fill(self, path: str, data: bytes) -> None:
-        # Not truncated first: the reserved blocks would be given back, and the disk may be full by now.
         reserved, self._reserved = self._reserved, None
-        with reserved or open(self._open(0, path), "wb") as file:
-            file.seek(0)
-            file.write(data)
-            file.flush()
-            file.truncate()
-            os.fsync(file.fileno())
+        with reserved or open(os.open(path, _WRITE), "wb") as file:
+            _write(file, data)
+
+
+def _write(file: BufferedWriter, data: bytes) -> None:
+    # Not truncated first: the reserved blocks would be given back, and the disk may be full by now.
+    file.seek(0)
+    file.write(data)
+    file.flush()
+    file.truncate()
+    os.fsync(file.fileno())
 
 
 def patiently(action: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
@@ -200,9 +185,7 @@ def patiently(action: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs)
 
 
 def _sync_directory(path: str) -> None:
-    """Flush the renaming to disk, if the system supports that."""
-    if sys.platform == "win32":
-        return
+    """Flush the renaming to disk, if the system supports that; Windows cannot open a directory."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:

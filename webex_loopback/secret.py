@@ -22,9 +22,6 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self._value)
 
-    def __len__(self) -> int:
-        return len(self._value)
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and self._value == other._value
 

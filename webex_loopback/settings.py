@@ -6,18 +6,19 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple
 
 from dotenv.parser import parse_stream
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from . import paths
 from .errors import ConfigurationError
 from .private_file import is_ours, read_small_file, readable_by_others, writable_by_others
 from .secret import Secret
+from .wording import is_loopback as is_loopback  # noqa: PLC0414 - other modules import it from here
 from .wording import language, parse_duration, place, printable, split_list, unquoted
 
 ENVIRONMENT_ONLY = ("WEBEX_CONFIG_FILE", "WEBEX_PROFILE", "WEBEX_LOOPBACK_HOME", "WEBEX_LOCK_DIR")
@@ -26,7 +27,6 @@ _ENDPOINTS = ("api_base_url", "authorize_url", "token_url", "ca_bundle")
 # A command to run, and where all tokens are kept: never taken from a file that was only found.
 _NOT_FROM_FOUND = ("browser", "token_store", "token_store_key", "token_store_key_file")
 _SECRETS = ("client_secret", "access_token", "token_store_key")
-_FILE = "config.env"  # the file itself, among its values; no keyword argument has this name
 
 
 class _Value(NamedTuple):
@@ -34,12 +34,6 @@ class _Value(NamedTuple):
 
     text: Secret
     origin: str
-
-
-class _File(NamedTuple):
-    path: str = ""
-    found: bool = False
-    warnings: tuple[str, ...] = ()
 
 
 def _matches(pattern: str, otherwise: str) -> BeforeValidator:
@@ -87,7 +81,7 @@ _Path = Annotated[str, BeforeValidator(_path)]
 _URL = Annotated[str, BeforeValidator(_url)]
 
 
-def _values(texts: Mapping[str, Secret], origin: str) -> dict[str, Any]:
+def _values(texts: Mapping[str, Secret], origin: str) -> dict[str, _Value]:
     """Return the values of one source, without empty ones, and with the content of files named by `*_file`."""
     bare = {name: Secret(unquoted(text.get_secret_value())) for name, text in texts.items()}
     values = {name: _Value(text, origin) for name, text in bare.items() if text}
@@ -130,39 +124,13 @@ class Settings(BaseSettings):
     token_store_key: Annotated[Secret, _TO_SECRET, _matches(r"[\s\x21-\x7e]*", "is not ASCII text")] = Secret()
     token_store_key_file: _Path = ""
 
-    _file: _File = PrivateAttr(_File())
+    _file: paths.ConfigFile | None = PrivateAttr(None)
+    _warnings: tuple[str, ...] = PrivateAttr(())
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(cls, settings_cls: Any, *_: Any, **sources: Any) -> tuple[Any, ...]:
-        environment = {name: Secret(text) for name, text in sources["env_settings"]().items()}
-        values = _read_config_file() | _values(environment, "environment")
-        return sources["init_settings"], InitSettingsSource(settings_cls, values)
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _resolve(cls, values: dict[str, Any], handler: Callable[[Any], Self]) -> Self:
-        """Derive the endpoints, take the values from their sources, and remember their origins."""
-        file = values.pop(_FILE, _File())
-        for name in _NOT_FROM_FOUND:
-            if file.found and name in values and values[name].origin == file.path:
-                raise _not_from_found(name, file.path, "is never taken from such a file")
-        base = values.get("api_base_url", _Value(Secret(cls.model_fields["api_base_url"].default), "default"))
-        root = base.text.get_secret_value().rstrip("/")
-        values["api_base_url"] = _Value(Secret(root), base.origin)
-        values.setdefault("authorize_url", _Value(Secret(f"{root}/authorize"), base.origin))
-        values.setdefault("token_url", _Value(Secret(f"{root}/access_token"), base.origin))
-        try:
-            settings = handler({name: value.text.get_secret_value() for name, value in values.items()})
-        except ValidationError as error:
-            problem = error.errors(include_url=False, include_input=False)[0]
-            name, why = str(problem["loc"][0]), str(problem.get("ctx", {}).get("error", problem["msg"]))
-        else:
-            settings._file = file
-            settings._origins = {n: values[n].origin if n in values else "default" for n in cls.model_fields}
-            return settings
-        # Outside the except clause: the ValidationError, which holds the refused value, must not be chained.
-        raise _error(name, f"{why}.", f"Correct it {place(values[name].origin)}.")
+        return (sources["init_settings"],)  # `load()` reads the others: it must know the origin of each value
 
     def __reduce__(self) -> Any:
         raise TypeError("Settings hold secrets and cannot be pickled; call load() again instead")
@@ -180,22 +148,22 @@ class Settings(BaseSettings):
     @property
     def origins(self) -> Mapping[str, str]:
         """Where each setting (`WEBEX_...`) comes from: "environment", "command line", "default", or a file's path."""
-        return {f"WEBEX_{name.upper()}": origin for name, origin in self._origins.items()}
+        return {setting: self._origins[name] for setting, name in _NAMES.items()}
 
     @property
     def config_file(self) -> str:
         """The active configuration file, or ""."""
-        return self._file.path
+        return self._file.path if self._file else ""
 
     @property
     def found_file(self) -> str:
         """The active configuration file if it was only found in the current directory, or ""."""
-        return self._file.path if self._file.found else ""
+        return self._file.path if self._file and self._file.found else ""
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings for the user: a skipped file, lines and names without effect, a secret that others can read."""
-        return self._file.warnings
+        return self._warnings
 
     def check_destinations(self, secret_origin: str, what: str) -> None:
         """Raise `ConfigurationError` if a found file chooses an endpoint for a secret from elsewhere.
@@ -204,7 +172,11 @@ class Settings(BaseSettings):
         """
         for name in _ENDPOINTS:
             if self.found_file and self._origins[name] == self.found_file != secret_origin:
-                raise _not_from_found(name, self.found_file, f"{what} is {place(secret_origin)}")
+                why = f"must not be used for {what}, which is {place(secret_origin)}"
+                raise _not_from_found(name, self.found_file, why)
+
+
+_NAMES = {f"WEBEX_{name.upper()}": name for name in Settings.model_fields}
 
 
 def load(**overrides: Any) -> Settings:
@@ -212,8 +184,33 @@ def load(**overrides: Any) -> Settings:
 
     Raises `ConfigurationError` if a value or a file cannot be used; `require` reports what is missing.
     """
-    texts = {n: v if isinstance(v, Secret) else Secret(str(v)) for n, v in overrides.items() if v is not None}
-    return Settings(**_values(texts, "command line"))
+    given = {n: v if isinstance(v, Secret) else Secret(str(v)) for n, v in overrides.items() if v is not None}
+    texts = {name: Secret(text) for name, text in EnvSettingsSource(Settings)().items()}
+    environment = _values(texts, "environment")
+    file, warnings, values = _read_config_file(paths.config_file())
+    if file and file.found and "access_token" in values.keys() - environment.keys():
+        shown = printable(file.path)
+        warnings.append(f"WEBEX_ACCESS_TOKEN in {shown}, found in the current directory, replaces a stored token.")
+    values |= environment | _values(given, "command line")
+    for name in _NOT_FROM_FOUND:
+        if file and file.found and name in values and values[name].origin == file.path:
+            raise _not_from_found(name, file.path, "is never taken from such a file")
+    base = values.get("api_base_url", _Value(Secret(Settings.model_fields["api_base_url"].default), "default"))
+    root = base.text.get_secret_value().rstrip("/")
+    values["api_base_url"] = _Value(Secret(root), base.origin)
+    values.setdefault("authorize_url", _Value(Secret(f"{root}/authorize"), base.origin))
+    values.setdefault("token_url", _Value(Secret(f"{root}/access_token"), base.origin))
+    try:
+        settings = Settings(**{name: value.text.get_secret_value() for name, value in values.items()})  # type: ignore[arg-type]
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        name, why = str(problem["loc"][0]), str(problem.get("ctx", {}).get("error", problem["msg"]))
+    else:
+        settings._file, settings._warnings = file, tuple(warnings)
+        settings._origins = {n: values[n].origin if n in values else "default" for n in _NAMES.values()}
+        return settings
+    # Outside the except clause: the ValidationError, which holds the refused value, must not be chained.
+    raise _error(name, f"{why}.", f"Correct it {place(values[name].origin)}.")
 
 
 def require(settings: Settings) -> None:
@@ -235,36 +232,29 @@ def require(settings: Settings) -> None:
     settings.check_destinations(settings._origins["client_secret"], "the client secret")
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a URL's host can only be this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _read_config_file() -> dict[str, Any]:
-    """Return the values of the active configuration file, by field name, and the `_File` itself."""
-    file, warnings = paths.config_file(), []
-    if file and file.found and (unsafe := _unsafe(file.path)):
-        warnings.append(f"Ignored {printable(file.path)}, because {unsafe[0]}. {unsafe[1]}")
-        path = os.path.join(paths.data_directory(), "config.env")
-        file = paths.ConfigFile(path, found=False) if os.path.exists(path) else None
+def _read_config_file(
+    file: paths.ConfigFile | None, *warnings: str
+) -> tuple[paths.ConfigFile | None, list[str], dict[str, _Value]]:
+    """Return the configuration file that is used, warnings, and the values by field name."""
     if file is None:
-        return {_FILE: _File(warnings=tuple(warnings))}
-    shown, in_data_directory = printable(file.path), not file.found and not paths.environment_path("WEBEX_CONFIG_FILE")
-    if not file.found and (unsafe := _unsafe(file.path, ours_only=in_data_directory)):
-        raise _error("config_file", f"({shown}) is not safe to use, because {unsafe[0]}.", unsafe[1])
-    texts, broken = _parse(_read_text("config_file", file.path))
-    warnings += [f"{shown}:{line}: ignored, because it is not NAME=value." for line in broken[:10]]
-    warnings += _unknown(texts, shown)
-    names = {f"WEBEX_{name.upper()}": name for name in Settings.model_fields}
-    values = _values({names[name]: text for name, text in texts.items() if name in names}, file.path)
+        return None, [*warnings], {}
+    shown, status = printable(file.path), os.stat(file.path)
+    in_data_directory = not file.found and not paths.environment_path("WEBEX_CONFIG_FILE")
+    if unsafe := _unsafe(file.path, status, ours_only=in_data_directory):
+        if not file.found:
+            raise _error("config_file", f"({shown}) is not safe to use, because {unsafe[0]}.", unsafe[1])
+        path = os.path.join(paths.data_directory(), "config.env")
+        other = paths.ConfigFile(path, found=False) if os.path.exists(path) else None
+        return _read_config_file(other, f"Ignored {shown}, because {unsafe[0]}. {unsafe[1]}")
+    texts, broken = _parse(_read_text("config_file", file.path, status))
+    invalid = [f"{shown}:{line}: ignored, because it is not NAME=value." for line in broken[:10]]
+    told = [*warnings, *invalid, *_unknown(texts, shown)]
+    values = _values({_NAMES[name]: text for name, text in texts.items() if name in _NAMES}, file.path)
+    secrets = [values[name].origin for name in _SECRETS if name in values]
     store = texts.get("WEBEX_TOKEN_STORE", Secret()).get_secret_value()  # its URL may hold a password
-    holds_secret = "@" in store or any(texts.get(f"WEBEX_{name.upper()}") for name in _SECRETS)
-    if holds_secret and readable_by_others(os.stat(file.path)):
-        warnings.append(f"{shown} holds a secret that other users can read. Run `chmod 600 {shlex.quote(shown)}`.")
-    return {_FILE: _File(file.path, file.found, tuple(warnings)), **values}
+    if (file.path in secrets or "@" in store) and readable_by_others(status):
+        told.append(f"{shown} holds a secret that other users can read. Run `chmod 600 {shlex.quote(shown)}`.")
+    return file, told, values
 
 
 def _parse(text: str) -> tuple[dict[str, Secret], list[int]]:
@@ -278,15 +268,15 @@ def _parse(text: str) -> tuple[dict[str, Secret], list[int]]:
     return values, broken
 
 
-def _unsafe(path: str, *, ours_only: bool = False) -> tuple[str, str] | None:
+def _unsafe(path: str, file: os.stat_result, *, ours_only: bool) -> tuple[str, str] | None:
     """Return why another user could have written a file, and a remedy; None if that is not possible."""
     real = os.path.realpath(path)
     above = {directory: os.stat(directory) for directory in (os.path.dirname(path), os.path.dirname(real))}
-    for name, status in [(real, os.stat(real)), *(above.items() if ours_only else ())]:
+    for name, status in [(real, file), *(above.items() if ours_only else ())]:
         shown = shlex.quote(printable(name))
         if not is_ours(status) and (ours_only or status.st_uid != 0):
             return f"{shown} belongs to another user", f'If you trust it, run `sudo chown "$(id -un)" {shown}`.'
-    if writable_by_others(os.stat(real)) and os.path.isfile(real):  # /dev/zero is refused when it is read
+    if writable_by_others(file) and stat.S_ISREG(file.st_mode):  # /dev/zero is refused when it is read
         return "other users can write to it", f"Check it, then run `chmod go-w {shlex.quote(printable(real))}`."
     for name, status in above.items():
         if writable_by_others(status) and status.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
@@ -294,9 +284,9 @@ def _unsafe(path: str, *, ours_only: bool = False) -> tuple[str, str] | None:
     return None
 
 
-def _read_text(name: str, path: str) -> str:
+def _read_text(name: str, path: str, checked: os.stat_result | None = None) -> str:
     try:
-        data = read_small_file(path, 1 << 16)
+        data = read_small_file(path, 1 << 16, checked)
     except OSError as error:
         what = f"({printable(path)}) could not be read: {error.strerror}."
         raise _error(name, what, "Correct the path, or the file's type and permissions.") from None
@@ -312,16 +302,15 @@ def _read_text(name: str, path: str) -> str:
 
 
 def _unknown(names: Iterable[str], where: str) -> list[str]:
-    known = {f"WEBEX_{name.upper()}" for name in Settings.model_fields}
-    odd = sorted(name for name in names if "WEBEX_" in name.upper() and name.upper() not in known)
+    odd = sorted(name for name in names if "WEBEX_" in name.upper() and name.upper() not in _NAMES)
     return [f"{printable(name, 60)} in {where} has no effect there; is it misspelled?" for name in odd[:5]]
 
 
 def _not_from_found(name: str, path: str, why: str) -> ConfigurationError:
     what = f"is set in {printable(path)}, a file that was only found in the current directory, and {why}."
     export = "$env:" if os.name == "nt" else "export "  # PowerShell
-    trust = f"If you trust that file, run `{export}WEBEX_CONFIG_FILE={shlex.quote(printable(path))}`; "
-    return _error(name, what, trust + f"or set WEBEX_{name.upper()} in the environment.")
+    trust = f"If you trust that file, run `{export}WEBEX_CONFIG_FILE={shlex.quote(printable(path))}`. "
+    return _error(name, what, trust + f"Otherwise, set WEBEX_{name.upper()} in the environment.")
 
 
 def _error(name: str, what: str, remedy: str) -> ConfigurationError:

@@ -1,8 +1,8 @@
 """Text for people and from people: untrusted text made printable, durations, dates, lists, the user's language."""
 
+import ipaddress
 import os
 import re
-import textwrap
 import time
 from collections.abc import Mapping
 from typing import IO
@@ -10,7 +10,6 @@ from urllib.parse import unquote_plus
 
 # `str.isprintable` accepts these; a terminal or browser shows them as nothing, or as a blank.
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-_ZERO_WIDTH = "[\u00ad\u200b-\u200d\u2060\ufeff]"
 _QUOTES = "\"'`\u201c\u201d\u2018\u2019"
 
 # Patterns are compiled on first use: importing this must cost `get_token()` nothing.
@@ -22,6 +21,11 @@ _NAMED = (
 )
 _AUTHORIZATION = r"(?i)\b(bearer|basic) [^\s\"',]{12,}"
 _USER_INFO = r"://[^/\s@]*:[^/\s]*@"
+
+_WIDE = "\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\U0001f300-\U0003fffd"
+_CLOSING = "、。，．：；？！」』）】ぁぃぅぇぉっゃゅょァィゥェォッャュョー～々"
+# What `wrap` keeps together: a word with its `code`, or one wide character, and the punctuation that belongs to it.
+_UNIT = rf" *[「『（【]*(?:(?:`[^`]*`|[^ {_WIDE}])+|[{_WIDE}])[{_CLOSING}]*"
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _UNITS = {
@@ -53,13 +57,21 @@ def without_tokens(text: str, limit: int = 500) -> str:
 
 
 def wrap(text: str, width: int, hanging: int = 0) -> str:
-    """Wrap each line, keeping its indentation; text in backticks is not broken, so that it can be copied."""
+    """Wrap each line, keeping its indentation, at spaces and beside East Asian characters, which are two columns wide.
+
+    Text in backticks is not broken, so that it can be copied.
+    """
     lines = []
     for line in text.splitlines():
-        whole = re.sub("`[^`]*`", lambda match: match[0].replace(" ", "\0"), line)
-        indent = " " * (hanging or len(line) - len(line.lstrip()))
-        wrapper = textwrap.TextWrapper(width, "", indent, break_long_words=False, break_on_hyphens=False)
-        lines.append(wrapper.fill(whole))
+        whole, used = "", 0
+        for unit in re.findall(_UNIT, line):
+            size = len(unit) + len(re.findall(f"[{_WIDE}]", unit))
+            if whole and used + size > width:
+                lines.append(whole)
+                whole = " " * (hanging or len(line) - len(line.lstrip()))
+                used, size, unit = len(whole), size - len(unit) + len(unit.lstrip()), unit.lstrip()
+            whole, used = whole + unit, used + size
+        lines.append(whole)
     return "\n".join(lines).replace("\0", " ")
 
 
@@ -115,6 +127,14 @@ def place(origin: str) -> str:
     return known.get(origin, f"in {printable(origin)}")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host can only be this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def unquoted(text: str) -> str:
     """Remove white space and a pair of quotes around a value; `docker --env-file` keeps the quotes as part of it."""
     text = text.strip()
@@ -131,14 +151,12 @@ def split_list(text: str, parameter: str = "") -> list[str]:
     """
     if parameter and (pasted := re.search(rf"(?:^|[?&;]){parameter}=([^&#]*)", text)):
         text = pasted[1]
-    parts: list[str] = []
-    for part in _split(text):
-        parts += [part] if "://" in part else _split(unquote_plus(part))
-    return list(dict.fromkeys(parts))
+    decoded = [part if "://" in part else unquote_plus(part) for part in _split(text)]
+    return list(dict.fromkeys(_split(" ".join(decoded))))
 
 
 def _split(text: str) -> list[str]:
-    parts = re.split(r"[\s,\u3001\uff0c]+", re.sub(_ZERO_WIDTH, "", text))
+    parts = re.split("[ ,\u3001\uff0c]+", printable(text, len(text)))
     return [bare for part in parts if (bare := part.strip(_QUOTES))]
 
 

@@ -1,8 +1,11 @@
 """How the tests of the commands run them, and store tokens for them."""
 
+import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +24,34 @@ def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
     """Run the command as a user does."""
     options = {"capture_output": True, "text": True, "timeout": 30} | options
     return subprocess.run([sys.executable, "-m", "webex_loopback", *arguments], **options)
+
+
+def on_terminal(line: str, *dialogue: str, columns: int = 80, code: int = 0) -> str:
+    """Run a command on a terminal: wait for each question, send the answer that follows it; return what is shown."""
+    import pexpect
+
+    command, environ = f"exec {sys.executable} -m webex_loopback {line}", os.environ | {"TERM": "xterm"}
+    options: dict[str, Any] = {"encoding": "utf-8", "timeout": 30, "dimensions": (24, columns)}
+    child, shown = pexpect.spawn("/bin/sh", ["-c", command], env=environ, **options), ""
+    with contextlib.closing(child):
+        for question, answer in zip(dialogue[::2], dialogue[1::2], strict=True):
+            child.expect_exact(question)
+            shown += f"{child.before}{question}"
+            if "not shown" in question or "Enter keeps" in question:
+                child.waitnoecho()
+                assert not child.getecho()
+            child.send(answer if answer in ("\x03", "\x04") else f"{answer}\n")
+        child.expect_exact(pexpect.EOF)
+        shown += str(child.before)
+    assert child.exitstatus == code, shown
+    return shown.replace("\r\n", "\n")
+
+
+def visitor(folder: Path, person: str = "") -> str:
+    """Return a command that opens a URL in the place of a browser: the sandbox's `Person(...)`."""
+    script = folder / "visit.py"
+    script.write_text(f"import sys; from webex_loopback.sandbox import Person; Person({person}).visit(sys.argv[1])")
+    return f'"{sys.executable}" "{script}" %s'
 
 
 @pytest.fixture

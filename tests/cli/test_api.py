@@ -1,10 +1,9 @@
-"""`api`: what it sends, what it prints and where, and where the token never goes."""
+"""`api` and `whoami`: what they send, what they print and where, and where the token never goes."""
 
 import dataclasses
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +14,13 @@ import pytest
 from webex_loopback import log_in
 from webex_loopback.cli.app import main
 from webex_loopback.cli.request import Request, read_options
-from webex_loopback.cli.scopes import explain_403, needed_scope
+from webex_loopback.cli.session import explain_403, needed_scope
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import ServiceApp, StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
-from .conftest import Make, Run, posix
+from .conftest import Make, Run, on_terminal, posix
 
 EMAIL = "hanako.yamada@example.com"
 TO = ("-f", f"toPersonEmail={EMAIL}")
@@ -29,7 +28,7 @@ TO = ("-f", f"toPersonEmail={EMAIL}")
 BAD = [
     "-f novalue", "-f =x", "-H novalue", "-f a=1 -F a=2", "-F files=@nowhere", "-F files=@.", "--input nowhere",
     "-F files=@a -X GET", "-X G-ET", "-X POST --paginate", "-i --paginate", "-H Authorization:x", "-H Host:x",
-    "-H X-Y:\x1b[31mü", *(["--input /dev/zero"] if os.name == "posix" else []),
+    "-H X-Y:\x1b[31mü", "-H \udcff:x", *(["--input /dev/zero"] if os.name == "posix" else []),
 ]
 # fmt: on
 
@@ -68,21 +67,20 @@ def test_the_usual_tutorial(run: Run) -> None:
     assert "/contents/" in json.loads(run("api", "messages", *TO, "-F", "files=@見積.txt").out)["files"][0]
 
 
+TYPED = {"typed": ["a=1", "b=true", "c=null", 'd=["x"]', "e=x", "f=NaN", "g="]}
+TYPED_JSON = {"a": 1, "b": True, "c": None, "d": ["x"], "e": "x", "f": "NaN", "g": ""}
+
+
 @pytest.mark.parametrize(
     ("given", "method", "path", "content"),
     [
         ({}, "GET", "messages", None),
         ({"raw": ["a=1", "b=x=y"]}, "POST", "messages", {"a": "1", "b": "x=y"}),
-        (
-            {"typed": ["a=1", "b=true", "c=null", 'd=["x"]', "e=x", "f=NaN", "g="]},
-            "POST",
-            "messages",
-            {"a": 1, "b": True, "c": None, "d": ["x"], "e": "x", "f": "NaN", "g": ""},
-        ),
+        (TYPED, "POST", "messages", TYPED_JSON),
         ({"raw": ["a=1 2&ü"], "typed": ["b=true"], "method": "get"}, "GET", "messages?a=1%202%26%C3%BC&b=true", None),
         ({"raw": ["id=1", "id=2"], "method": "DELETE"}, "DELETE", "messages?id=1&id=2", None),
         ({"raw": ["a=1"], "path": "rooms?b=2", "method": "GET"}, "GET", "rooms?b=2&a=1", None),
-        ({"raw": ["a=\udcff"], "method": "GET"}, "GET", "messages?a=%3F", None),
+        ({"raw": ["\udcff=\udcff"], "method": "GET"}, "GET", "messages?%3F=%3F", None),
         ({"raw": ["a=\udcff"], "method": "PUT"}, "PUT", "messages", {"a": "\udcff"}),
     ],
 )
@@ -115,7 +113,9 @@ def test_bad_options_exit_with_2_and_nothing_is_sent(
     assert not re.search("Traceback|\x1b.31mü", told.err)
 
 
-@pytest.mark.parametrize("path", ["{0}/v1/people/me", "{0}", "//{1}/v1/people/me", "../../x", "{0}@{1}/", "a\\..\\b"])
+@pytest.mark.parametrize(
+    "path", ["\udcff", "{0}/v1/people/me", "{0}", "//{1}/v1/people/me", "../../x", "{0}@{1}/", "a\\..\\b"]
+)
 def test_the_token_goes_to_no_other_url(save: Make, elsewhere: Sandbox, path: str) -> None:
     save()
     path = path.format(elsewhere.origin, elsewhere.origin.partition("//")[2])
@@ -188,17 +188,38 @@ def revoke(store: FileTokenStore, age: int) -> None:
         store.save(dataclasses.replace(stored, access_token=Secret("revoked"), issued_at=issued_at))
 
 
-def test_a_rejected_token_is_renewed_once(run: Run, store: FileTokenStore, sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("arguments", [["api", "people/me"], ["whoami"]])
+def test_a_rejected_token_is_renewed_once(
+    run: Run, store: FileTokenStore, sandbox: Sandbox, arguments: list[str]
+) -> None:
     revoke(store, 3600)
-    run("api", "messages", *TO, "-f", "text=x")
-    assert (sandbox.count("/v1/messages"), sandbox.count("refresh_token")) == (2, 1)
-    revoke(store, 0)  # too young to be renewed, and not sent again
-    assert "`webex-loopback login --force`" in run("api", "people/me", code=3).err
+    assert "Alex Morgan" in run(*arguments).out
     assert (sandbox.count("/v1/people/me", status=401), sandbox.count("refresh_token")) == (1, 1)
+    revoke(store, 0)  # too young to be renewed, and not sent again
+    assert "`webex-loopback login --force`" in run(*arguments, code=3).err
+    assert (sandbox.count("/v1/people/me", status=401), sandbox.count("refresh_token")) == (2, 1)
     revoke(store, 3600)
     sandbox.switches.dead_refresh_token = "invalid_grant"
+    run(*arguments, code=3)
+    assert "`webex-loopback login -p work`" in run(*arguments, "-p", "work", code=3).err
+
+
+def test_a_new_token_that_is_rejected_is_not_renewed_again(run: Run, store: FileTokenStore, sandbox: Sandbox) -> None:
+    revoke(store, 3600)
+    sandbox.switches.expires_in = 1
+    sandbox.switches.api_faults = ["gateway401", "429:2", "gateway401"]
     run("api", "people/me", code=3)
-    assert "`webex-loopback login -p work`" in run("api", "/people/me", "-p", "work", code=3).err
+    assert sandbox.count("refresh_token") == 1
+
+
+def test_whoami_prints_the_account(run: Run, sandbox: Sandbox) -> None:
+    person = {"displayName": "山田 花子", "emails": [EMAIL], "id": "1"}
+    sandbox.answer("/v1/people/me", body=person, times=2)
+    assert run("whoami").out == f"山田 花子 <{EMAIL}>\n"
+    out = run("whoami", "--json").out
+    assert (json.loads(out), out.isascii()) == ({"name": "山田 花子", "email": EMAIL, "id": "1"}, True)
+    sandbox.answer("/v1/people/me", 403)
+    assert "spark:people_read" in run("whoami", code=5).err
 
 
 @pytest.mark.parametrize(
@@ -224,21 +245,14 @@ def test_a_busy_server_is_asked_three_times(
 @posix
 @pytest.mark.usefixtures("login")
 def test_on_a_terminal(sandbox: Sandbox) -> None:
-    import pexpect
-
-    def shown(path: str) -> str:
-        child = pexpect.spawn(sys.executable, ["-m", "webex_loopback", "api", path], encoding="utf-8", timeout=30)
-        child.expect(pexpect.EOF)
-        return str(child.before).replace("\r\n", "\n")
-
     sandbox.switches.api_faults = ["429:1"]
     sandbox.answer("/v1/x", body={"name": "\x1b[31m山田\u3000花子\u202e\x9b", "n": 1})
     sandbox.answer("/v1/x", body=b"\x89PNG\0\0")
-    said = shown("people/me")
+    said = on_terminal("api people/me")
     assert "Trying again in 1 s." in said
     assert '\n  "displayName": "Alex Morgan",\n' in said
-    assert shown("x") == '{\n  "name": "\\u001b[31m山田\u3000花子\\u202e\\u009b",\n  "n": 1\n}\n'
-    assert "6 bytes that are not text" in shown("x")
+    assert on_terminal("api x") == '{\n  "name": "\\u001b[31m山田\u3000花子\\u202e\\u009b",\n  "n": 1\n}\n'
+    assert "6 bytes that are not text" in on_terminal("api x")
 
 
 def test_the_token_of_the_environment(
@@ -247,8 +261,11 @@ def test_the_token_of_the_environment(
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", login.access_token.get_secret_value())
     run("api", f"{sandbox.base_url}/people/me?x=http://y")
     assert "the scope spark:messages_read. Set WEBEX_ACCESS_TOKEN" in run("api", "messages/x", code=1).err
+    assert "Alex Morgan" in run("whoami").out
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "expired")
-    assert "Set WEBEX_ACCESS_TOKEN to another token" in run("api", "people/me", code=1).err
+    for arguments, code in ((["api", "people/me"], 1), (["whoami"], 5)):
+        assert "Set WEBEX_ACCESS_TOKEN to another token" in run(*arguments, code=code).err
+    assert sandbox.count("refresh_token") == 0
     monkeypatch.delenv("WEBEX_API_BASE_URL")
     before = len(sandbox.requests)
     Path("config.env").write_text(f"WEBEX_API_BASE_URL={sandbox.base_url}\n")
@@ -272,15 +289,9 @@ def test_other_reasons_for_a_403(make_token: Make) -> None:
     assert explain_403("GET", "unknown/messages", token, "work") == ""
 
 
-@pytest.mark.parametrize(
-    ("request_line", "scope"),
-    [
-        ("POST /people", "spark-admin:people_write"),
-        ("PUT rooms/ID?x=/messages", "spark:rooms_write"),
-        ("POST xapi/command/a.b", "spark:xapi_commands"),
-        ("HEAD contents/ID", "spark:messages_read"),
-        ("GET roomsx", ""),
-    ],
-)
-def test_the_scope_of_a_request(request_line: str, scope: str) -> None:
-    assert needed_scope(*request_line.split()) == scope
+def test_the_scope_of_a_request() -> None:
+    assert needed_scope("POST", "/people") == "spark-admin:people_write"
+    assert needed_scope("PUT", "rooms/ID?x=/messages") == "spark:rooms_write"
+    assert needed_scope("POST", "xapi/command/a.b") == "spark:xapi_commands"
+    assert needed_scope("HEAD", "contents/ID") == "spark:messages_read"
+    assert needed_scope("GET", "roomsx") == ""

@@ -24,19 +24,16 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-def test_the_command_gets_the_token_and_its_exit_code_is_returned() -> None:
-    done = command("exec", "--", *python("import os; print(os.environ['WEBEX_ACCESS_TOKEN']); raise SystemExit(7)"))
-    assert (done.returncode, done.stdout, done.stderr) == (7, "access-token-one\n", "")
-
-
-def test_the_command_gets_the_api_that_the_token_is_for_and_one_token_only(
+def test_the_command_gets_the_token_and_the_api_that_it_is_for_and_its_exit_code_is_returned(
     token: StoredToken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "token").write_text("another")
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN_FILE", str(tmp_path / "token"))
-    code = "import os; print(*(os.environ.get('WEBEX_' + n) for n in ('API_BASE_URL', 'ACCESS_TOKEN_FILE')))"
+    names = ["WEBEX_ACCESS_TOKEN", "WEBEX_API_BASE_URL", "WEBEX_ACCESS_TOKEN_FILE"]
+    code = f"import os; print(*map(os.environ.get, {names})); raise SystemExit(7)"
     done = command("exec", "-p", "default", "--", *python(code))
-    assert done.stdout == f"{token.api_base_url} None\n"
+    assert (done.returncode, done.stderr) == (7, "")
+    assert done.stdout == f"access-token-one {token.api_base_url} None\n"
 
 
 @pytest.mark.parametrize(

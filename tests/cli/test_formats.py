@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from webex_loopback.cli.formats import WITH_REFRESH_TOKEN, Imported, _flat_yaml, read, write
 from webex_loopback.oauth.token_response import MalformedToken, TokenResponse
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import DAY, StoredToken
-from webex_loopback.webex.account import Account
 
 NOW = 1_795_000_000
 IN_A_DAY = datetime.fromtimestamp(NOW + DAY, UTC).isoformat()
@@ -46,9 +45,6 @@ def stored(**changes: Any) -> StoredToken:
         "scopes_requested": ["spark:people_read", "spark:kms"],
         "client_id": "C" + "1" * 64,
         "client_secret": Secret("client-secret-one"),
-        "token_url": "https://webexapis.com/v1/access_token",
-        "api_base_url": "https://webexapis.com/v1",
-        "account": Account(email="alex.morgan@example.com"),
     }
     return StoredToken(**(fields | changes))
 
@@ -109,8 +105,8 @@ def test_a_postman_environment() -> None:
             {"key": "client_secret", "value": "S1"},
             {"key": "client-id", "value": ""},
             {"key": "access_token", "value": "old", "enabled": False},
-            {"key": "expires_in", "value": "1209599"},  # counted from an unknown moment
             {"key": "expires_at", "value": str(NOW + 5)},
+            {"key": "refresh_token_expires_in", "value": "7775999"},  # counted from an unknown moment
             {"key": "scopes", "value": "spark:kms"},
             {"key": "roomId", "value": "Y2lz"},
             {"key": 7, "value": "x"},
@@ -119,7 +115,7 @@ def test_a_postman_environment() -> None:
     )
     assert (got.kind, got.access_token, got.refresh_token) == ("a Postman environment", Secret("AT"), Secret("RT"))
     assert (got.client_id, got.client_secret) == ("C1", Secret("S1"))
-    assert (got.expires_at, got.scopes) == (NOW + 5, ["spark:kms"])
+    assert (got.expires_at, got.refresh_token_expires_at, got.scopes) == (NOW + 5, None, ["spark:kms"])
 
 
 @pytest.mark.parametrize(
@@ -161,6 +157,7 @@ def test_wxc_sdk_loads_what_is_written_for_it(tmp_path: Path) -> None:
     )
     path = tmp_path / "tokens.yml"
     path.write_text(write("wxc-sdk", "it's-one", stored(expires_at=4_000_000_000), NOW))
+    assert read(path.read_bytes(), NOW).access_token == Secret("it's-one")
     tokens: Any = integration.get_cached_tokens_from_yml(str(path))
     assert (tokens.access_token, tokens.refresh_token) == ("it's-one", "refresh-token-one")
     assert tokens.expires_at == datetime.fromtimestamp(4_000_000_000, UTC)
@@ -188,6 +185,7 @@ visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_siz
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     access_token=visible,
     refresh_token=st.none() | visible.map(Secret),

@@ -6,7 +6,7 @@ import re
 import stat
 import string
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,17 +15,18 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from webex_loopback.cli import app, interview
 from webex_loopback.cli import init as init_file
+from webex_loopback.cli import interview
 from webex_loopback.cli.interview import API_BASE_URL, ID, REDIRECT_URI, SCOPES, SECRET, read_answer
 from webex_loopback.errors import ConfigurationError
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load, require
 
+from .conftest import Run, on_terminal, posix, visitor
+
 CLIENT_ID, OTHER_ID = "C" + "0a" * 32, "C" + "0b" * 32
 CLIENT_SECRET, OTHER_SECRET = "1c" * 32, "2d" * 32
 URI = "http://127.0.0.1:8765/callback"
-posix = pytest.mark.skipif(sys.platform == "win32", reason="modes, links and pseudo-terminals are those of POSIX")
 
 
 def portal_url(client_id: str = CLIENT_ID, scopes: str = "spark:kms spark:rooms_read", uri: str = URI) -> str:
@@ -42,16 +43,18 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def init(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run `init` without a terminal; by default with a client ID and a secret."""
+def init(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run `init` without a terminal, by default with a client ID and a secret; return what it says."""
 
-    def run(*arguments: str, client_id: str = CLIENT_ID, secret: str = CLIENT_SECRET) -> int:
+    def init(*arguments: str, client_id: str = CLIENT_ID, secret: str = CLIENT_SECRET, code: int = 0) -> str:
         monkeypatch.setattr(sys, "stdin", io.StringIO(f"{secret}\n"))
         given = ["--client-id", client_id] if client_id else []
         given += ["--client-secret-stdin"] if secret else []
-        return app.main(["init", *given, *arguments])
+        out, err = run("init", *given, *arguments, code=code)
+        assert (out, CLIENT_SECRET in err) == ("", False)
+        return str(err)
 
-    return run
+    return init
 
 
 # What people paste
@@ -77,24 +80,6 @@ def test_an_authorization_url_survives_copying(change: Callable[[str], str]) -> 
 
 
 @pytest.mark.parametrize(
-    "url",
-    [
-        "nonsense://",
-        "http://webexapis.com/v1/authorize?client_id=x",
-        "https://webexapis.com.example.com/v1/authorize?client_id=x",
-        "https://webexapis.com@example.com/v1/authorize?client_id=x",
-        "ftp://127.0.0.1/v1/authorize?client_id=x",
-        "http://me@127.0.0.1/v1/authorize?client_id=x",
-        "https://webexapis.com/v1/authorize?" + "a=b&" * 200 + "client_id=x",
-    ],
-)
-def test_any_other_url_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        read_answer(ID, Secret(url))
-    assert caught.value.setting == ID
-
-
-@pytest.mark.parametrize(
     ("setting", "text", "value"),
     [
         (ID, f"Client ID: {CLIENT_ID}", CLIENT_ID),
@@ -113,24 +98,28 @@ def test_other_answers_survive_copying(setting: str, text: str, value: str) -> N
     assert read_answer(setting, Secret(text)) == {setting: value}
 
 
-@pytest.mark.parametrize("text", [",", "0", "21", "people_read", 'a:"b', "spark:kms \x1b[31m"])
-def test_other_scopes_are_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        (ID, "nonsense://"),
+        (ID, "http://webexapis.com/v1/authorize?client_id=x"),
+        (ID, "https://webexapis.com.example.com/v1/authorize?client_id=x"),
+        (ID, "https://webexapis.com@example.com/v1/authorize?client_id=x"),
+        (ID, "ftp://127.0.0.1/v1/authorize?client_id=x"),
+        (ID, "http://me@127.0.0.1/v1/authorize?client_id=x"),
+        (ID, "https://webexapis.com/v1/authorize?" + "a=b&" * 200 + "client_id=x"),
+        (ID, f" {CLIENT_SECRET}."),
+        (SECRET, CLIENT_ID),
+        (SECRET, "hunter2 hunter3"),
+        *((SCOPES, text) for text in (",", "0", "21", "people_read", 'a:"b', "spark:kms \x1b[31m")),
+    ],
+)
+def test_other_answers_are_refused_and_no_secret_is_quoted(setting: str, text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        read_answer(SCOPES, Secret(text))
-    assert "\x1b" not in str(caught.value)
-
-
-def test_a_secret_is_never_quoted() -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        read_answer(SECRET, Secret("hunter2 hunter3"))
-    assert "hunter" not in f"{caught.value} {caught.value.__dict__} {interview.Values({SECRET: 'hunter2'})!r}"
-
-
-@pytest.mark.parametrize(("setting", "other"), [(ID, CLIENT_SECRET), (ID, f" {CLIENT_SECRET}."), (SECRET, CLIENT_ID)])
-def test_id_and_secret_in_each_other_s_place_are_told_apart(setting: str, other: str) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        read_answer(setting, Secret(other))
-    assert other.strip(" .") not in f"{caught.value} {caught.value.remedy} {caught.value.__dict__}"
+        read_answer(setting, Secret(text))
+    shown = f"{caught.value} {caught.value.remedy} {caught.value.__dict__} {interview.Values({SECRET: 'hunter2'})!r}"
+    assert caught.value.setting == setting
+    assert not [part for part in ("\x1b", "hunter", CLIENT_ID, CLIENT_SECRET) if part in shown]
 
 
 @given(st.text(max_size=300))
@@ -159,17 +148,15 @@ def test_both_languages_say_the_same_and_the_menu_fits_on_one_screen() -> None:
 # Without a terminal
 
 
-def test_options_are_enough(init: Callable[..., int], config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert init("--url", portal_url(OTHER_ID), "--scopes", "a:b,c:d") == 0
+def test_options_are_enough(init: Callable[..., str], config: Path) -> None:
+    told = init("--url", portal_url(OTHER_ID), "--scopes", "a:b,c:d")
+    assert (str(config) in told, "`webex-loopback login`" in told) == (True, True)
     current = load()
     require(current)
     assert current.client_id == CLIENT_ID  # an option takes precedence over the URL
     assert current.client_secret.get_secret_value() == CLIENT_SECRET
     assert (current.scope_list, current.redirect_uris) == (["a:b", "c:d"], [URI])
     assert "API_BASE_URL" not in config.read_text()  # it is the default
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert [text in err for text in (str(config), "`webex-loopback login`", CLIENT_SECRET)] == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -186,64 +173,59 @@ def test_options_are_enough(init: Callable[..., int], config: Path, capsys: pyte
     ],
 )
 def test_what_is_missing_or_wrong_is_named_and_nothing_is_written(
-    arguments: list[str], given: dict[str, str], named: str, init: Callable[..., int], config: Path, capsys: Any
+    arguments: list[str], given: dict[str, str], named: str, init: Callable[..., str], config: Path
 ) -> None:
-    assert init(*arguments, **given) == 2
-    assert named in capsys.readouterr().err
+    assert named in init(*arguments, **given, code=2)
     assert not config.exists()
 
 
-def test_an_existing_file_is_changed_only_with_force(init: Callable[..., int], config: Path) -> None:
+def test_an_existing_file_is_changed_only_with_force(init: Callable[..., str], config: Path) -> None:
     init()
     before = config.read_bytes()
-    assert init(client_id=OTHER_ID) == init("--scopes", "a:b", client_id="", secret="") == 2
+    init(client_id=OTHER_ID, code=2)
+    init("--scopes", "a:b", client_id="", secret="", code=2)
     assert config.read_bytes() == before
     for number, client_id in enumerate((OTHER_ID, CLIENT_ID), 1):
-        assert init("--force", client_id=client_id) == 0
+        init("--force", client_id=client_id)
         assert load().client_id == client_id
         assert len(list(config.parent.glob("config.env.bak*"))) == number
     assert config.with_name("config.env.bak").read_bytes() == before
-    assert init() == 0  # nothing to change
-    assert init("--force", "--api-base-url", "https://api-usgov.webex.com/v1") == 0
-    assert init("--force", "--url", portal_url()) == 0  # the default replaces another value
+    assert "already contains" in init()
+    init("--force", "--api-base-url", "https://api-usgov.webex.com/v1")
+    init("--force", "--url", portal_url())  # the default replaces another value
     assert load().token_url == "https://webexapis.com/v1/access_token"
 
 
-def test_settings_that_choose_where_secrets_go_are_named(init: Callable[..., int], capsys: Any) -> None:
+def test_settings_that_choose_where_secrets_go_are_named(init: Callable[..., str]) -> None:
     Path("config.env").write_text("WEBEX_BROWSER=evil\n")  # in a cloned repository, for instance
     Path(".git").mkdir()
-    assert init("--output", "config.env", "--force") == 0
-    told = capsys.readouterr().err
+    told = init("--output", "config.env", "--force")
     assert ("WEBEX_BROWSER" in told, "config.env* to .gitignore" in told) == (True, True)
 
 
 @posix
-@pytest.mark.parametrize("kind", ["directory", "link", "fifo", "device", "shift-jis", "below a file", "no room"])
-def test_whatever_is_not_a_text_file_is_refused(kind: str, init: Callable[..., int], tmp_path: Path) -> None:
-    path, other = tmp_path / "there", tmp_path / "other"
+def test_whatever_is_not_a_text_file_is_refused(init: Callable[..., str]) -> None:
+    other = Path("other")
     other.write_text("A=b\n")
-    if kind == "directory":
-        path.mkdir()
-    elif kind == "link":
-        path.symlink_to(other)
-    elif kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "shift-jis":
-        path.write_bytes("A=日本".encode("shift-jis"))
-    path = {"device": Path("/dev/null"), "below a file": other / "a", "no room": Path("/proc/a")}.get(kind, path)
-    before = os.stat(path) if kind not in ("below a file", "no room") else None
-    assert init("--force", "--output", str(path)) == 2
-    assert before is None or os.path.samestat(os.stat(path), before)
+    os.mkdir("directory")
+    os.mkfifo("fifo")
+    os.symlink("other", "link")
+    Path("shift-jis").write_bytes("A=日本".encode("shift-jis"))
+    before = {name: os.lstat(name).st_ino for name in os.listdir()}
+    for path in ("directory", "fifo", "link", "shift-jis", "/dev/null", "other/below-a-file", "/proc/no-room"):
+        init("--force", "--output", path, code=2)
+    assert {name: os.lstat(name).st_ino for name in os.listdir()} == before
     assert other.read_text() == "A=b\n"
 
 
 def test_a_named_file_is_written_and_a_found_one_is_not(
-    init: Callable[..., int], config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    init: Callable[..., str], config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("config.env").write_text("WEBEX_SCOPES=a:b\n")
-    assert init() == init("--output", "~/elsewhere/my.env") == 0
+    init()
+    init("--output", "~/elsewhere/my.env")
     monkeypatch.setenv("WEBEX_CONFIG_FILE", str(tmp_path / "named.env"))
-    assert init() == 0
+    init()
     for path in (config, tmp_path / "home" / "elsewhere" / "my.env", tmp_path / "named.env"):
         assert CLIENT_ID in path.read_text()
     assert Path("config.env").read_text() == "WEBEX_SCOPES=a:b\n"
@@ -253,7 +235,7 @@ def test_a_named_file_is_written_and_a_found_one_is_not(
 
 
 @posix
-def test_files_are_private_from_birth(init: Callable[..., int], config: Path) -> None:
+def test_files_are_private_from_birth(init: Callable[..., str], config: Path) -> None:
     config.parent.rmdir()
     before = os.umask(0)
     try:
@@ -281,10 +263,10 @@ no equals sign"""
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_what_else_is_in_the_file_stays(end: str, encoding: str, init: Callable[..., int], config: Path) -> None:
+def test_what_else_is_in_the_file_stays(end: str, encoding: str, init: Callable[..., str], config: Path) -> None:
     existing = EXISTING.replace("\n", end or "\n") + end
     config.write_bytes(existing.encode(encoding))
-    assert init("--force", "--scopes", "c:d e:f", "--redirect-uri", URI) == 0
+    init("--force", "--scopes", "c:d e:f", "--redirect-uri", URI)
     expected = f"""\
 # mine
 WEBEX_CLIENT_ID='{CLIENT_ID}'
@@ -322,64 +304,24 @@ def test_a_value_is_read_back_as_it_was_or_refused(value: str, before: str) -> N
 # The interview, on a real terminal
 
 
-class Child:
-    """`init` on a terminal of 80 columns."""
-
-    def __init__(self, process: Any) -> None:
-        self.process, self.shown = process, ""
-
-    def answer(self, *dialogue: str) -> "Child":
-        """Wait for each question, and send the answer that follows it."""
-        for question, answer in zip(dialogue[::2], dialogue[1::2], strict=True):
-            self.process.expect_exact(question)
-            self.shown += self.process.before + question
-            if "not shown" in question or "表示されません" in question or "Enter keeps" in question:
-                self.process.waitnoecho()
-            self.process.send(answer if answer in ("\x03", "\x04") else f"{answer}\n")
-        return self
-
-    def end(self, code: int = 0) -> str:
-        self.process.expect_exact(sys.modules["pexpect"].EOF)
-        self.process.wait()
-        self.shown += self.process.before
-        assert self.process.exitstatus == code, self.shown
-        assert CLIENT_SECRET not in self.shown
-        return " ".join(self.shown.split())
-
-
-Terminal = Callable[..., Child]
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
-    pexpect = pytest.importorskip("pexpect")
-    monkeypatch.setenv("TERM", "xterm")
-    children: list[Any] = []
-
-    def start(*arguments: str, redirected: str = "") -> Child:
-        command = ["-c", f'exec "$@" {redirected}', "sh", sys.executable, "-m", "webex_loopback", "init", *arguments]
-        children.append(pexpect.spawn("/bin/sh", command, encoding="utf-8", dimensions=(24, 80), timeout=20))
-        return Child(children[-1])
-
-    yield start
-    for child in children:
-        child.close(force=True)
+def talk(options: str, *dialogue: str, code: int = 0) -> str:
+    shown = on_terminal(f"init {options}", *dialogue, code=code)
+    assert CLIENT_SECRET not in shown
+    return " ".join(shown.split())
 
 
 @posix
 def test_somebody_without_an_integration_is_guided_to_one(
-    terminal: Terminal, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opener = tmp_path / "opener"
     opener.write_text(f'#!/bin/sh\necho "$1" > {tmp_path / "opened"}\n')
     opener.chmod(0o755)
     monkeypatch.setenv("BROWSER", str(opener))
-    child = terminal()
-    child.answer("Client ID or URL: ", "", "Scopes [spark:people_read spark:kms]: ", "1 2 3", "/callback]: ", URI)
-    child.answer("browser? [Y/n]: ", "perhaps", "browser? [Y/n]: ", "y")
-    child.answer("Client ID or URL: ", portal_url(scopes="spark:kms spark:people_read"))
-    child.answer("(not shown): ", CLIENT_SECRET, "Log in now? [Y/n]: ", "n")
-    shown = child.end()
+    answers = ["Client ID or URL: ", "", "Scopes [spark:people_read spark:kms]: ", "1 2 3", "/callback]: ", URI]
+    answers += ["browser? [Y/n]: ", "perhaps", "browser? [Y/n]: ", "y"]
+    answers += ["Client ID or URL: ", portal_url(scopes="spark:kms spark:people_read")]
+    shown = talk("", *answers, "(not shown): ", CLIENT_SECRET, "Log in now? [Y/n]: ", "n")
     for label in ("Integration name", "Contact email", "Icon", "Description", f"Redirect URI(s) {URI}", "once"):
         assert label in shown
     assert "select spark:people_read spark:kms spark:rooms_read" in shown
@@ -390,13 +332,12 @@ def test_somebody_without_an_integration_is_guided_to_one(
 
 
 @posix
-def test_wrong_answers_are_asked_for_again(terminal: Terminal) -> None:
-    child = terminal("--no-login")
-    child.answer("URL: ", "https://example.com/v1/authorize?client_id=x", "URL: ", "C123", "anyway? [y/N]: ", "")
-    child.answer("URL: ", OTHER_SECRET)
-    child.answer("URL: ", portal_url(uri="https://example.com/"), "/callback]: ", "http://example.com/")
-    child.answer("/callback]: ", "http://127.0.0.1:9000/", "(not shown): ", "", "(not shown): ", CLIENT_ID)
-    shown = child.answer("(not shown): ", "abc", "anyway? [y/N]: ", "y").end()
+def test_wrong_answers_are_asked_for_again() -> None:
+    answers = ["URL: ", "https://example.com/v1/authorize?client_id=x", "URL: ", "C123", "anyway? [y/N]: ", ""]
+    answers += ["URL: ", OTHER_SECRET, "URL: ", portal_url(uri="https://example.com/")]
+    answers += ["/callback]: ", "http://example.com/", "/callback]: ", "http://127.0.0.1:9000/"]
+    answers += ["(not shown): ", "", "(not shown): ", CLIENT_ID, "(not shown): ", "abc", "anyway? [y/N]: ", "y"]
+    shown = talk("--no-login", *answers)
     for words in ("not Webex", "not on this machine", "not a Client ID", "not a Client Secret", "64 hexadecimal"):
         assert words in shown
     assert load().client_secret.get_secret_value() == "abc"
@@ -406,40 +347,37 @@ def test_wrong_answers_are_asked_for_again(terminal: Terminal) -> None:
 @posix
 @pytest.mark.parametrize(("key", "position"), [("\x03", 0), ("\x04", 1), ("\x03", 2)])
 def test_ctrl_c_and_ctrl_d_quit_before_anything_is_changed(
-    key: str, position: int, init: Callable[..., int], terminal: Terminal, config: Path
+    key: str, position: int, init: Callable[..., str], config: Path
 ) -> None:
     init(client_id=OTHER_ID)
     before = config.read_bytes()
     dialogue = [f"[{OTHER_ID}]: ", portal_url(), "(not shown): ", CLIENT_SECRET, "in it? [Y/n]: ", ""]
     dialogue[2 * position + 1] = key
-    terminal().answer(*dialogue[: 2 * position + 2]).end(130)
+    talk("", *dialogue[: 2 * position + 2], code=130)
     assert config.read_bytes() == before
     assert list(config.parent.iterdir()) == [config]
 
 
 @posix
-def test_what_the_file_contains_is_proposed(init: Callable[..., int], terminal: Terminal, config: Path) -> None:
+def test_what_the_file_contains_is_proposed(init: Callable[..., str], config: Path) -> None:
     init("--scopes", "a:b", "--redirect-uri", "http://localhost:8080/")
     before = config.read_bytes()
-    child = terminal("--no-login").answer(f"[{CLIENT_ID}]: ", "", "[a:b]: ", "", "[http://localhost:8080/]: ", "")
-    assert "already contains" in child.answer("Enter keeps the one in the file): ", "").end()
-    child = terminal("--no-login", "--url", portal_url(OTHER_ID))  # another Integration has another secret
-    assert "Nothing was changed" in child.answer("(not shown): ", OTHER_SECRET, "in it? [Y/n]: ", "n").end()
+    answers = [f"[{CLIENT_ID}]: ", "", "[a:b]: ", "", "[http://localhost:8080/]: ", "", "Enter keeps the one in", ""]
+    assert "already contains" in talk("--no-login", *answers)
+    options = f"--no-login --url '{portal_url(OTHER_ID)}'"  # another Integration has another secret
+    assert "Nothing was changed" in talk(options, "(not shown): ", OTHER_SECRET, "in it? [Y/n]: ", "n")
     assert config.read_bytes() == before
 
 
 @posix
 @pytest.mark.parametrize("redirected", ["< /dev/null", "2> /dev/null", "> /dev/null"])
-def test_without_a_terminal_nothing_is_asked(redirected: str, terminal: Terminal) -> None:
-    assert "[Y/n]" not in terminal("--client-id", CLIENT_ID, redirected=redirected).end(2)
+def test_without_a_terminal_nothing_is_asked(redirected: str) -> None:
+    assert "[Y/n]" not in talk(f"--client-id {CLIENT_ID} {redirected}", code=2)
 
 
 @posix
-def test_a_service_app_gets_a_file_of_its_own(terminal: Terminal, config: Path) -> None:
-    child = terminal("--service-app", "-p", "acme").answer(
-        "Client ID or URL: ", OTHER_ID, "(not shown): ", OTHER_SECRET
-    )
-    shown = child.end()
+def test_a_service_app_gets_a_file_of_its_own(config: Path) -> None:
+    shown = talk("--service-app -p acme", "Client ID or URL: ", OTHER_ID, "(not shown): ", OTHER_SECRET)
     own = config.with_name("acme.env")
     assert OTHER_ID in own.read_text()
     assert not [name for name in ("SCOPES", "REDIRECT_URI") if name in own.read_text()]
@@ -450,18 +388,15 @@ def test_a_service_app_gets_a_file_of_its_own(terminal: Terminal, config: Path) 
 
 
 def test_a_login_can_follow(
-    init: Callable[..., int], sandbox: Any, redirect_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    init: Callable[..., str], sandbox: Any, redirect_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the portal's URL to stored tokens; the browser is a person over HTTP."""
-    (tmp_path / "visit.py").write_text(
-        "import sys\nfrom webex_loopback.sandbox import Person\nPerson().visit(sys.argv[1])\n"
-    )
     for name in sandbox.environment():
         monkeypatch.delenv(name)
-    monkeypatch.setenv("WEBEX_BROWSER", f"{sys.executable} {tmp_path / 'visit.py'} %s")
+    monkeypatch.setenv("WEBEX_BROWSER", visitor(tmp_path))
     url = portal_url(sandbox.client_id, "spark:people_read", redirect_uri)
     url = url.replace("https://webexapis.com/v1", sandbox.base_url)
     for where in ("--output=config.env", "--output=my.env"):
-        assert init("--login", where, "--url", url, client_id="", secret=sandbox.client_secret) == 0
+        init("--login", where, "--url", url, client_id="", secret=sandbox.client_secret)
         (tmp_path / "data" / "tokens" / "default.json").unlink()
         Path("config.env").unlink(missing_ok=True)

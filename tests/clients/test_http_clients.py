@@ -162,12 +162,12 @@ def requests_ask(source: TokenSource, method: str, url: str, **content: Any) -> 
     return response.status_code, response.text
 
 
-def aiohttp_ask(source: TokenSource, method: str, url: str, **content: Any) -> Answer:
+def aiohttp_ask(source: TokenSource, method: str, url: str, middleware: Any = None, **content: Any) -> Answer:
     content = {"data" if name == "content" else name: value for name, value in content.items()}
 
     async def ask() -> Answer:
         async with (
-            aiohttp.ClientSession(middlewares=[aiohttp_middleware(source)]) as session,
+            aiohttp.ClientSession(middlewares=[middleware or aiohttp_middleware(source)]) as session,
             session.request(method, url, **content) as response,
         ):
             return response.status, await response.text()
@@ -355,15 +355,8 @@ def test_an_upload_that_the_401_overtakes_is_repeated_whole(world: World) -> Non
 
 
 def statuses(source: TokenSource, *urls: str) -> list[int]:
-    async def ask() -> list[int]:
-        found = []
-        async with aiohttp.ClientSession(middlewares=[aiohttp_middleware(source)]) as session:
-            for url in urls:
-                async with session.get(url) as response:
-                    found.append(response.status)
-        return found
-
-    return asyncio.run(ask())
+    middleware = aiohttp_middleware(source)
+    return [aiohttp_ask(source, "GET", url, middleware)[0] for url in urls]
 
 
 def test_an_origin_that_only_a_redirect_named_never_gets_the_token(world: World) -> None:

@@ -160,11 +160,19 @@ def test_a_privileged_port_is_refused_as_privileged_or_in_use() -> None:
         port = other.getsockname()[1]
         refused = python(AS_NOBODY, "https://127.0.0.1/", "https://localhost/", f"http://127.0.0.1:{port}/")
     privileged = "privileges: Only privileged programs can listen on port 443."
-    assert refused.splitlines() == ["None", privileged, privileged, f"in_use: Port {port} is in use."]
+    assert refused.splitlines() == [
+        "None",
+        privileged,
+        privileged,
+        f"in_use: Port {port} is in use by another program.",
+    ]
     try:
         # Linux still says EACCES, but a redirect that is to be pasted would go to this program.
         with socket.create_server(("127.0.0.2", 443)):
-            assert python(AS_NOBODY, "https://127.0.0.2/").splitlines()[1] == "in_use: Port 443 is in use."
+            assert (
+                python(AS_NOBODY, "https://127.0.0.2/").splitlines()[1]
+                == "in_use: Port 443 is in use by another program."
+            )
     except PermissionError:
         pytest.skip("port 443 cannot be opened here")
 

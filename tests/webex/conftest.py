@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ from webex_loopback.secret import Secret
 from webex_loopback.webex.client import Webex
 
 CODE, VERIFIER, REFRESH_TOKEN = "code-" + "c" * 60, "verifier-" + "v" * 60, "refresh-" + "r" * 60
-CLIENT_SECRET = "client-secret-" + "s" * 50
+CLIENT_SECRET, PROXY_PASSWORD = "client-secret-" + "s" * 50, "proxy-password"
 
 
 @contextmanager
@@ -66,26 +67,25 @@ class Asker:
     http_client: httpx.Client | None = None
     seconds: float = 10.0
 
+    @property
+    def api_base_url(self) -> str:
+        return self.token_url.rpartition("/")[0]
+
     def webex(self) -> Webex:
-        base = self.token_url.rpartition("/")[0]
-        urls = {"api_base_url": base, "token_url": self.token_url, "ca_bundle": self.ca_bundle}
-        return Webex(**urls, http_client=self.http_client)
+        return Webex.of(self, http_client=self.http_client)
 
-    def refresh(self, refresh_token: Secret | None = None) -> TokenResponse:
-        credentials: Any = {"client_id": self.client_id, "client_secret": self.client_secret, "seconds": self.seconds}
-        with self.webex() as webex:
-            return webex.refresh(**credentials, refresh_token=refresh_token or Secret(REFRESH_TOKEN))
+    def refresh(self) -> TokenResponse:
+        return self._ask("refresh", refresh_token=Secret(REFRESH_TOKEN))
 
-    def exchange(
-        self,
-        code: Secret | None = None,
-        verifier: Secret | None = None,
-        redirect_uri: str = "http://127.0.0.1/callback",
-    ) -> TokenResponse:
-        form: Any = {"client_id": self.client_id, "client_secret": self.client_secret, "redirect_uri": redirect_uri}
-        form |= {"code": code or Secret(CODE), "code_verifier": verifier or Secret(VERIFIER), "seconds": self.seconds}
+    def exchange(self) -> TokenResponse:
+        form = {"code": Secret(CODE), "code_verifier": Secret(VERIFIER), "redirect_uri": "http://127.0.0.1/callback"}
+        return self._ask("exchange_code", **form)
+
+    def _ask(self, request: str, **form: Any) -> TokenResponse:
         with self.webex() as webex:
-            return webex.exchange_code(**form)
+            send = partial(getattr(webex, request), client_id=self.client_id, client_secret=self.client_secret)
+            tokens: TokenResponse = send(**form, seconds=self.seconds)
+        return tokens
 
 
 @pytest.fixture
@@ -97,12 +97,13 @@ def failure(ask: Callable[[], object]) -> WebexLoopbackError:
     """Return the error; nothing in it, its causes and their local variables shows a secret."""
     with pytest.raises(WebexLoopbackError) as caught:
         ask()
-    error = caught.value
-    assert error.__traceback__ is not None
-    ours = error.__traceback__.tb_next  # this function's own variables are not the product's
-    shown = traceback.TracebackException(type(error), error, ours, capture_locals=True)
-    text = "".join(shown.format()) + error.remedy
-    for secret in (CODE, VERIFIER, REFRESH_TOKEN, CLIENT_SECRET):
-        assert secret not in text
-    assert error.remedy
-    return error
+    shown = with_locals(caught.value) + caught.value.remedy
+    assert not [secret for secret in (CODE, VERIFIER, REFRESH_TOKEN, CLIENT_SECRET, PROXY_PASSWORD) if secret in shown]
+    assert caught.value.remedy
+    return caught.value
+
+
+def with_locals(error: BaseException) -> str:
+    """Return the traceback with local variables, except those of the test itself."""
+    link = error.__traceback__ and error.__traceback__.tb_next
+    return "".join(traceback.TracebackException(type(error), error, link, capture_locals=True).format())

@@ -1,7 +1,6 @@
 """How requests travel: what is sent again, time limits, proxies, certificates, and what is said of a failure."""
 
 import datetime
-import inspect
 import logging
 import os
 import re
@@ -12,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -27,24 +25,21 @@ from tests.windows import UNDER_WINE
 from webex_loopback.errors import ConfigurationError, ServerUnreachable, TokenEndpointError
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.secret import Secret
-from webex_loopback.webex.transport import Answer, Transport, issuer_seen, proxy_for, ssl_context
+from webex_loopback.webex.transport import Transport, issuer_seen, proxy_for
 
-from .conftest import REFRESH_TOKEN, Asker, answering, failure, listening, saying
+from .conftest import PROXY_PASSWORD, REFRESH_TOKEN, Asker, answering, failure, listening, saying, with_locals
 
 # What is sent again
 
 
-def test_no_connection_is_tried_three_times(free_port: Callable[[], int]) -> None:
+@pytest.mark.parametrize(("limit", "least", "most"), [(10, 1.2, 4), (0.1, 0, 1)])
+def test_no_connection_is_tried_three_times_within_the_time_limit(
+    free_port: Callable[[], int], limit: float, least: float, most: float
+) -> None:
     started = time.monotonic()
-    error = failure(Asker(f"http://127.0.0.1:{free_port()}/v1/access_token").exchange)
+    error = failure(Asker(f"http://127.0.0.1:{free_port()}/v1/access_token", seconds=limit).exchange)
     assert "Connection refused by 127.0.0.1" in str(error)
-    assert 1.2 <= time.monotonic() - started < 4
-
-
-def test_attempts_to_connect_end_with_the_time_limit(free_port: Callable[[], int]) -> None:
-    started = time.monotonic()
-    failure(Asker(f"http://127.0.0.1:{free_port()}/v1/access_token", seconds=0.1).exchange)
-    assert time.monotonic() - started < 1
+    assert least <= time.monotonic() - started < most
 
 
 def test_a_code_is_sent_once_the_server_is_there(free_port: Callable[[], int]) -> None:
@@ -58,32 +53,16 @@ def test_a_code_is_sent_once_the_server_is_there(free_port: Callable[[], int]) -
         late.stop()
 
 
-def every_httpx_exception() -> list[type[Exception]]:
-    classes = (kind for _, kind in inspect.getmembers(httpx, inspect.isclass))
-    return [kind for kind in classes if issubclass(kind, Exception)]
+HTTPX = [k for k in vars(httpx).values() if isinstance(k, type) and issubclass(k, Exception)]
 
 
-def raising(kind: type[Exception]) -> Exception:
-    request = httpx.Request("POST", "http://127.0.0.1/")
-    if kind is httpx.HTTPStatusError:
-        return httpx.HTTPStatusError("x", request=request, response=httpx.Response(500, request=request))
-    try:
-        return kind("x")
-    except TypeError:
-        return kind()
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [*every_httpx_exception(), OSError, ssl.SSLError, TimeoutError, UnicodeError],
-    ids=lambda kind: kind.__name__,
-)
+@pytest.mark.parametrize("kind", [*HTTPX, OSError, ssl.SSLError, TimeoutError, UnicodeError], ids=lambda k: k.__name__)
 def test_every_exception_is_translated_and_only_connecting_is_tried_again(kind: type[Exception]) -> None:
     calls = []
 
     def handler(request: httpx.Request) -> httpx.Response:
         calls.append(request)
-        raise raising(kind)
+        raise kind.__new__(kind)  # some have arguments of their own
 
     error = failure(Asker("http://127.0.0.1/v1/access_token", http_client=answering(handler)).refresh)
     assert isinstance(error, ServerUnreachable)
@@ -91,15 +70,13 @@ def test_every_exception_is_translated_and_only_connecting_is_tried_again(kind: 
     assert len(calls) == (3 if never_sent else 1)
 
 
-GZIP = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope"
 NO_ANSWERS: dict[str, Callable[[socket.socket], object]] = {
     "nothing": lambda connection: None,
     "silence": lambda connection: time.sleep(1.5),
     "another protocol": saying(b"SSH-2.0-OpenSSH_9.6\r\n"),
     "half a body": saying(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{"),
     "endless headers": saying(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000),
-    "endless body": saying(b"HTTP/1.1 200 OK\r\nContent-Length: 1100000\r\n\r\n" + b" " * 1_100_000),
-    "broken gzip": saying(GZIP),
+    "broken gzip": saying(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope"),
 }
 
 
@@ -137,10 +114,11 @@ def test_a_slow_name_lookup_does_not_stretch_the_time_limit(monkeypatch: pytest.
     assert time.monotonic() - started < 1.5
 
 
-def test_a_long_body_is_accepted_for_an_api_call() -> None:
-    body = b"x" * 3_000_000
+def test_a_long_body_is_accepted_for_an_api_call_only() -> None:
+    body = b"x" * 1_100_000
     transport = Transport((), http_client=answering(lambda request: httpx.Response(200, content=body)))
     assert transport.send("GET", "http://127.0.0.1/", seconds=5, limited=False).body == body
+    assert "too long" in str(failure(lambda: transport.send("GET", "http://127.0.0.1/", seconds=5)))
 
 
 def test_a_connection_is_used_again() -> None:
@@ -150,24 +128,19 @@ def test_a_connection_is_used_again() -> None:
             serve(connection)
 
     with listening(serve) as (origin, came), Asker(f"{origin}/v1/access_token").webex() as webex:
-        webex.connect()
-        assert webex.probe() == 405
+        assert [webex.probe(), webex.probe()] == [405, 405]
         assert len(came) == 1
 
 
 def test_a_connection_that_the_server_closed_is_not_used_again(sandbox: Sandbox, asker: Asker) -> None:
     sandbox.switches.close_idle_after = 0.1
     with asker.webex() as webex:
-        webex.connect()
+        webex.probe()
         time.sleep(0.4)
         assert webex.probe() == 405
 
 
 # Secrets
-
-
-def test_an_answer_does_not_show_its_body_and_headers() -> None:
-    assert "secret" not in repr(Answer(200, {"x": "secret"}, b"secret", "host"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGALRM")
@@ -184,13 +157,10 @@ def test_an_exception_of_a_signal_handler_carries_no_secret(sandbox: Sandbox, as
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert caught.value.__traceback__ is not None
-    link = caught.value.__traceback__.tb_next
-    shown = traceback.TracebackException(InterruptedError, caught.value, link, capture_locals=True)
-    text = "".join(shown.format())
-    assert "transport.py" in text
-    assert REFRESH_TOKEN not in text
-    assert sandbox.client_secret not in text
+    shown = with_locals(caught.value)
+    assert "transport.py" in shown
+    assert REFRESH_TOKEN not in shown
+    assert sandbox.client_secret not in shown
 
 
 def test_nothing_secret_is_logged(sandbox: Sandbox, asker: Asker, caplog: pytest.LogCaptureFixture) -> None:
@@ -313,12 +283,6 @@ def test_https_to_a_server_that_speaks_http(sandbox: Sandbox) -> None:
     assert issuer_seen(sandbox.base_url) == ""
 
 
-def test_certificates_and_host_names_are_verified() -> None:
-    context = ssl_context()
-    assert context.verify_mode == ssl.CERT_REQUIRED
-    assert context.check_hostname
-
-
 # Names and URLs
 
 
@@ -358,8 +322,8 @@ def test_the_proxy_is_chosen_as_usual_but_never_for_this_machine(
 
 
 @contextmanager
-def proxying(origin: str, refusal: bytes = b"") -> Iterator[tuple[str, list[bytes]]]:
-    """Run a CONNECT proxy that leads every name to `origin`, or refuses."""
+def proxying(origin: str) -> Iterator[tuple[str, list[bytes]]]:
+    """Run a CONNECT proxy that leads every name to `origin`."""
     there = urlsplit(origin)
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
@@ -369,13 +333,12 @@ def proxying(origin: str, refusal: bytes = b"") -> Iterator[tuple[str, list[byte
             sink.shutdown(socket.SHUT_WR)
 
     def answer(connection: socket.socket) -> None:
-        connection.sendall(refusal or b"HTTP/1.1 200 Connection established\r\n\r\n")
-        if not refusal:
-            with socket.create_connection((there.hostname, there.port), 5) as upstream:
-                back = threading.Thread(target=pump, args=(upstream, connection), daemon=True)
-                back.start()
-                pump(connection, upstream)
-                back.join(5)
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with socket.create_connection((there.hostname, there.port), 5) as upstream:
+            back = threading.Thread(target=pump, args=(upstream, connection), daemon=True)
+            back.start()
+            pump(connection, upstream)
+            back.join(5)
 
     with listening(answer) as serving:
         yield serving
@@ -408,30 +371,29 @@ def test_a_proxy_leads_to_webex(
 
 @pytest.mark.parametrize(("status", "words"), [(407, "requires authentication"), (403, "HTTPS_PROXY and NO_PROXY")])
 def test_a_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch, status: int, words: str) -> None:
-    with proxying("", b"HTTP/1.1 %d Refused\r\n\r\n" % status) as (proxy, asked):
-        monkeypatch.setenv("HTTPS_PROXY", proxy.replace("http://", "http://me:proxy-password@"))
+    with listening(saying(b"HTTP/1.1 %d Refused\r\n\r\n" % status)) as (proxy, asked):
+        monkeypatch.setenv("HTTPS_PROXY", proxy.replace("http://", f"http://me:{PROXY_PASSWORD}@"))
         error = failure(Asker("https://webexapis.example/v1/access_token").exchange)
     assert isinstance(error, ServerUnreachable)
     assert f"Connection to webexapis.example refused by the proxy 127.0.0.1: {status}" in str(error)
     assert words in error.remedy
-    assert "proxy-password" not in str(error) + error.remedy
     assert len(asked) == 1
 
 
 def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", f"http://me:proxy-password@127.0.0.1:{free_port()}")
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:{PROXY_PASSWORD}@127.0.0.1:{free_port()}")
     error = failure(Asker("https://webexapis.example/v1/access_token").exchange)
     assert "Connection refused by the proxy 127.0.0.1" in str(error)
-    assert "proxy-password" not in str(error)
 
 
-@pytest.mark.parametrize("proxy", ["socks5://p:1", "gopher://me:secret@p:1", "http://[bad:1", "http://p:port"])
+@pytest.mark.parametrize(
+    "proxy", ["socks5://me:{}@p:1", "gopher://me:{}@p:1", "http://{}@[bad:1", "http://me:{}@p:port"]
+)
 def test_an_unusable_proxy_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.format(PROXY_PASSWORD))
     error = failure(Asker("https://webexapis.example/v1/access_token").webex)
     assert isinstance(error, ConfigurationError)
     assert error.setting == "HTTPS_PROXY"
-    assert "secret" not in str(error)
     assert ("socksio" in error.remedy) is proxy.startswith("socks")
 
 

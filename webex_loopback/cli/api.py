@@ -1,26 +1,25 @@
-"""`api`: send any request to the Webex API and print the answer."""
+"""`api` and `whoami`: requests to the Webex API."""
 
 import json
 import re
 import sys
 import time
+from dataclasses import asdict
 from typing import Any, NoReturn
 from urllib.parse import urljoin
 
 import click
 
-from webex_loopback.errors import LoginRequired, WebexLoopbackError
-from webex_loopback.paths import profile_name
-from webex_loopback.secret import Secret
-from webex_loopback.tokens.source import TokenSource
+from webex_loopback.errors import LoginRequired, TokenEndpointError, WebexLoopbackError
+from webex_loopback.webex.account import Account
 from webex_loopback.webex.client import Webex
 from webex_loopback.webex.transport import Answer
 from webex_loopback.wording import duration, printable
 
-from .app import profile_option, say
+from .app import json_option, print_json, profile_option, say
 from .request import Request, read_options
-from .scopes import explained
-from .whoami import client_of
+from .session import Session
+from .status import name_and_email
 
 _TRIES = 3
 _USUAL_WAIT, _LONGEST_WAIT = 5.0, 300.0  # seconds: without a Retry-After, and at most
@@ -55,102 +54,104 @@ def api(profile: str | None, include: bool, paginate: bool, **options: Any) -> N
     request = read_options(**options)
     if paginate and (include or request.method != "GET"):
         raise click.UsageError("--paginate is for GET, without --include.")
-    source = TokenSource(profile)
-    origin, token = source.from_environment(), Secret(source.get_token())
-    with client_of(source, origin) as webex:
-        webex.profile = "" if origin else profile_name(profile)
-        call = _Call(webex, source, origin, token)
-        body = _all_pages(call, request) if paginate else call.answer(request, include=include).body
+    session = Session(profile)
+    with session.webex:
+        body = _all_pages(session, request) if paginate else _answer(session, request, include=include).body
     if body and sys.stdout.isatty():
         click.echo(_shown(body))
     else:
         click.echo(body, nl=False)
 
 
-class _Call:
-    """Sends requests with a profile's token; `origin` is set if the token is that of WEBEX_ACCESS_TOKEN."""
-
-    def __init__(self, webex: Webex, source: TokenSource, origin: str, token: Secret) -> None:
-        self.webex, self._source, self._origin, self._token = webex, source, origin, token
-        self._renewed = bool(origin)  # one that cannot be renewed
-
-    def answer(self, request: Request, *, include: bool = False) -> Answer:
-        """Return a successful answer; renew a rejected token once, and wait if Webex is busy."""
-        for left in reversed(range(_TRIES)):
-            answer = self._send(request)
-            if answer.status_code not in (429, 503) or not left or not self._wait(answer):
-                break
-        if include:
-            lines = [f"HTTP/1.1 {answer.status_code}", *(f"{name}: {value}" for name, value in answer.headers.items())]
-            click.echo("".join(f"{printable(line, 10_000)}\n" for line in lines))
-        if answer.status_code >= 300:
-            self._fail(answer, request, include=include)
-        return answer
-
-    def _send(self, request: Request) -> Answer:
-        answer = self.webex.call(request.method, request.path, bearer=self._token, **request.parts)
-        if answer.status_code == 401 and not self._renewed:
-            before, self._renewed = self._token, True
-            self._token = Secret(self._source.refresh(rejected=before.get_secret_value()))
-            if self._token != before:
-                return self._send(request)
-        return answer
-
-    def _wait(self, answer: Answer) -> bool:
-        asked = self.webex.error(answer).retry_after
-        seconds = _USUAL_WAIT if asked is None else asked
-        if seconds > _LONGEST_WAIT:
-            return False
-        if sys.stderr.isatty():
-            say(f"Webex is busy (status {answer.status_code}). Trying again in {duration(seconds)}.", "yellow")
-        time.sleep(seconds)
-        return True
-
-    def _fail(self, answer: Answer, request: Request, *, include: bool) -> NoReturn:
-        status, error = answer.status_code, self.webex.error(answer)
-        stored = None if self._origin else self._source.stored()
-        body = _shown(answer.body.replace(self._token.get_secret_value().encode(), b"[...]"))
-        if body and (include or error.error_description not in body):  # otherwise the error says the same
-            click.echo(body, err=True)
-        if 300 <= status < 400:
-            message = f"{answer.host} answered {status}, a redirect, which is not followed for security reasons."
-            raise WebexLoopbackError(message, remedy="Run the command with -i to see the URL.")
-        if status not in (401, 403, 408, 423, 429) and status < 500:
-            error.remedy = _REFERENCE
-        path = self.url(request.path).removeprefix(self.webex.api_base_url)
-        told = explained(error, request.method, path, stored, self.webex.profile)
-        raise told if isinstance(told, LoginRequired) else WebexLoopbackError(str(told), remedy=told.remedy)
-
-    def url(self, path: str) -> str:
-        """Return the URL that a path stands for."""
-        return path if "://" in path.partition("?")[0] else f"{self.webex.api_base_url}/{path.removeprefix('/')}"
+@click.command()
+@profile_option
+@json_option
+def whoami(profile: str | None, as_json: bool) -> None:
+    """Ask Webex which account the token belongs to (GET /people/me)."""
+    account = _ask(Session(profile))
+    if as_json:
+        print_json(asdict(account))
+    else:
+        click.echo(printable(name_and_email(account)))
 
 
-def _all_pages(call: _Call, request: Request) -> bytes:
-    """Follow `Link: rel="next"` (RFC 8288); return the pages as one JSON document, in which their lists are joined."""
-    whole, seen = None, {call.url(request.path)}
+def _ask(session: Session) -> Account:
+    with session.webex as webex:
+        while True:
+            try:
+                return webex.people_me(session.token)
+            except TokenEndpointError as error:
+                if error.status_code != 401 or not session.renew():
+                    raise session.explained(error, "GET", "people/me") from None
+
+
+def _answer(session: Session, request: Request, *, include: bool = False) -> Answer:
+    """Return a successful answer; renew a rejected token once, and wait if Webex is busy."""
+    waits = _TRIES - 1
     while True:
-        answer = call.answer(request)
+        answer = session.webex.call(request.method, request.path, bearer=session.token, **request.parts)
+        if answer.status_code in (429, 503) and waits and _wait(session.webex, answer):
+            waits -= 1
+        elif answer.status_code != 401 or not session.renew():
+            break
+    if include:
+        lines = [f"HTTP/1.1 {answer.status_code}", *(f"{name}: {value}" for name, value in answer.headers.items())]
+        click.echo("".join(f"{printable(line, 10_000)}\n" for line in lines))
+    if answer.status_code >= 300:
+        _fail(session, request, answer, include=include)
+    return answer
+
+
+def _wait(webex: Webex, answer: Answer) -> bool:
+    asked = webex.error(answer).retry_after
+    seconds = _USUAL_WAIT if asked is None else asked
+    if seconds > _LONGEST_WAIT:
+        return False
+    if sys.stderr.isatty():
+        say(f"Webex is busy (status {answer.status_code}). Trying again in {duration(seconds)}.", "yellow")
+    time.sleep(seconds)
+    return True
+
+
+def _fail(session: Session, request: Request, answer: Answer, *, include: bool) -> NoReturn:
+    status, error = answer.status_code, session.webex.error(answer)
+    body = _shown(answer.body.replace(session.token.get_secret_value().encode(), b"[...]"))
+    if body and (include or error.error_description not in body):  # otherwise the error says the same
+        click.echo(body, err=True)
+    if 300 <= status < 400:
+        message = f"{answer.host} answered {status}, a redirect, which is not followed for security reasons."
+        raise WebexLoopbackError(message, remedy="Run the command with -i to see the URL.")
+    if status not in (401, 403, 408, 423, 429) and status < 500:
+        error.remedy = _REFERENCE
+    told = session.explained(error, request.method, request.path.removeprefix(session.webex.api_base_url))
+    raise told if isinstance(told, LoginRequired) else WebexLoopbackError(str(told), remedy=told.remedy)
+
+
+def _all_pages(session: Session, request: Request) -> bytes:
+    """Follow `Link: rel="next"` (RFC 8288); return the pages as one JSON document, in which their lists are joined."""
+    whole, url = None, urljoin(f"{session.webex.api_base_url}/", request.path.removeprefix("/"))
+    seen = {url}
+    while True:
+        answer = _answer(session, request)
         try:
             page = json.loads(answer.body)
             whole = page if whole is None else _joined(whole, page)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, TypeError, AttributeError):
             message = f"{answer.host} did not answer with a list in JSON."
             raise WebexLoopbackError(message, remedy="Leave out --paginate.") from None
         link = re.search(r'<([^>]*)>[^<]*;\s*rel="?([^";,]*\s)?next[\s";,]', answer.headers.get("link", "") + ";", re.I)
         if link is None:
             return json.dumps(whole).encode() + b"\n"
-        request = request._replace(path=urljoin(call.url(request.path), link[1]))
-        if request.path in seen:
+        url = urljoin(url, link[1])
+        if url in seen:
             raise WebexLoopbackError(f"The pages of {answer.host} form a loop.", remedy="Leave out --paginate.")
-        seen.add(request.path)
+        seen.add(url)
+        request = request._replace(path=url)
 
 
 def _joined(whole: Any, page: Any) -> Any:
-    if isinstance(whole, list) and isinstance(page, list):
+    if isinstance(whole, list):
         return whole + page
-    if not (isinstance(whole, dict) and isinstance(page, dict)):
-        raise ValueError("neither lists nor objects")
     lists = {name for name, value in page.items() if isinstance(value, list) and isinstance(whole.get(name), list)}
     return page | whole | {name: whole[name] + page[name] for name in lists}
 

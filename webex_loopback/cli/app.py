@@ -15,12 +15,13 @@ from importlib import import_module
 from typing import IO, Any
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, get_completion_class
 
 from webex_loopback import __version__
 from webex_loopback.errors import WebexLoopbackError
 from webex_loopback.paths import profiles
-from webex_loopback.wording import columns, parse_duration, printable, without_tokens, wrap
+from webex_loopback.texts import translated
+from webex_loopback.wording import columns, language, parse_duration, printable, without_tokens, wrap
 
 # In the order in which users need them: module and function, and a help text that needs no import.
 COMMANDS = {
@@ -30,13 +31,13 @@ COMMANDS = {
     "status": ("status.status", "Show the account, lifetimes and scopes of a login."),
     "token": ("token.token", "Print a valid access token."),
     "api": ("api.api", "Send a request to the Webex API and print the answer."),
-    "whoami": ("whoami.whoami", "Ask Webex which account the token belongs to."),
+    "whoami": ("api.whoami", "Ask Webex which account the token belongs to."),
     "exec": ("execute.execute", "Run a command with WEBEX_ACCESS_TOKEN set."),
     "import": ("import_.import_", "Import tokens from Postman, wxc_sdk or a token response."),
     "doctor": ("doctor.doctor", "Check settings, network, browser, files and tokens."),
     "sandbox": ("sandbox.sandbox", "Run a simulated Webex on this machine."),
     "demo": ("demo.demo", "Show a complete login against the sandbox; needs no account."),
-    "completion": ("completion.completion", "Print a shell completion script."),
+    "completion": ("app.completion", "Print a shell completion script."),
 }
 RETIRED = {
     "profile": "use `webex-loopback status --all` to list the logins, `webex-loopback logout -p NAME` to remove one, "
@@ -103,21 +104,32 @@ profile_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-class Duration(click.ParamType):  # type: ignore[type-arg]
-    """A span such as `7d`, `12h`, `30m`, in seconds."""
+def span(text: str) -> float:
+    """Read the value of an option: a span such as `7d`, `12h`, `30m`, in seconds."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
-    name = "TIME"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script for a shell.
+
+    \b
+    webex-loopback completion bash >> ~/.bashrc
+    webex-loopback completion zsh >> ~/.zshrc
+    webex-loopback completion fish > ~/.config/fish/completions/webex-loopback.fish
+    """
+    script = get_completion_class(shell)
+    assert script is not None  # noqa: S101 - click.Choice
+    click.echo(script(cli, {}, "webex-loopback", "_WEBEX_LOOPBACK_COMPLETE").source())
 
 
 def say(text: str, colour: str | None = None) -> None:
-    """Print a message for people to stderr, wrapped to the terminal; a stderr that is closed or broken is ignored."""
-    text = "".join(character for character in text if character.isprintable() or character == "\n")
+    """Print a message in the user's language to stderr, wrapped; a stderr that is closed or broken is ignored."""
+    text = translated("".join(c for c in text if c.isprintable() or c == "\n"), language())
     try:
         click.secho(wrap(text, columns(sys.stderr)), err=True, fg=None if os.environ.get("NO_COLOR") else colour)
     except (OSError, ValueError):

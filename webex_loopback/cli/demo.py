@@ -7,8 +7,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import click
 import httpx
@@ -16,8 +14,9 @@ import httpx
 from webex_loopback.login.browser import find
 from webex_loopback.login.login import log_in
 from webex_loopback.login.progress import Progress
+from webex_loopback.private_file import write_private_file
 from webex_loopback.sandbox import Person, Sandbox
-from webex_loopback.tokens.source import TokenSource, forget
+from webex_loopback.tokens.source import TokenSource
 from webex_loopback.wording import columns, printable, wrap
 
 from .status import status
@@ -44,7 +43,18 @@ def demo(ctx: click.Context, no_browser: bool) -> None:
 
     Needs no account. Your own tokens and settings are not touched.
     """
-    with Sandbox() as sandbox, _apart(sandbox):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{probe.getsockname()[1]}/callback"
+    # Windows cannot remove a lock file that is still open.
+    folder = tempfile.TemporaryDirectory(prefix="webex-loopback-demo-", ignore_cleanup_errors=True)
+    with Sandbox(redirect_uris=[uri]) as sandbox, folder as directory:
+        for name in [name for name in os.environ if name.upper().startswith("WEBEX_")]:
+            del os.environ[name]
+        config = os.path.join(directory, "config.env")  # empty, so that the user's own file is not read
+        write_private_file(config, b"")
+        settings = {"WEBEX_LOOPBACK_HOME": directory, "WEBEX_CONFIG_FILE": config}
+        os.environ |= sandbox.environment() | settings | {"WEBEX_SCOPES": "spark:people_read spark:messages_write"}
         choice = find(os.environ)
         _head("1. Log in: webex-loopback login")
         if choice.argv is None or no_browser:
@@ -72,31 +82,6 @@ def demo(ctx: click.Context, no_browser: bool) -> None:
     click.echo(_PYTHON)
     _head("Try next:")
     click.echo("\n".join(f"{_command()} {name}" for name in ("init", "sandbox", "doctor")))
-
-
-@contextmanager
-def _apart(sandbox: Sandbox) -> Iterator[None]:
-    """Replace all settings with the sandbox's and an empty data directory; restore them afterwards."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        uri = f"http://127.0.0.1:{probe.getsockname()[1]}/callback"
-    sandbox.redirect_uris.append(uri)
-    saved = {name: os.environ.pop(name) for name in list(os.environ) if name.upper().startswith("WEBEX_")}
-    # Windows cannot remove a lock file that is still open.
-    with tempfile.TemporaryDirectory(prefix="webex-loopback-demo-", ignore_cleanup_errors=True) as directory:
-        config = os.path.join(directory, "config.env")  # empty, so that the user's own file is not read
-        with open(config, "wb"):
-            os.chmod(config, 0o600)
-        settings = {"WEBEX_LOOPBACK_HOME": directory, "WEBEX_CONFIG_FILE": config}
-        os.environ |= sandbox.environment(uri) | settings | {"WEBEX_SCOPES": "spark:people_read spark:messages_write"}
-        forget()
-        try:
-            yield
-        finally:
-            for name in [name for name in os.environ if name.upper().startswith("WEBEX_")]:
-                del os.environ[name]
-            os.environ |= saved
-            forget()
 
 
 def _command() -> str:

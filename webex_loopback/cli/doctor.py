@@ -10,7 +10,8 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import click
@@ -33,19 +34,18 @@ from webex_loopback.webex.client import Webex
 from webex_loopback.wording import columns, duration, moment, printable, wrap
 
 from .app import json_option, print_json, profile_option
-from .status import outlook
+from .status import name_and_email, outlook
 from .texts import catalogue
 
-LOCK_SECONDS, SKEW_SECONDS = 5.0, 300
+LOCK_SECONDS = 5.0
 _COLUMN = 23  # where texts start: after a mark and the longest name, WEBEX_CLIENT_SECRET
-_MARKS = {"ok": ("✓+", "green"), "warning": ("!!", "yellow"), "error": ("✗x", "red"), "skipped": ("--", None)}
+_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red"), "skipped": ("-", None)}
 _FORMS = {"WEBEX_CLIENT_ID": "(?i)C[0-9a-f]{64}", "WEBEX_CLIENT_SECRET": "(?i)[0-9a-f]{64}"}
 _TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 _LEFTOVER = re.compile(r"\.(new|tmp)$|\.(corrupt|foreign|future)-")
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """One finding; `exit_code` is that of a command that hits this error."""
 
     name: str
@@ -80,7 +80,7 @@ def doctor(profile: str | None, as_json: bool, offline: bool) -> int:
             click.echo(as_lines(check, columns(sys.stdout)))
     code = next((check.exit_code for check in checks if check.level == "error"), 0)
     if as_json:
-        print_json({"exit_code": code, "checks": [asdict(check) for check in checks]})
+        print_json({"exit_code": code, "checks": [check._asdict() for check in checks]})
     else:
         errors, warnings = (sum(check.level == level for check in checks) for level in ("error", "warning"))
         found = f"Errors: {errors}. Warnings: {warnings}.{' Fix the first error first.' * bool(errors)}"
@@ -93,47 +93,37 @@ def examine(profile: str | None, *, online: bool) -> Iterator[Check]:
 
     The ports, the lock and the space for a token file are actually acquired, then released. No secret is sent.
     """
-    case = _Case(profile, online)
-    for look in (_python, _settings, _redirect_uri, _browser, _connection, _data_directory, _token_store):
-        name = look.__name__[1:].replace("_", " ").replace("uri", "URI")
-        if case.settings is None and look in (_redirect_uri, _connection):
-            yield _find("unchecked", name=name)
-            continue
+    case, version = _Case(profile, online), sys.version.split()[0]
+    yield _find("python", own=__version__, python=version, platform=sys.platform, executable=sys.executable)
+    for look in (_settings, _redirect_uri, _browser, _connection, _data_directory, _token_store):
         try:
-            yield from map(_harmless, look(case))
+            yield from look(case)
         except (WebexLoopbackError, OSError) as error:
+            name = look.__name__[1:].replace("_", " ").replace("uri", "URI")
             # Without the advice to run `doctor`.
             remedy = re.sub(r"[,;.]?[^,;.`]*`webex-loopback doctor`[^.;]*", "", getattr(error, "remedy", ""))
-            yield _harmless(Check(name, "error", str(error), remedy.lstrip(". "), getattr(error, "exit_code", 1)))
+            found = _find("failed", name=name, text=error, remedy=remedy.lstrip(". "))
+            yield found._replace(exit_code=getattr(error, "exit_code", 1))
 
 
 def as_lines(check: Check, width: int) -> str:
     """Return a finding as lines: mark, name, and in a column of their own text and remedy."""
-    (mark, ascii_mark), colour = _MARKS[check.level]
+    mark, colour = _MARKS[check.level]
     if mark.encode(sys.stdout.encoding or "utf-8", "replace") == b"?":
-        mark = ascii_mark  # code page 1252, for instance, lacks it
+        mark = "+" if check.level == "ok" else "x"  # code page 1252, for instance, lacks it
     text = check.text + (f"\n-> {check.remedy}" if check.remedy else "")
     lines = textwrap.indent(wrap(text, max(width - _COLUMN, 30)), " " * _COLUMN)
     return f"{click.style(mark, fg=colour)} {check.name:<{_COLUMN - 3}} {lines[_COLUMN:]}"
 
 
 def _find(key: str, /, **values: object) -> Check:
-    """Return a finding from `texts/doctor.json`."""
-    found = catalogue("doctor")[key]
-    name, text, remedy = (found.get(part, "").format(**values) for part in ("check", "text", "remedy"))
+    """Return a finding from `texts/doctor.json`, with values that show no password and cannot harm the terminal."""
+    found, shown = catalogue("doctor")[key], {}
+    for name, value in values.items():
+        text = re.sub(r"(://)\S*@", r"\1[...]@", printable(str(value), 2000))
+        shown[name] = re.sub(r"([?&](?:ssl)?password=)[^&\s]*", r"\1[...]", text)
+    name, text, remedy = (found.get(part, "").format(**shown) for part in ("check", "text", "remedy"))
     return Check(name, found.get("level", "ok"), text, remedy, found.get("exit", 0))
-
-
-def _harmless(check: Check) -> Check:
-    """Return the finding without control characters and without passwords in URLs."""
-    hidden = [re.sub(r"(://)\S*@", r"\1[...]@", printable(text, 2000)) for text in (check.text, check.remedy)]
-    text, remedy = (re.sub(r"([?&](?:ssl)?password=)[^&\s]*", r"\1[...]", part) for part in hidden)
-    return replace(check, text=text, remedy=remedy)
-
-
-def _python(_: _Case) -> Iterator[Check]:
-    version = sys.version.split()[0]
-    yield _find("python", own=__version__, python=version, platform=sys.platform, executable=sys.executable)
 
 
 def _settings(case: _Case) -> Iterator[Check]:
@@ -163,7 +153,9 @@ def _settings(case: _Case) -> Iterator[Check]:
 
 
 def _redirect_uri(case: _Case) -> Iterator[Check]:
-    assert case.settings  # noqa: S101 - seen to by examine()
+    if case.settings is None:
+        yield _find("unchecked", name="redirect URI")
+        return
     uris = [RedirectURI.parse(text) for text in case.settings.redirect_uris]
     checks, usable = [], False
     for uri in uris:
@@ -173,7 +165,7 @@ def _redirect_uri(case: _Case) -> Iterator[Check]:
         key, why = (refusals[0].why, refusals[0].text) if refusals else ("available", "")
         usable |= key in ("available", "privileges")  # without privileges the redirect can be pasted
         checks.append(_find(key, uri=uri.text, why=why))
-    yield from checks if usable else (replace(c, level="error", exit_code=LoginFailed.exit_code) for c in checks)
+    yield from checks if usable else (c._replace(level="error", exit_code=LoginFailed.exit_code) for c in checks)
     if hosts := [uri.host for uri in uris if uri.secure]:
         cert, key = case.settings.tls_cert, case.settings.tls_key
         found = describe(folder=data_directory(), cert=cert, key=key, hosts=hosts if cert or key else HOSTS)
@@ -191,7 +183,9 @@ def _browser(case: _Case) -> Iterator[Check]:
 
 
 def _connection(case: _Case) -> Iterator[Check]:
-    assert case.settings  # noqa: S101 - seen to by examine()
+    if case.settings is None:
+        yield _find("unchecked", name="connection")
+        return
     url, ca_bundle = case.settings.token_url, case.settings.ca_bundle
     host, proxy = urlsplit(url).netloc, transport.proxy_for(url)
     yield _find("proxy" if proxy else "no_proxy", proxy=proxy, host=host)
@@ -210,7 +204,7 @@ def _connection(case: _Case) -> Iterator[Check]:
     if issuer := transport.issuer_seen(url) if url.startswith("https") else "":
         yield _find("issuer", issuer=issuer)  # a company's name is that of a proxy that decrypts the traffic
     skew = webex.clock_skew
-    key = "no_clock" if skew is None else "clock" if abs(skew) <= SKEW_SECONDS else "behind" if skew > 0 else "ahead"
+    key = "no_clock" if skew is None else "clock" if abs(skew) <= 300 else "behind" if skew > 0 else "ahead"
     yield _find(key, host=host, skew=duration(abs(skew or 0)))
 
 
@@ -249,8 +243,7 @@ def _login(case: _Case, token: StoredToken | None) -> Iterator[Check]:
     if token is None:
         yield _find("not_needed" if origin else "not_logged_in", profile=name, login=login_command(name))
         return
-    account = f"{token.account.name} <{token.account.email}>" if token.account.email else token.account.name
-    yield _find("login", account=account or "account unknown", **told)
+    yield _find("login", account=name_and_email(token.account) or "account unknown", **told)
     app, end = token.service_app, token.refresh_token_expires_at
     soon = app is None and (token.refresh_token is None or (end is not None and end < now + 7 * DAY))
     dead = token.expired(now) and (not token.can_renew or (app is None and token.refresh_token_expired(now)))

@@ -27,10 +27,12 @@ _OTHERS = ("token_type", "scope", "client_id", "expires_at", "refresh_token_expi
 _NAMES = {name.replace("_", ""): name for name in (*_SECRETS, *_LIFETIMES, *_OTHERS)} | {"scopes": "scope"}
 _MILLISECONDS_FROM = 1e11  # as seconds that would be the year 5138
 
-_YAML_LINE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*):(?: +(.*?))? *")
-_YAML_QUOTED = re.compile(r"'((?:[\x20-\x26\x28-\x7e]|'')*)'")
-# A plain scalar: no indicator at its start, and nothing in it that YAML reads as more than text.
-_YAML_PLAIN = re.compile(r"""(?![,\[\]{}#&*!|>%@`"']|[-?:](?: |$))(?!.*(?:: | #|:$))[\x20-\x7e]*""")
+# `name: text`, as wxc_sdk writes it. A plain scalar has no indicator at its start, and nothing in it that YAML reads as
+# more than text.
+_YAML_LINE = re.compile(
+    r"""([A-Za-z_][A-Za-z0-9_]*):(?: +(?:'((?:[ -&(-~]|'')*)'|(?![,\[\]{}#&*!|>%@`"']|[-?:](?: |$))"""
+    r"""((?:(?!: | #|: *$)[ -~])*)))? *"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +170,12 @@ def _word(value: Any) -> str:
 
 
 def _flat_yaml(text: str) -> list[tuple[str, str]]:
-    """Read the subset of YAML that wxc_sdk writes: `name: text`; anything else is refused rather than misread."""
+    """Read the subset of YAML that wxc_sdk writes; anything else is refused rather than misread."""
     text = re.sub("(?m)^#.*", "", text.replace("\r\n", "\n").removeprefix("---\n"))
-    pairs = []
-    for line in filter(None, re.sub(r" *\n +", " ", text).split("\n")):
-        match = _YAML_LINE.fullmatch(line)
-        value = (match and match[2]) or ""
-        if match and (quoted := _YAML_QUOTED.fullmatch(value)):
-            pairs.append((match[1], quoted[1].replace("''", "'")))
-        elif match and _YAML_PLAIN.fullmatch(value):
-            pairs.append((match[1], "" if value in ("~", "null") else value))
-        else:
-            raise MalformedToken("is neither JSON nor a token file of wxc_sdk")
-    return pairs
+    lines = [_YAML_LINE.fullmatch(line) for line in re.sub(r" *\n +", " ", text).split("\n") if line]
+    if None in lines:
+        raise MalformedToken("is neither JSON nor a token file of wxc_sdk")
+    found = [line.groups("") for line in lines if line]
+    return [
+        (name, quoted.replace("''", "'") or re.sub("^(~|null)$", "", plain.rstrip())) for name, quoted, plain in found
+    ]

@@ -14,6 +14,7 @@ from webex_loopback.wording import printable
 from .app import profile_option, say
 from .formats import read
 from .login import describe
+from .request import read_file
 
 _LARGEST = 1 << 20
 
@@ -40,19 +41,13 @@ def import_(profile: str | None, file: str | None, from_store: str | None, force
         describe(profile, token, "moved")
         say(f"  Moved from {printable(str(old), 4096)} to {printable(str(new), 4096)}.")
         return
-    file = file or "-"
-    name, origin = profile_name(profile), "Standard input" if file == "-" else printable(file)
+    file, name = file or "-", profile_name(profile)
     if file == "-" and sys.stdin.isatty():
         say("Paste the tokens, then press Ctrl-D.")
+    data = read_file(file, _LARGEST)
     try:
-        with open(0 if file == "-" else file, "rb", closefd=file != "-") as opened:
-            data = opened.read(_LARGEST + 1)  # /dev/zero has no end
-        if len(data) > _LARGEST:
-            raise MalformedToken("is too large to contain tokens")
         imported = read(data, time.time())
-    except OSError as error:
-        raise click.UsageError(f"Could not read {origin}: {error.strerror}.") from None
     except MalformedToken as error:
-        raise click.UsageError(f"{origin} {error}.") from None
+        raise click.UsageError(f"{'Standard input' if file == '-' else printable(file)} {error}.") from None
     say(f"Found {imported.kind}.")
     describe(name, adopt(name, imported, force=force), "imported")

@@ -13,7 +13,7 @@ from dotenv.parser import parse_stream
 from webex_loopback.login.login import log_in
 from webex_loopback.login.paste import terminal
 from webex_loopback.paths import data_directory, environment_path, login_command, profile_name
-from webex_loopback.private_file import make_private_directory, read_small_file, readable_by_others, write_private_file
+from webex_loopback.private_file import make_private_directory, read_small_file, write_private_file
 from webex_loopback.secret import Secret
 
 from .app import profile_option, say
@@ -122,7 +122,7 @@ class _File:
 
     def _write(self, changed: Values) -> None:
         text = Secret(_updated(self.text.get_secret_value() or _HEADER, changed))
-        names = (f"{self.path}.bak{n if n > 1 else ''}" for n in range(1, 10_000))
+        names = (f"{self.path}.bak{number}" for number in ("", *range(2, 10_000)))
         backup = next(name for name in names if not os.path.lexists(name)) if self.text else ""
         try:
             if not os.path.isdir(os.path.dirname(self.path)):
@@ -130,14 +130,11 @@ class _File:
             if backup:
                 write_private_file(backup, self.text.get_secret_value().encode())
             write_private_file(self.path, text.get_secret_value().encode())
-            exposed = readable_by_others(os.stat(self.path))
         except OSError as error:
             raise refusal("unwritable", "WEBEX_CONFIG_FILE", path=self.path, why=error.strerror) from None
         say(words("written", path=self.path), "green")
         if backup:
             say(words("backup", path=backup))
-        if exposed:
-            say(words("exposed"), "yellow")
         if any((above / ".git").exists() for above in Path(self.path).parents):
             say(words("git", name=os.path.basename(self.path)), "yellow")
 

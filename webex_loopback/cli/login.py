@@ -13,7 +13,7 @@ from webex_loopback.tokens.source import TokenSource
 from webex_loopback.wording import printable
 
 from .app import profile_option, retired, say
-from .status import outlook
+from .status import name_and_email, outlook
 
 _REVOKE_PAGE = "https://idbroker.webex.com/idb/profile#/tokens"
 _STARTS = {
@@ -55,19 +55,16 @@ def login(
     Opens Webex in the browser, receives the redirect on this machine, exchanges the code and saves the tokens for the
     profile. Does nothing if the profile is already logged in.
     """
-    if (service_app is None) != (using is None) or (app_id is not None and using is None):
+    if any(given is not None and not (service_app and using) for given in (service_app, using, app_id)):
         raise click.UsageError("A Service App's tokens need --service-app ORG_ID and --using PROFILE.")
-    if service_app is not None and using is not None:
-        # Here, because it imports httpx, which a login in the browser does later.
-        from webex_loopback.login.service_app import log_in_service_app
-
-        if not using:  # as for `-p ""`
-            raise click.UsageError("The name after --using is empty. Is a variable not set?")
-        result = log_in_service_app(profile, service_app, using, app_id or "", force=options["force"])
-        describe(profile, result.token, result.how)
-        return
     try:
-        result = log_in(profile, open_browser=not no_browser, **options | {"prompt": options["prompt"] or ""})
+        if service_app and using:
+            # Here, because it imports httpx, which a login in the browser does later.
+            from webex_loopback.login.service_app import log_in_service_app
+
+            result = log_in_service_app(profile, service_app, using, app_id or "", force=options["force"])
+        else:
+            result = log_in(profile, open_browser=not no_browser, **options | {"prompt": options["prompt"] or ""})
     except ConfigurationError as error:
         if options["timeout_seconds"] is not None:
             error.args = (str(error).replace("WEBEX_LOGIN_TIMEOUT", "--timeout"),)
@@ -97,9 +94,8 @@ def logout(ctx: click.Context, profile: str | None, revoke: bool) -> None:
 
 def describe(profile: str | None, token: StoredToken, how: str) -> None:
     """Say who is logged in, and until when."""
-    account, name = token.account, profile_name(profile)
-    who = f"{account.name} <{account.email}>" if account.name and account.email else account.name or account.email
-    say(f"{_STARTS.get(how, 'Logged in as')} {printable(who) or 'an unknown account'}.", "green")
+    name, who = profile_name(profile), printable(name_and_email(token.account)) or "an unknown account"
+    say(f"{_STARTS.get(how, 'Logged in as')} {who}.", "green")
     say(f"  Profile {name}. {outlook(token, time.time())}")
     if app := token.service_app:
         say(f"  Service App of organization {printable(app.org_id)}, through profile {printable(app.using)}.")

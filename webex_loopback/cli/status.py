@@ -1,8 +1,10 @@
 """`status`: account, lifetimes and scopes of a login, read from the store; no network, no secret."""
 
+import math
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -12,9 +14,10 @@ from webex_loopback.paths import login_command, profile_name
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.source import TokenSource
 from webex_loopback.tokens.stores import stored_profiles
+from webex_loopback.webex.account import Account
 from webex_loopback.wording import columns, duration, moment, printable, wrap
 
-from .app import Duration, json_option, print_json, profile_option, say
+from .app import json_option, print_json, profile_option, say, span
 from .formats import iso
 
 _LABEL = 15  # columns
@@ -24,7 +27,9 @@ _LABEL = 15  # columns
 @profile_option
 @click.option("--all", "every", is_flag=True, help="List all profiles, one per line.")
 @json_option
-@click.option("--check", type=Duration(), default="0", help="Exit with 3 if a login is needed within this time.")
+@click.option(
+    "--check", type=span, metavar="TIME", default="0", help="Exit with 3 if a login is needed within this time."
+)
 def status(profile: str | None, every: bool, as_json: bool, check: float) -> int:
     """Show the account, lifetimes and scopes of a login.
 
@@ -57,14 +62,13 @@ def status(profile: str | None, every: bool, as_json: bool, check: float) -> int
 
 def _facts(profile: str, token: StoredToken, store: object, now: float) -> dict[str, Any]:
     """Return the state of a login for programs: names and numbers; moments in ISO 8601 and epoch seconds."""
-    path, app = getattr(store, "real_path", None), token.service_app
     return {
         "profile": profile,
         "source": type(store).__name__.removesuffix("TokenStore").lower(),  # file, keyring or postgres
-        "path": path,
+        "path": getattr(store, "real_path", None),
         "store": str(store),
-        "account": {"name": token.account.name, "email": token.account.email, "id": token.account.id},
-        "service_app": app and {"org_id": app.org_id, "app_id": app.app_id, "using": app.using},
+        "account": asdict(token.account),
+        "service_app": token.service_app and asdict(token.service_app),
         "client_id": token.client_id,
         "api_base_url": token.api_base_url,
         "scopes_requested": token.scopes_requested,
@@ -92,29 +96,26 @@ def _facts_or_error(profile: str, now: float) -> dict[str, Any]:
     return {"profile": profile, "store": str(source.store), "error": error}
 
 
-def _left(facts: dict[str, Any]) -> float | None:
-    """Return the seconds until a login is needed; None if unknown or never."""
+def _left(facts: dict[str, Any]) -> float:
+    """Return the seconds until a login is needed; infinite if that is unknown or never."""
     if "error" in facts:
         return 0
     app = facts["service_app"]
-    end = facts["refresh_token"] or (None if app else facts["access_token"])
-    own: float | None = end["seconds_left"] if end else 0
-    if app is None:
-        return own
-    through = _facts_or_error(app["using"], time.time())  # the profile that can fetch its tokens again
-    other = 0 if through.get("service_app") else _left(through)
-    return None if own is None or other is None else max(own, other)
+    end = facts["refresh_token"] or ({"seconds_left": 0} if app else facts["access_token"])
+    left: float = math.inf if end["seconds_left"] is None else end["seconds_left"]
+    if app:
+        other = _facts_or_error(app["using"], time.time())  # which can fetch its tokens again
+        left = left if other.get("service_app") else max(left, _left(other))
+    return left
 
 
 def _check(found: list[dict[str, Any]], least: float) -> int:
-    if least and not found:
-        return LoginRequired.exit_code
-    code = 0
+    code = LoginRequired.exit_code if least and not found else 0
     for facts in found:
-        left, app = _left(facts), facts.get("service_app")
-        if left is not None and left < least:
-            code, command = LoginRequired.exit_code, login_command(app["using"] if app else facts["profile"], "--force")
+        if _left(facts) < least:
+            code, app = LoginRequired.exit_code, facts.get("service_app")
             why = printable(facts.get("error", ""), 4096) or f"less than {duration(least)} left."
+            command = login_command(app["using"] if app else facts["profile"], "--force")
             say(f"Profile {facts['profile']}: {why} Run `{command}`.", "red")
     return code
 
@@ -129,15 +130,19 @@ def _print_list(found: list[dict[str, Any]]) -> None:
             account = facts["account"]["email"] or facts["account"]["name"] or "unknown account"
             if app := facts["service_app"]:
                 account += f" (Service App, through profile {app['using']})"
-            until_login = "no known expiry" if left is None else f"{duration(left)} left" if left else "expired"
+            until_login = "no known expiry" if left == math.inf else f"{duration(left)} left" if left else "expired"
             text = f"{until_login:<18}  {printable(account)}"
         click.echo(f"{'*' if facts['profile'] == profile_name() else ' '} {facts['profile']:<{wide}}  {text}")
 
 
+def name_and_email(account: Account) -> str:
+    """Return "Alex Morgan <alex.morgan@example.com>", or as much of it as is known."""
+    return f"{account.name} <{account.email}>" if account.name and account.email else account.name or account.email
+
+
 def _rows(token: StoredToken, facts: dict[str, Any], now: float) -> Iterator[tuple[str, str]]:
-    account = f"{token.account.name} <{token.account.email}>" if token.account.email else token.account.name
     yield "Profile", facts["profile"]
-    yield "Account", account or "unknown (the token does not have spark:people_read)"
+    yield "Account", name_and_email(token.account) or "unknown (the token does not have spark:people_read)"
     if app := token.service_app:
         yield "Service App", f"of organization {app.org_id}, through profile {app.using}"
     yield "Access token", _lifetime(token.expires_at, now)

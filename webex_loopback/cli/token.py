@@ -1,5 +1,6 @@
 """`token`: print a valid access token, for a shell, curl or another tool."""
 
+import math
 import os
 import time
 
@@ -7,10 +8,11 @@ import click
 
 from webex_loopback.errors import ConfigurationError, TokenStoreError
 from webex_loopback.private_file import write_private_file
+from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.source import TokenSource
 from webex_loopback.wording import duration, printable
 
-from .app import Duration, profile_option, say
+from .app import profile_option, say, span
 from .formats import FORMATS, WITH_REFRESH_TOKEN, write
 
 
@@ -21,7 +23,7 @@ from .formats import FORMATS, WITH_REFRESH_TOKEN, write
 @click.option("--header", "form", flag_value="header", help="As --format header.")
 @click.option("--env", "form", flag_value="env", help="As --format env.")
 @click.option("--refresh", is_flag=True, help="Renew the token now, even if it is not due.")
-@click.option("--min-validity", type=Duration(), help="Renew first if it expires sooner: 7d, 12h, 30m.")
+@click.option("--min-validity", type=span, metavar="TIME", help="Renew first if it expires sooner: 7d, 12h, 30m.")
 @click.option("--output", "-o", metavar="FILE", help="Write to a file that only you can read, not to stdout.")
 def token(profile: str | None, form: str | None, refresh: bool, min_validity: float | None, output: str | None) -> None:
     """Print a valid access token.
@@ -57,28 +59,35 @@ def valid_token(source: TokenSource, min_validity: float | None, *, refresh: boo
         if min_validity is not None:
             say("The expiry of the token in WEBEX_ACCESS_TOKEN is not known; --min-validity is ignored.", "yellow")
         return source.get_token()
-    access_token = "" if refresh else source.get_token()
-    if refresh or _left(source) < (min_validity or 0):
-        before = None if source.from_environment() else source.stored()
+    least, access_token = min_validity or 0, "" if refresh else source.get_token()
+    before = None if source.from_environment() else source.stored()
+    if refresh or _left(before) < least:
+        if before is not None and not refresh:
+            _check(_left(before, before.issued_at), least)  # what Webex granted last; a renewal would not help
         access_token = source.refresh()
-        if source.stored() == before:
-            raise TokenStoreError(
-                "The token was renewed, but the new tokens could not be stored.", problem="unwritable"
-            )
-        left = _left(source)
-        say("Refreshed." if left == float("inf") else f"Refreshed. The access token is valid for {duration(left)}.")
-        if left < (min_validity or 0):
-            raise ConfigurationError(
-                f"Webex grants access tokens for {duration(left)}, less than --min-validity requires.",
-                setting="--min-validity",
-                remedy="Use a shorter --min-validity, or have the program call get_token() whenever it needs a token.",
-            )
+        after = source.stored()
+        if after == before:
+            what = "The token was renewed, but the new tokens could not be stored."
+            raise TokenStoreError(what, problem="unwritable")
+        left = _left(after)
+        say("Refreshed." if left == math.inf else f"Refreshed. The access token is valid for {duration(left)}.")
+        _check(left, least)
     return access_token
 
 
-def _left(source: TokenSource) -> float:
-    stored = source.stored()
-    return float("inf") if stored is None or stored.expires_at is None else stored.expires_at - time.time()
+def _left(stored: StoredToken | None, since: float | None = None) -> float:
+    """Return the seconds from a moment, default: now, until the access token expires; infinite if unknown."""
+    end = stored.expires_at if stored else None
+    return math.inf if end is None else end - (time.time() if since is None else since)
+
+
+def _check(seconds: float, least: float) -> None:
+    if seconds < least:
+        raise ConfigurationError(
+            f"Webex grants access tokens for {duration(seconds)}, less than --min-validity requires.",
+            setting="--min-validity",
+            remedy="Use a shorter --min-validity, or have the program call get_token() whenever it needs a token.",
+        )
 
 
 def _save(path: str, text: str) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from webex_loopback.errors import ConfigurationError
-from webex_loopback.oauth.redirect_uri import is_loopback
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.source import TokenSource
 from webex_loopback.webex.worker import start
+from webex_loopback.wording import is_loopback
 
 
 def source_for(source: TokenSource | None, profile: str | None) -> TokenSource:

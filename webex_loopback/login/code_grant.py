@@ -232,7 +232,7 @@ class CodeGrant:
         """Return the exception for an error response (RFC 6749 §4.1.2.1)."""
         key = f"denied_{response.error}" if response.error in _DENIALS else "denied"
         return errors.AuthorizationDenied(
-            f"{self.attempt.say(key)} ({_told(response)}).",
+            self.attempt.say(key, detail=_told(response)),
             error=response.error,
             error_description=response.error_description,
             remedy=self.attempt.say(f"{key}.remedy", scopes=" ".join(self.attempt.settings.scope_list)),

@@ -63,7 +63,7 @@ def _approved(attempt: Attempt, webex: Webex) -> StoredToken:
             words = f"{error.error} {error.error_description}" if isinstance(error, TokenEndpointError) else ""
             if "access_denied" in words:
                 raise AuthorizationDenied(
-                    f"{say('device_declined')} (access_denied).",
+                    say("device_declined", detail="access_denied"),
                     error="access_denied",
                     remedy=say("denied_access_denied.remedy", **named),
                 ) from error
@@ -111,9 +111,9 @@ def _announce(attempt: Attempt, device: dict[str, Any]) -> None:
     out = io.StringIO()
     segno.make_qr(complete, error="l").terminal(out=out, compact=True, border=2)
     qr_code = [f"  {line}" for line in out.getvalue().rstrip("\n").split("\n")]
-    # The code comes last, because on a terminal of 24 lines the rest scrolls off the screen.
-    hints = [say("scan"), *qr_code, "", say("enter_code"), f"  {code}"]
-    attempt.display.show_url(uri, say("device_at"), hints)
+    # URL and code come last, because on a terminal of 24 lines the rest scrolls off the screen.
+    hints = [say("enter_code"), f"  {code}"]
+    attempt.display.show_url(uri, say("device_at"), hints, above=[say("scan"), *qr_code])
 
 
 def _seconds(value: object, default: float) -> float:

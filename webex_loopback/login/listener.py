@@ -105,8 +105,8 @@ def _refusal(redirect_uri: RedirectURI, error: OSError) -> Refusal:
     # Windows reports EACCES for a port that another program holds exclusively. Linux checks privileges first, so the
     # port can be in use as well, and the browser would then hand the code to that program.
     if error.errno == errno.EADDRINUSE or (denied and (sys.platform == "win32" or _listening(port))):
-        owner = port_owner(port)
-        return Refusal(redirect_uri, "in_use", f"Port {port} is in use{f' by {owner}' if owner else ''}.")
+        owner = port_owner(port) or "another program"
+        return Refusal(redirect_uri, "in_use", f"Port {port} is in use by {owner}.")
     if denied and port < 1024:
         return Refusal(redirect_uri, "privileges", f"Only privileged programs can listen on port {port}.")
     return Refusal(redirect_uri, "unavailable", f"Cannot listen on {redirect_uri.origin}: {error.strerror}.")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Literal, TextIO
 
+from webex_loopback.texts import translated
 from webex_loopback.wording import columns, duration, language, printable, wrap
 
 from .paste import is_foreground, terminal
@@ -67,10 +68,11 @@ class Progress:
             self._draw()
 
     def note(self, text: str) -> None:
-        self._print(self._marked("note", text))
+        """Print a line that stays, in the user's language."""
+        self._print(self._marked("note", translated(printable(text, _LONGEST), self.words.language)))
 
-    def show_url(self, url: str, heading: str, hints: Sequence[str] = ()) -> None:
-        """Print the URL on a line of its own, which can be copied whole, and the hints below it.
+    def show_url(self, url: str, heading: str, hints: Sequence[str] = (), above: Sequence[str] = ()) -> None:
+        """Print the URL on a line of its own, which can be copied whole, and hints below and above it.
 
         A hint that begins with two spaces is a command, a URL or a picture: it is printed as it is.
         """
@@ -78,9 +80,8 @@ class Progress:
         lines = ["", self._wrapped(heading), "", f"  {link}", ""]
         if self._terminal is not None:
             lines[3] = f"  \x1b]8;;{url}\x1b\\{link}\x1b]8;;\x1b\\"
-        for hint in hints:
-            lines.append(f"  {self._styled(hint[2:], '1')}" if hint.startswith("  ") else self._wrapped(hint))
-        lines += [""] if hints else []
+        shown = [f"  {self._styled(h[2:], '1')}" if h.startswith("  ") else self._wrapped(h) for h in (*above, *hints)]
+        lines = [*shown[: len(above)], *lines, *shown[len(above) :], *([""] if hints else [])]
         self._print("\n".join(filter(None, lines) if self._terminal is None else lines))
 
     def start(self, deadline: float | None) -> None:

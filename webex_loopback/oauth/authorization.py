@@ -49,12 +49,13 @@ class AuthorizationRequest:
             "state": self.state,
             "code_challenge": self.code_challenge,
             "code_challenge_method": "S256",
+            "nonce": self.nonce if "openid" in self.scopes else "",  # Webex requires one with OIDC scopes
+            "login_hint": self.login_hint,
+            "prompt": self.prompt,
         }
-        nonce = self.nonce if "openid" in self.scopes else ""  # Webex requires one with OIDC scopes
-        optional = {"nonce": nonce, "login_hint": self.login_hint, "prompt": self.prompt}
-        parameters |= {name: value for name, value in optional.items() if value}
+        given = {name: value for name, value in parameters.items() if value}
         # quote, not quote_plus: Webex's portal writes %20 between scopes and is reported to have rejected "+".
-        query = urlencode(parameters, quote_via=quote, errors="replace")
+        query = urlencode(given, quote_via=quote, errors="replace")
         return f"{self.authorize_url}{'&' if '?' in self.authorize_url else '?'}{query}"
 
 

@@ -1,13 +1,12 @@
 """Redirect URIs that the loopback server can serve (RFC 8252 §7.3)."""
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
 from webex_loopback.errors import ConfigurationError
-from webex_loopback.wording import printable
+from webex_loopback.wording import is_loopback, printable
 
 # RFC 3986, without forms that urlsplit would overlook ([::1]x) or a browser would rewrite.
 _URL = re.compile(r"https?://([\w.-]+|\[[\w:.]+\])(:\d*)?([/?][\w.~:/?@!$&'()*+,;=%\[\]-]*)?", re.ASCII | re.IGNORECASE)
@@ -51,14 +50,6 @@ class RedirectURI:
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == (443 if self.secure else 80) else f":{self.port}"
         return f"{'https' if self.secure else 'http'}://{host}{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a URL's host can only be this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _wrong(text: str, why: str) -> ConfigurationError:

@@ -51,7 +51,8 @@ class TokenResponse:
         values = read_object(body)
         access_token = _token(values.get("access_token"))
         if access_token is None:
-            malformed = MalformedToken(f"has {'an unusable' if values.get('access_token') else 'no'} access_token")
+            why = "has an unusable access_token" if values.get("access_token") else "has no access_token"
+            malformed = MalformedToken(why)
             if isinstance(error := values.get("error"), str):
                 malformed.args = (f"is an error response ({without_tokens(error, 60)})",)
             else:

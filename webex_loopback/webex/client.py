@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from webex_loopback import __version__
-from webex_loopback.errors import ConfigurationError, ServerUnreachable, TokenEndpointError, WebexLoopbackError
+from webex_loopback.errors import ConfigurationError, ServerUnreachable, TokenEndpointError
 from webex_loopback.oauth.token_response import MalformedToken, TokenResponse, read_object
 from webex_loopback.secret import Secret
 from webex_loopback.webex.account import Account
-from webex_loopback.webex.error_response import read_error
-from webex_loopback.webex.transport import Answer, Transport
+from webex_loopback.webex.error_response import Answer, read_error
+from webex_loopback.webex.transport import Transport
 from webex_loopback.wording import printable
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ _PATIENCE = 2.0  # seconds that a Retry-After may ask for within one refresh
 _PORTAL = "You may have to sign in to the network first: open any page in the browser, then try again."
 
 
-class NoAccessToken(ServerUnreachable):
-    """A token response whose only usable part is a new `refresh_token`."""
+class UnusableAnswer(ServerUnreachable):
+    """Nothing in a response is usable, except perhaps a new `refresh_token`."""
 
     __slots__ = ("refresh_token",)  # so that pickling, which takes what is in `__dict__`, leaves it out
-    refresh_token: Secret
+    refresh_token: Secret | None
 
 
 class Webex(Transport):
@@ -59,6 +59,12 @@ class Webex(Transport):
         self.token_url = token_url
         self.profile = profile
 
+    @classmethod
+    def of(cls, endpoints: Any, *, profile: str = "", http_client: "httpx.Client | None" = None) -> Self:
+        """Return a client of the Webex that `Settings`, a `StoredToken`, or an object like them names."""
+        urls = {"api_base_url": endpoints.api_base_url, "token_url": endpoints.token_url}
+        return cls(**urls, ca_bundle=endpoints.ca_bundle, http_client=http_client, profile=profile)
+
     def __enter__(self) -> Self:
         return self
 
@@ -68,13 +74,6 @@ class Webex(Transport):
     def probe(self, *, seconds: float = 10.0) -> int:
         """Send HEAD to the token endpoint, without a secret; return the status."""
         return self._send("HEAD", self.token_url, seconds).status_code
-
-    def connect(self) -> None:
-        """Connect to the token endpoint ahead of a request; a failure is only logged."""
-        try:
-            self.probe()
-        except WebexLoopbackError as error:
-            _log.debug("Could not connect ahead: %s", error)
 
     def exchange_code(
         self,
@@ -163,8 +162,7 @@ class Webex(Transport):
 
     def error(self, answer: Answer, grant: str = "api") -> TokenEndpointError:
         """Return the error that an answer stands for; `grant` as in `read_error()`."""
-        parts = (answer.status_code, answer.headers, answer.body, answer.host)
-        return read_error(*parts, grant=grant, profile=self.profile)
+        return read_error(answer, grant=grant, profile=self.profile)
 
     def _send(self, method: str, url: str, seconds: float, **parts: Any) -> Answer:
         return self.send(method, url, seconds=seconds, headers=_HEADERS | parts.pop("headers", {}), **parts)
@@ -201,11 +199,9 @@ class Webex(Transport):
         if told.error or not problem:
             raise told
         message = f"{answer.host} answered {status}, {problem}."
-        if refresh_token is None:
-            raise ServerUnreachable(message, remedy=_PORTAL)
-        incomplete = NoAccessToken(message)
-        incomplete.refresh_token = refresh_token
-        raise incomplete
+        unusable = UnusableAnswer(message, remedy="" if refresh_token else _PORTAL)
+        unusable.refresh_token = refresh_token
+        raise unusable
 
 
 def _bearer(token: Secret) -> dict[str, str | Secret]:

@@ -4,6 +4,7 @@ import email.utils
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC
 from typing import NamedTuple
 
@@ -11,6 +12,16 @@ from webex_loopback.errors import TokenEndpointError
 from webex_loopback.oauth.token_response import MalformedToken, read_object
 from webex_loopback.paths import login_command
 from webex_loopback.wording import duration, printable, without_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete response; the names of its headers may be in any case. repr() shows neither them nor the body."""
+
+    status_code: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    host: str
 
 
 class Row(NamedTuple):
@@ -74,31 +85,32 @@ _REMEDIES = {
 }
 
 
-def read_error(
-    status: int, headers: Mapping[str, str], body: bytes, host: str, *, grant: str = "", profile: str = ""
-) -> TokenEndpointError:
-    """Return the error for a response.
+def read_error(answer: Answer, *, grant: str = "", profile: str = "") -> TokenEndpointError:
+    """Return the error that an answer stands for.
 
     Args:
         grant: `authorization_code`, `refresh_token`, `device_code`, `service_app`, or `api` for a request with a token.
         profile: For the login command in the remedy.
     """
-    values = {name.lower(): value for name, value in headers.items()}
-    wait = retry_after(values.get("retry-after", ""), time.time())
-    error, description, tracking_id, words = _read(body)
-    tracking_id = tracking_id or _tracking_id(values.get("trackingid"))
-    row = next(row for row in TABLE if _fits(row, status, error, words, grant))
+    wait = retry_after(answer.headers.get("Retry-After", ""), time.time())
+    error, description, tracking_id, words = _read(answer.body)
+    tracking_id = tracking_id or _tracking_id(answer.headers.get("TrackingID"))
+    row = next(row for row in TABLE if _fits(row, answer.status_code, error, words, grant))
     login = f"run `{login_command(profile, '--force')}`" if profile else "log in again"
     remedy = _REMEDIES[row.remedy].format(login=login, wait=duration(wait) if wait else "a few minutes")
     what = f"the {grant.replace('_', ' ')}" if grant else "the request"
-    message = f"{host} rejected {what}" if row.meaning == "rejected" else f"{host} answered {status}"
+    message = (
+        f"{answer.host} rejected {what}"
+        if row.meaning == "rejected"
+        else f"{answer.host} answered {answer.status_code}"
+    )
     message = ": ".join(part for part in (message, error, description) if part).rstrip(".")
     if tracking_id:
         message += f" (tracking ID {tracking_id})"
         remedy += " If the problem persists, give the tracking ID to Webex support." if row.remedy == "wait" else ""
     return TokenEndpointError(
         f"{message}.",
-        status_code=status,
+        status_code=answer.status_code,
         error=error,
         error_description=description,
         tracking_id=tracking_id,

@@ -9,21 +9,20 @@ import sys
 import time
 import types
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from logging import getLogger
 from socket import gaierror
-from typing import Any, TypeVar, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from webex_loopback.errors import ConfigurationError, ServerUnreachable
-from webex_loopback.oauth.redirect_uri import is_loopback
 from webex_loopback.secret import Secret
+from webex_loopback.webex.error_response import Answer as Answer  # noqa: PLC0414 - `api` imports it from here
 from webex_loopback.webex.error_response import http_date
 from webex_loopback.webex.worker import Late, run
-from webex_loopback.wording import duration, printable, without_tokens
+from webex_loopback.wording import duration, is_loopback, printable, without_tokens
 
 # httpx imports its own command line: click, and rich if installed (125 ms). The stand-in does so when it is called.
 _stand_in = types.ModuleType("httpx._main")
@@ -34,7 +33,6 @@ import httpx  # noqa: E402
 if sys.modules["httpx._main"] is _stand_in:
     del sys.modules["httpx._main"]
 
-_E = TypeVar("_E", bound=BaseException)
 _LONGEST_BODY = 1 << 20  # of a token response
 _SKEW_SECONDS = 300
 _PAUSES = (0.2, 1.0, None)  # seconds before the second and the third attempt to connect
@@ -60,16 +58,6 @@ _INTERCEPTED = (
     "If your organization inspects TLS, save its root certificate as a PEM file and set WEBEX_CA_BUNDLE to its path. "
     "Otherwise do not log in from this network: the connection may be intercepted."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A complete response; repr() does not show the body, which may hold tokens."""
-
-    status_code: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
-    host: str
 
 
 class Transport:
@@ -107,7 +95,7 @@ class Transport:
             left = deadline - time.monotonic()
             # In a worker, because httpx's timeouts cover neither name resolution, nor several addresses in turn, nor a
             # server that sends a byte now and then. A late one is abandoned.
-            result: Answer | BaseException
+            result: Any
             try:
                 result = run(partial(self._attempt, method, url, left, limited, parts), left)
             except Late:
@@ -120,7 +108,7 @@ class Transport:
             time.sleep(pause)
         if isinstance(result, _FAILURES):
             raise self._failed(result, url, seconds) from result
-        raise cast("BaseException", result)
+        raise result
 
     def _attempt(
         self, method: str, url: str, seconds: float, limited: bool, parts: Mapping[str, Any]
@@ -141,16 +129,18 @@ class Transport:
             self._compare_clocks(response.headers.get("Date", ""), request.url.host)
             return Answer(response.status_code, response.headers, bytes(body), request.url.host)
         except BaseException as error:
-            return without_frames(error)
+            for cause in _causes(error):
+                cause.__traceback__ = None
+            return error
 
     def _compare_clocks(self, date: str, host: str) -> None:
         moment, known = http_date(date), self.clock_skew is not None
         if moment is not None:
             self.clock_skew = skew = moment - time.time()
             if abs(skew) > _SKEW_SECONDS and not known:
-                text = "This machine's clock is %s %s that of %s. Set the clock, or logins and renewals may fail."
+                text = "This machine's clock is %s that of %s. Set the clock, or logins and renewals may fail."
                 order = "behind" if skew > 0 else "ahead of"
-                getLogger(__name__).warning(text, duration(abs(skew)), order, host)
+                getLogger(__name__).warning(text, f"{duration(abs(skew))} {order}", host)
 
     def _failed(self, error: Exception, url: str, seconds: float) -> ServerUnreachable:
         host = url.partition("://")[2].partition("/")[0]
@@ -165,9 +155,8 @@ class Transport:
         proxy = urlsplit(proxy_for(url)).hostname if isinstance(error, (httpx.ProxyError, *_NOT_SENT)) else None
         server = f"the proxy {proxy}" if proxy and self._ours else host
         message = message.format(server=server, host=host, url=url, reason=reason, seconds=duration(seconds))
-        return ServerUnreachable(
-            f"{message}.", remedy=_PROXY_LOGIN if kind is httpx.ProxyError and "407" in reason else remedy
-        )
+        remedy = _PROXY_LOGIN if kind is httpx.ProxyError and "407" in reason else remedy
+        return ServerUnreachable(f"{message}.", remedy=remedy)
 
 
 def _plain(part: Any) -> Any:
@@ -176,32 +165,29 @@ def _plain(part: Any) -> Any:
     return {name: value.get_secret_value() if isinstance(value, Secret) else value for name, value in part.items()}
 
 
-def _cause(error: BaseException | None, kinds: Any) -> Any:
-    while error is not None and not isinstance(error, kinds):
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
         error = error.__cause__ or error.__context__
-    return error
 
 
-def without_frames(error: _E) -> _E:
-    """Return the exception without its traceback and those of its causes."""
-    link: BaseException | None = error
-    while link is not None:
-        link.__traceback__ = None
-        link = link.__cause__ or link.__context__
-    return error
+def _cause(error: BaseException, kinds: Any) -> Any:
+    return next((cause for cause in _causes(error) if isinstance(cause, kinds)), None)
 
 
 def _new_client(urls: tuple[str, ...], ca_bundle: str) -> httpx.Client:
     secure = any(url.lower().startswith("https:") for url in urls)
     # A bare context trusts no certificate, and is created quickly.
     context = ssl_context(ca_bundle) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    mounts = {"/".join(url.split("/")[:3]): _through(url, context) for url in urls if proxy_for(url)}
+    mounts = {"/".join(url.split("/")[:3]): through for url in urls if (through := _through(url, context))}
     # trust_env is off: httpx fails on a NO_PROXY that it cannot parse, and sends requests to this machine to the proxy.
     return httpx.Client(verify=context, trust_env=False, mounts=mounts)
 
 
-def _through(url: str, context: ssl.SSLContext) -> httpx.HTTPTransport:
-    proxy = proxy_for(url)
+def _through(url: str, context: ssl.SSLContext) -> httpx.HTTPTransport | None:
+    """Return a transport through the proxy for a URL; None if there is none."""
+    if not (proxy := proxy_for(url)):
+        return None
     with suppress(ImportError, ValueError, httpx.InvalidURL):  # these quote the URL, which may contain a password
         if not urlsplit(proxy).hostname:
             raise ValueError
@@ -261,10 +247,9 @@ def issuer_seen(url: str) -> str:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # looking at a certificate that is not trusted is the point; nothing is sent
     context.verify_mode = ssl.CERT_NONE
-    proxy = proxy_for(url) or None
     with (
-        suppress(*_FAILURES, ValueError, LookupError, AttributeError, ImportError),
-        httpx.Client(verify=context, proxy=proxy, trust_env=False, timeout=5) as client,
+        suppress(*_FAILURES, ValueError, LookupError, AttributeError),
+        httpx.Client(verify=context, mounts={"all://": _through(url, context)}, trust_env=False, timeout=5) as client,
         client.stream("HEAD", httpx.URL(url).join("/")) as response,
     ):
         der = response.extensions["network_stream"].get_extra_info("ssl_object").getpeercert(True)

@@ -48,11 +48,7 @@ def start(function: Callable[[], _T]) -> "Future[_T]":
 
 
 def wait(future: "Future[_T]", seconds: float) -> _T:
-    """Return the result, or raise what the function raised.
-
-    Raises:
-        Late: It is still running after `seconds`, and continues.
-    """
+    """Return the result, or raise what the function raised, or `Late` if it is still running after `seconds`."""
     until = time.monotonic() + seconds
     while not future.done() and (left := until - time.monotonic()) > 0:
         futures.wait([future], min(left, _SLICE_SECONDS))
@@ -62,14 +58,9 @@ def wait(future: "Future[_T]", seconds: float) -> _T:
 
 
 def finish(future: "Future[_T]", seconds: float, *, cancel: Callable[[], bool] = lambda: False) -> _T:
-    """Like `wait`, but an exception in the waiting thread is raised only when the work has ended.
+    """Like `wait`, but an exception of a signal handler is raised only when the work, or the time, has ended.
 
-    Args:
-        cancel: Called then; returns whether the work has been cancelled and need not be waited for.
-
-    Raises:
-        Late: It is still running after `seconds`.
-        BaseException: From a signal handler, after the end of the work or of the time.
+    `cancel` is called then, and returns whether the work has been cancelled and need not be waited for.
     """
     until = time.monotonic() + seconds
     interruption: BaseException | None = None
@@ -82,16 +73,12 @@ def finish(future: "Future[_T]", seconds: float, *, cancel: Callable[[], bool] =
             if cancel():
                 raise
             interruption = error  # the latest one; a second Ctrl-C adds nothing
-            continue
-        if interruption is not None:
-            raise interruption
-        return result
+        else:
+            if interruption is not None:
+                raise interruption
+            return result
 
 
 def run(function: Callable[[], _T], seconds: float) -> _T:
-    """Run a function that may hang (D-Bus, a network file system), and stop waiting for it after `seconds`.
-
-    Raises:
-        Late
-    """
+    """Run a function that may hang (D-Bus, a network file system); raise `Late` after `seconds`."""
     return wait(start(function), seconds)

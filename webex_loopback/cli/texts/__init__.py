@@ -6,6 +6,7 @@ from importlib import resources
 from typing import Any
 
 from webex_loopback.errors import ConfigurationError
+from webex_loopback.texts import translated
 from webex_loopback.wording import language, printable
 
 
@@ -22,6 +23,6 @@ def words(key: str, **values: object) -> str:
 
 def refusal(key: str, setting: str, **values: object) -> ConfigurationError:
     """Return an error of `init` in the user's language."""
-    shown = {n: printable(str(v)) for n, v in values.items()}
+    shown = {n: translated(printable(str(v)), language()) for n, v in values.items()}
     message, remedy = (text.format(**shown) for text in catalogue(language())["errors"][key])
     return ConfigurationError(message, setting=setting, remedy=remedy)

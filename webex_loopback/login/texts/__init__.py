@@ -3,6 +3,7 @@
 import json
 import os
 
+from webex_loopback.texts import translated
 from webex_loopback.wording import printable
 
 _LONGEST = 8192  # characters of a value
@@ -18,5 +19,6 @@ class Words:
             self._texts: dict[str, str] = json.load(file)
 
     def __call__(self, key: str, **values: object) -> str:
-        """Return a text with these values, made printable, in place of its `{names}`."""
-        return self._texts[key].format_map({name: printable(str(value), _LONGEST) for name, value in values.items()})
+        """Return a text with these values, made printable and translated, in place of its `{names}`."""
+        shown = {name: translated(printable(str(value), _LONGEST), self.language) for name, value in values.items()}
+        return self._texts[key].format_map(shown)

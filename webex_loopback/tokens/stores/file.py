@@ -9,7 +9,6 @@ import errno
 import logging
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
 
@@ -105,7 +104,7 @@ class FileTokenStore:
         Raises:
             TokenStoreError: It would fail. Nothing has been changed.
         """
-        with self._translated("There is no room to save new tokens in"):
+        with self._translated("There is no room to save new tokens in '{path}': {reason}."):
             make_private_directory(os.path.dirname(self.real_path))
             self._check_directories()
             size = os.path.getsize(self.real_path) if os.path.exists(self.real_path) else 0
@@ -122,7 +121,7 @@ class FileTokenStore:
         Raises:
             TokenStoreError: The file is unchanged.
         """
-        with self._translated("Could not write the tokens to"):
+        with self._translated("Could not write the tokens to '{path}': {reason}."):
             replacement = self._reserved or self._replacement()
             if not os.path.lexists(replacement.pending):
                 make_private_directory(os.path.dirname(self.real_path))
@@ -137,7 +136,7 @@ class FileTokenStore:
     def delete(self) -> bool:
         """Remove the file and all files beside it that hold older tokens; return whether there was a token."""
         there = os.path.lexists(self.real_path) and os.path.getsize(self.real_path) > 0
-        with self._translated("Could not remove"):
+        with self._translated("Could not remove '{path}': {reason}."):
             for path in [self.real_path, *self.leftovers()]:
                 try:
                     patiently(os.unlink, path)
@@ -168,7 +167,7 @@ class FileTokenStore:
         while os.path.lexists(aside):
             serial += 1
             aside = f"{first}-{serial}"
-        with self._translated("Could not set aside"):
+        with self._translated("Could not set aside '{path}': {reason}."):
             try:
                 patiently(os.rename, path, aside)
             except OSError as error:
@@ -197,17 +196,17 @@ class FileTokenStore:
             return self._decode(data)
         except FutureVersion as error:
             problem, what = "future", str(error)
-            remedy = "Upgrade webex-loopback, or set the file aside and log in again: "
+            remedy = "Upgrade webex-loopback, or set the file aside and log in again: `{}`."
         except MalformedToken as error:
             problem, what = "corrupt", str(error)
-            remedy = "Log in again; the file is kept under another name: "
+            remedy = "Log in again; the file is kept under another name: `{}`."
         finally:
             del data  # an error's traceback may be printed with its local variables
         force = ["--force"] if problem == "future" else []
         raise TokenStoreError(
             f"The token file '{printable(self.path)}' {what}.",
             problem=problem,
-            remedy=f"{remedy}`{login_command(self.profile, *force)}`.",
+            remedy=remedy.format(login_command(self.profile, *force)),
         )
 
     def _read(self) -> bytes | None:
@@ -296,7 +295,7 @@ class FileTokenStore:
         except OSError as error:
             foreign = error.errno == errno.EPERM and "another user" in str(error.strerror)
             raise TokenStoreError(
-                f"{what} '{printable(self.path)}': {error.strerror or error}.",
+                what.format(path=printable(self.path), reason=error.strerror or error),
                 problem="foreign" if foreign else "unwritable",
                 remedy=_FOREIGN_REMEDY.format(login_command(self.profile, "--force"))
                 if foreign
@@ -305,7 +304,6 @@ class FileTokenStore:
 
 
 _FOREIGN_REMEDY = (
-    "Run the command as that user"
-    + ("" if sys.platform == "win32" else ", without sudo")
-    + ", or set WEBEX_LOOPBACK_HOME to a directory of your own. If the file is yours to replace: `{}`."
+    "Run the command as that user, without sudo, or set WEBEX_LOOPBACK_HOME to a directory of your own. "
+    "If the file is yours to replace: `{}`."
 )

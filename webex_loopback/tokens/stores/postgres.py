@@ -97,7 +97,7 @@ class PostgresTokenStore:
             remedy = f"Check WEBEX_TOKEN_STORE_KEY, or log in again: `{login_command(self._profile, '--force')}`."
         finally:
             del row, text  # an error's traceback may be printed with its local variables
-        raise TokenStoreError(f"The row of profile {self._profile} in {self} {what}.", problem=problem, remedy=remedy)
+        raise TokenStoreError(f"The row in {self} cannot be used: it {what}.", problem=problem, remedy=remedy)
 
     def save(self, token: StoredToken) -> None:
         """Store the token; waits for a server that is being restarted.

@@ -1,10 +1,15 @@
-"""What a 401 or a 403 of the Webex API means, and which scope a request needs."""
+"""A profile's token, a client of the API that it is for, and what a 401 or a 403 of that API means."""
 
 import re
 
 from webex_loopback.errors import LoginRequired, TokenEndpointError
-from webex_loopback.paths import login_command
+from webex_loopback.paths import login_command, profile_name
+from webex_loopback.secret import Secret
+from webex_loopback.settings import load
 from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.service_app import client_for
+from webex_loopback.tokens.source import TokenSource
+from webex_loopback.webex.client import Webex
 
 # Start of the path, and the scope for GET; for other methods with `_write` instead of `_read`, if it ends so.
 _SCOPES = {
@@ -23,6 +28,41 @@ _SCOPES = {
     "xapi/command": "spark:xapi_commands",
     "xapi/status": "spark:xapi_statuses",
 }
+
+
+class Session:
+    """What `api` and `whoami` need; `stored` is None for the token of WEBEX_ACCESS_TOKEN, which cannot be renewed."""
+
+    def __init__(self, profile: str | None) -> None:
+        self._source, self.profile = TokenSource(profile), profile_name(profile)
+        origin = self._source.from_environment()
+        self.token, self._renewed = Secret(self._source.get_token()), bool(origin)
+        self.stored = None if origin else self._source.stored()
+        if self.stored is not None:
+            self.webex = client_for(self.stored, self.profile)
+        else:
+            settings = load()
+            settings.check_destinations(origin, "WEBEX_ACCESS_TOKEN")
+            names = ("api_base_url", "token_url", "ca_bundle")
+            self.webex = Webex(**{name: getattr(settings, name) for name in names})
+
+    def renew(self) -> bool:
+        """Renew a rejected token, once, however short it lives; return whether there is another one now."""
+        before, renewed, self._renewed = self.token, self._renewed, True
+        if not renewed:
+            self.token = Secret(self._source.refresh(rejected=before.get_secret_value()))
+        return self.token != before
+
+    def explained(self, error: TokenEndpointError, method: str, path: str) -> TokenEndpointError | LoginRequired:
+        """Return the error of a request, with what to do about a 401 or 403."""
+        if error.status_code == 401 and self.stored is not None:
+            command = self.stored.login_command(self.profile, "--force")
+            return LoginRequired(f"Webex rejected the access token. {error}", remedy=f"Run `{command}`.")
+        if error.status_code == 401:
+            error.remedy = "Set WEBEX_ACCESS_TOKEN to another token, or unset it."
+        elif error.status_code == 403:
+            error.remedy = explain_403(method, path, self.stored, self.profile) or error.remedy
+        return error
 
 
 def needed_scope(method: str, path: str) -> str:
@@ -56,17 +96,3 @@ def explain_403(method: str, path: str, stored: StoredToken | None, profile: str
     wanted = " ".join(dict.fromkeys([*filter(re.compile(r"[\w:.-]+").fullmatch, stored.scopes_requested), scope]))
     command = login_command(profile, "--scopes", f'"{wanted}"', "--force")
     return f"The token does not have the scope {scope}. Select it on the Integration, then run `{command}`."
-
-
-def explained(
-    error: TokenEndpointError, method: str, path: str, stored: StoredToken | None, profile: str
-) -> TokenEndpointError | LoginRequired:
-    """Return the error of a request with what to do about a 401 or 403; `stored` is None for WEBEX_ACCESS_TOKEN."""
-    if error.status_code == 401 and stored is not None:
-        command = stored.login_command(profile, "--force")
-        return LoginRequired(f"Webex rejected the access token. {error}", remedy=f"Run `{command}`.")
-    if error.status_code == 401:
-        error.remedy = "Set WEBEX_ACCESS_TOKEN to another token, or unset it."
-    elif error.status_code == 403:
-        error.remedy = explain_403(method, path, stored, profile) or error.remedy
-    return error
