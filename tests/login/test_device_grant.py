@@ -64,7 +64,7 @@ def test_approving_on_another_device(sandbox: Sandbox, store: FileTokenStore, pe
     assert sandbox.count("/v1/device/token", status=pending_status) >= 1
     assert sandbox.count("/v1/device/token", status=200) == 1
     text = shown.getvalue()
-    assert "On any device, open this URL and log in to Webex:" in text
+    assert "Or open this URL on any device and log in to Webex:" in text
     assert "✓ Approved" in text
     assert f"✓ Saved the tokens in {store.path}" in text
     assert [secret for secret in sandbox.secrets if secret in text] == []

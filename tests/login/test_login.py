@@ -96,7 +96,7 @@ def test_warnings_about_the_settings_and_their_language_reach_the_terminal(capsy
     Path("config.env").chmod(0o600)
     log_in(open_browser=Visitor())
     told = capsys.readouterr().err
-    assert "config.env:2: ignored" in told
+    assert "config.env:2：NAME=value" in told
     assert "✓ トークンを保存しました" in told
 
 

@@ -156,7 +156,7 @@ def test_success_shows_who_what_until_when_and_what_next() -> None:
         "not granted 1 spark:rooms_read",
         "webex-loopback login -p work --force",
         "Granted scopes 1 spark:kms",
-        'get_token("work")',
+        "Bearer {get_token('work')}\"",  # inside an f-string: other quotes, until Python 3.12
         "webex-loopback api -p work people/me",
         "webex-loopback status -p work",
     ):

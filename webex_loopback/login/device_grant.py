@@ -38,7 +38,10 @@ def log_in_by_device(attempt: Attempt) -> StoredToken:
 
 def _approved(attempt: Attempt, webex: Webex) -> StoredToken:
     settings, display, say = attempt.settings, attempt.display, attempt.say
-    named = {"login": login_command(attempt.profile, "--device", *attempt.options), "uris": " ".join(HELPER_REDIRECT_URIS)}
+    named = {
+        "login": login_command(attempt.profile, "--device", *attempt.options),
+        "uris": " ".join(HELPER_REDIRECT_URIS),
+    }
     try:
         device = webex.device_authorization(client_id=settings.client_id, scope=" ".join(settings.scope_list))
     except TokenEndpointError as error:
