@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from webex_loopback.oauth.token_response import MalformedToken, TokenResponse
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.quick_look import TOKEN_BYTES
-from webex_loopback.tokens.record import DAY, MINUTE, FutureVersion, ServiceApp, StoredToken, refresh_time
+from webex_loopback.tokens.record import DAY, MINUTE, FutureVersion, ServiceApp, StoredToken
 
 NOW = 1_764_000_000
 HOUR = 3600
@@ -39,18 +39,21 @@ def response(**fields: object) -> TokenResponse:
     ],
 )
 def test_refresh_time(expires_in: int | None, refresh_expires_in: int | None, after: int) -> None:
-    ends = [None if seconds is None else NOW + seconds for seconds in (expires_in, refresh_expires_in)]
-    assert refresh_time(NOW, *ends) == NOW + after
+    fresh = response(
+        expires_in=expires_in, refresh_token=Secret("refresh"), refresh_token_expires_in=refresh_expires_in
+    )
+    assert StoredToken.from_response(fresh, now=NOW).refresh_at == NOW + after
 
 
 def test_what_cannot_be_renewed_is_used_to_its_end() -> None:
-    assert refresh_time(NOW, NOW + HOUR, None, can_renew=False) == NOW + HOUR
-    assert refresh_time(NOW, None, None, can_renew=False) > NOW + 36_000 * DAY
+    assert StoredToken.from_response(response(), now=NOW).refresh_at == NOW + HOUR
+    assert StoredToken.from_response(response(expires_in=None), now=NOW).refresh_at > NOW + 36_000 * DAY
 
 
 @pytest.mark.parametrize(("margin", "after"), [(600, 3000), (0, 3600), (-5, 3600), (4000, 300)])
 def test_the_margin_can_be_chosen(margin: float, after: int) -> None:
-    assert refresh_time(NOW, NOW + HOUR, None, margin=margin) == NOW + after
+    fresh = response(refresh_token=Secret("refresh"))
+    assert StoredToken.from_response(fresh, now=NOW, margin=margin).refresh_at == NOW + after
 
 
 def test_a_renewal_keeps_what_the_response_leaves_out(make_token: Callable[..., StoredToken]) -> None:
