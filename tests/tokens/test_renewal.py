@@ -17,7 +17,7 @@ from webex_loopback import LoginRequired, ServerUnreachable, TokenEndpointError,
 from webex_loopback.errors import WebexLoopbackError
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.secret import Secret
-from webex_loopback.tokens import renewal, unsaved
+from webex_loopback.tokens import renewal, transaction
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
@@ -64,7 +64,7 @@ def clock() -> Clock:
 @pytest.fixture(autouse=True)
 def nothing_unsaved() -> Iterator[None]:
     yield
-    unsaved.refused.clear()
+    transaction.unsaved.clear()
 
 
 def due(token: StoredToken) -> StoredToken:

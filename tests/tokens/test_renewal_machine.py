@@ -31,7 +31,7 @@ from webex_loopback.errors import LoginRequired, WebexLoopbackError
 from webex_loopback.oauth.token_response import TokenResponse
 from webex_loopback.sandbox import CLIENT_ID, CLIENT_SECRET, Person, Sandbox
 from webex_loopback.secret import Secret
-from webex_loopback.tokens import decision, renewal, unsaved
+from webex_loopback.tokens import decision, renewal, transaction
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
@@ -201,7 +201,7 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def the_current_refresh_token_is_stored_or_in_memory(self) -> None:
-        assert self.is_stored() or unsaved.refused
+        assert self.is_stored() or transaction.unsaved
 
     def teardown(self) -> None:
         try:
@@ -219,7 +219,7 @@ class World(RuleBasedStateMachine):
         finally:
             self.sandbox.stop()
             shutil.rmtree(self.folder, ignore_errors=True)
-            unsaved.refused.clear()
+            transaction.unsaved.clear()
 
     def judge(self, before: StoredToken | None, began: float, kind: str, value: str) -> None:
         """Check an answer: a good token in time if there is one, and LoginRequired only after a rejection."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from webex_loopback.errors import LoginRequired, ServerUnreachable, TokenStoreError, WebexLoopbackError
 from webex_loopback.paths import login_command
@@ -16,29 +16,17 @@ from webex_loopback.secret import Secret
 from webex_loopback.webex.worker import Late, finish, start
 from webex_loopback.wording import duration
 
-from .decision import (
-    Decision,
-    Fail,
-    Failure,
-    LoginNeeded,
-    Use,
-    decide,
-    decide_forced,
-    failure_of,
-    means_login,
-    rejection,
-)
+from .decision import Decision, Fail, Failure, Renew, Use, decide, failure_of, means_login, rejection
 from .record import StoredToken
 from .stores import TokenStore
-from .transaction import Cancelled, Transaction
-from .unsaved import Keeper
+from .transaction import Cancelled, Keeper, Transaction
 
 if TYPE_CHECKING:
     import httpx
 
     from webex_loopback.oauth.token_response import TokenResponse
 
-    from .service_app import Source
+    from .source import TokenSource
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +36,14 @@ _LOOK_AGAIN_SECONDS = 1.0  # while another process or thread renews
 
 # The stores whose tokens the current thread, or the one that started it, is renewing.
 _renewing: ContextVar[tuple[str, ...]] = ContextVar("renewing", default=())
+
+
+class _Call(NamedTuple):
+    """One call of `Renewal.token()`, which must end at `until` on the monotonic clock."""
+
+    forced: bool
+    rejected: Secret | None
+    until: float
 
 
 class Renewal:
@@ -72,7 +68,7 @@ class Renewal:
         on_refresh: Callable[[StoredToken], object] | None = None,
         on_login_needed: Callable[[StoredToken], object] | None = None,
         login_needed_seconds: float = 14 * 86_400.0,
-        source_of: "Callable[[str], Source] | None" = None,
+        source_of: "Callable[[str], TokenSource] | None" = None,
     ) -> None:
         self.store = store
         self._profile = profile
@@ -111,38 +107,33 @@ class Renewal:
         Raises:
             LoginRequired, TokenEndpointError, ServerUnreachable, TokenStoreError, ConfigurationError
         """
-        until = time.monotonic() + DEADLINE_SECONDS
+        call = _Call(forced, rejected, time.monotonic() + DEADLINE_SECONDS)
         self._keeper.save_again()
         while True:
             seen = self._load()
             if seen is not None and self._ends_soon(seen):
                 self._announce_login(seen)
-            decision = self._decision(seen, forced, rejected)
+            decision = self._decision(seen, call)
             if isinstance(decision, Use):
                 return decision.token.get_secret_value(), decision.until
-            if seen is None or isinstance(decision, LoginNeeded | Fail):
+            if seen is None or not isinstance(decision, Renew):
                 raise self._refusal(decision, seen)
             if self._keeper.place in _renewing.get():
                 return self._from_within(seen)
-            found = self._renewed(seen, decision.required, forced, rejected, until)
-            if isinstance(found, tuple):
+            if found := self._renewed(seen, decision.required, call):
                 return found
-            if found is not None:
-                return found.access_token.get_secret_value(), found.refresh_at
 
-    def _decision(self, record: StoredToken | None, forced: bool, rejected: Secret | None) -> Decision:
-        now = self._clock()
-        return decide_forced(record, now, self._failure, rejected) if forced else decide(record, now, self._failure)
+    def _decision(self, record: StoredToken | None, call: _Call) -> Decision:
+        return decide(record, self._clock(), self._failure, forced=call.forced, rejected=call.rejected)
 
     def _refusal(self, decision: Decision, seen: StoredToken | None) -> WebexLoopbackError:
         if isinstance(decision, Fail):
             # Each raise adds to the traceback, and a traceback keeps its callers' variables alive.
             return decision.error.with_traceback(None)
-        reason = decision.reason if isinstance(decision, LoginNeeded) else ""
         if seen is None:
-            reason = f"Profile {self._profile} is not logged in: nothing is stored in {self.store}."
-        command = login_command(self._profile) if seen is None else seen.login_command(self._profile)
-        return LoginRequired(reason, remedy=f"Run `{command}`.")
+            what = f"Profile {self._profile} is not logged in: nothing is stored in {self.store}."
+            return LoginRequired(what, remedy=f"Run `{login_command(self._profile)}`.")
+        return LoginRequired(str(decision[0]), remedy=f"Run `{seen.login_command(self._profile)}`.")
 
     def _from_within(self, seen: StoredToken) -> tuple[str, float]:
         """Answer a call from within the renewal, for example from a logging handler that posts to Webex."""
@@ -155,23 +146,20 @@ class Renewal:
             )
         return seen.access_token.get_secret_value(), now
 
-    def _renewed(
-        self, seen: StoredToken, required: bool, forced: bool, rejected: Secret | None, until: float
-    ) -> StoredToken | tuple[str, float] | None:
+    def _renewed(self, seen: StoredToken, required: bool, call: _Call) -> tuple[str, float] | None:
         """Join the renewal in progress or start one; None means look again."""
         transaction: Transaction | None = None
         with self._guard:
             flight = self._flight
             if flight is None or flight.done():
+                keeper = Keeper(self.store)
                 transaction = Transaction(
-                    self.store,
-                    lambda current: self._make(current, seen, forced, rejected, until),
-                    wait_seconds=until - time.monotonic() if required else 0,
-                    load=self._keeper.load,
-                    save=self._keeper.save,
+                    keeper,
+                    lambda current: self._make(keeper, current, seen, call),
+                    wait_seconds=call.until - time.monotonic() if required else 0,
                 )
                 flight = self._flight = start(lambda: self._fly(transaction, seen))
-        seconds = max(until - time.monotonic(), 0)
+        seconds = max(call.until - time.monotonic(), 0)
         try:
             record = finish(
                 flight,
@@ -189,10 +177,10 @@ class Renewal:
         except WebexLoopbackError as error:
             if transaction is None:  # another caller's attempt, perhaps one that did not wait for the lock
                 return None if required else self._current(seen)
-            return self._in_spite_of(error, seen, required, forced, rejected)
+            return self._in_spite_of(error, seen, required, call)
         if transaction is not None:
             self._tell(flight, seen)
-        return record
+        return record.access_token.get_secret_value(), record.refresh_at
 
     def _fly(self, transaction: Transaction, seen: StoredToken) -> StoredToken:
         """Run the transaction in the worker, and remember how it ended."""
@@ -206,37 +194,40 @@ class Renewal:
         self._failure = None
         return record
 
-    def _make(
-        self, current: StoredToken | None, seen: StoredToken, forced: bool, rejected: Secret | None, until: float
-    ) -> StoredToken:
+    def _make(self, keeper: Keeper, current: StoredToken | None, seen: StoredToken, call: _Call) -> StoredToken:
         """Return the renewed record; `current` was read under the lock, and another process may have renewed it."""
-        decision = self._decision(current, forced and current == seen, rejected)
-        if current is None or isinstance(decision, LoginNeeded | Fail):
-            raise self._refusal(decision, current)
-        if isinstance(decision, Use):
+        current = current or keeper.load()  # again, because it raises why it cannot be read
+        decision = self._decision(current, call._replace(forced=call.forced and current == seen))
+        if isinstance(decision, Use) and current is not None:
             return current
+        if current is None or not isinstance(decision, Renew):
+            raise self._refusal(decision, current)
         try:
-            response = self._request(current, until)
+            response = self._request(current, call)
         except WebexLoopbackError as error:
             if rest := getattr(error, "refresh_token", None):  # nothing else was usable; the old one may be used up
-                before, current = current, dataclasses.replace(current, refresh_token=rest)
-                self._keeper.save(current, before)
+                current = dataclasses.replace(current, refresh_token=rest)
+                keeper.save(current)
             newer = self._superseded(current, error)
             if newer is None:
                 self._failure = failure_of(error, current, self._clock(), self._failure)
                 raise
             if isinstance(decide(newer, self._clock()), Use):
                 return newer
-            current, response = newer, self._request(newer, until)
+            current, response = newer, self._request(newer, call)
         renewed = current.renewed(response, now=self._clock(), margin=self._margin)
-        self._look_ahead(renewed)
+        if self._ends_soon(renewed):
+            left = duration((renewed.refresh_token_expires_at or 0) - self._clock())
+            text = "The refresh token expires in %s, and renewing does not extend it. Run `%s` before then."
+            log.warning(text, left, login_command(self._profile, "--force"))
+            self._announce_login(renewed)
         return renewed
 
-    def _request(self, record: StoredToken, until: float) -> "TokenResponse":
+    def _request(self, record: StoredToken, call: _Call) -> "TokenResponse":
         # Imported here, so that a process that only waits for another's renewal imports no HTTP client.
         from .service_app import request_tokens
 
-        seconds = max(until - time.monotonic(), 1.0)
+        seconds = max(call.until - time.monotonic(), 1.0)
         return request_tokens(record, seconds, self._profile, self._http_client, self._source_of)
 
     def _superseded(self, sent: StoredToken, error: WebexLoopbackError) -> StoredToken | None:
@@ -249,17 +240,16 @@ class Renewal:
         return None
 
     def _in_spite_of(
-        self, error: WebexLoopbackError, seen: StoredToken, required: bool, forced: bool, rejected: Secret | None
-    ) -> StoredToken | tuple[str, float]:
+        self, error: WebexLoopbackError, seen: StoredToken, required: bool, call: _Call
+    ) -> tuple[str, float]:
         """After a failed renewal: return the current token if it is valid and nothing was forced, else raise."""
         now = self._clock()
         login = means_login(error, seen, now) or isinstance(error, LoginRequired)
         if not required:
-            if isinstance(error, TokenStoreError) and error.problem == "locked":
-                return self._current(seen)
-            self._warn(error, seen, login)
+            if getattr(error, "problem", "") != "locked":
+                self._warn(error, seen, login)
             return self._current(seen)
-        asked = rejected or not forced or seen.expired(now)
+        asked = call.rejected or not call.forced or seen.expired(now)
         if login and asked and seen.service_app is None and not isinstance(error, LoginRequired):
             command = login_command(self._profile)
             raise LoginRequired(rejection(error), remedy=f"Run `{command}`. Nothing has been deleted.") from error
@@ -282,14 +272,6 @@ class Renewal:
         if login:
             self._announce_login(seen)
 
-    def _look_ahead(self, record: StoredToken) -> None:
-        """Warn after a renewal that did not extend a refresh token that expires soon."""
-        if self._ends_soon(record):
-            left = duration((record.refresh_token_expires_at or 0) - self._clock())
-            text = "The refresh token expires in %s, and renewing does not extend it. Run `%s` before then."
-            log.warning(text, left, login_command(self._profile, "--force"))
-            self._announce_login(record)
-
     def _ends_soon(self, record: StoredToken) -> bool:
         # Not for a short lifetime that each renewal extends, nor for a Service App, which needs no user.
         if record.refresh_token_issued_at == record.issued_at or record.service_app is not None:
@@ -299,17 +281,18 @@ class Renewal:
 
     def _announce_login(self, record: StoredToken) -> None:
         key = record.refresh_token, record.refresh_token_issued_at
-        if self._on_login_needed is not None and self._announced != key:
+        if self._announced != key:
             self._announced = key
-            self._call(self._on_login_needed, record)
+            self._tell_program(self._on_login_needed, record)
 
     def _tell(self, flight: "Future[StoredToken]", seen: StoredToken) -> None:
-        if self._on_refresh is not None and flight.exception() is None and (record := flight.result()) != seen:
-            self._call(self._on_refresh, record)
+        if flight.exception() is None and (record := flight.result()) != seen:
+            self._tell_program(self._on_refresh, record)
 
-    def _call(self, callback: Callable[[StoredToken], object], record: StoredToken) -> None:
+    def _tell_program(self, callback: Callable[[StoredToken], object] | None, record: StoredToken) -> None:
         try:
-            callback(record)
+            if callback is not None:
+                callback(record)
         except Exception:
             log.exception("A callback failed. The token has been stored.")
 
