@@ -214,7 +214,8 @@ class TokenSource:
                 found = renewal.token()
             except (LoginRequired, TokenStoreError) as error:
                 helps = isinstance(error, LoginRequired) or error.problem == "corrupt"
-                if not (interactive and helps) or self._given_store is not None or renewal.is_service_app:
+                is_service_app = renewal.last is not None and renewal.last.service_app is not None
+                if not (interactive and helps) or self._given_store is not None or is_service_app:
                     raise
                 from webex_loopback import log_in
 
@@ -256,7 +257,7 @@ class TokenSource:
         if watched or self._given_store is not None or store_kind() != "file":
             return None
         renewal = self._renewals.get(self._key())
-        if renewal is not None and renewal.unsaved:
+        if renewal is not None and renewal.keeper.holds:
             return None
         path, seen = paths.token_file(self.profile), self._seen
         try:
