@@ -242,15 +242,13 @@ class FileTokenStore:
         if not os.path.lexists(replacement.pending):
             return
         try:
-            status = os.lstat(replacement.pending)
-            data = read_small_file(replacement.pending, _LARGEST)
+            status, data = os.lstat(replacement.pending), read_small_file(replacement.pending, _LARGEST)
             if is_ours(status) and self._is_complete(data) and not self._is_newer_than(status):
                 replacement.adopt(data)
-                return
-        except OSError as error:
-            log.warning("Could not recover an interrupted save of '%s': %s.", printable(self.path), error.strerror)
-            return
-        replacement.discard()
+            else:
+                replacement.discard()
+        except (OSError, TokenStoreError) as error:  # the latter from a keyring that does not answer
+            log.warning("Could not recover an interrupted save of '%s': %s.", printable(self.path), error)
 
     def _is_newer_than(self, status: os.stat_result) -> bool:
         """Whether the file holds a token that was written after a leftover, for example by version 1."""
@@ -263,7 +261,7 @@ class FileTokenStore:
     def _is_complete(self, data: bytes) -> bool:
         try:
             self._decode(data)
-        except (MalformedToken, TokenStoreError):
+        except MalformedToken:
             return False
         return True
 
