@@ -20,14 +20,11 @@ _SETTINGS = (b"WEBEX_ACCESS_TOKEN", b"WEBEX_TOKEN_STORE")
 scanned: "dict[tuple[str | None, str | None], bool]" = {}
 
 
-def quick_look(path: str) -> "tuple[object, float, float, str] | None":
-    """Read a token file: its signature, `issued_at`, `refresh_at` and access token.
+def quick_look(path: str) -> "tuple[tuple[str, tuple[int, ...]], float, float, str] | None":
+    """Read a token file: path and signature, `issued_at`, `refresh_at` and access token.
 
     `json` would double the cost of the whole call (it imports `re`). This reads exactly the bytes that
     `StoredToken.to_json()` writes, and returns None for anything else, which is left to `StoredToken.from_json()`.
-
-    Raises:
-        OSError
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:

@@ -89,9 +89,6 @@ class Renewal:
         Args:
             forced: Renew although it is not due; a failure is then raised even if the current token is valid.
             rejected: With `forced`: the token that an API has rejected.
-
-        Raises:
-            LoginRequired, TokenEndpointError, ServerUnreachable, TokenStoreError, ConfigurationError
         """
         until = time.monotonic() + DEADLINE_SECONDS
         self.keeper.save_again()

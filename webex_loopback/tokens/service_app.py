@@ -55,10 +55,6 @@ def request_tokens(
     Args:
         profile: For remedies.
         source_of: Returns the `TokenSource` of a profile; without it, nothing is fetched.
-
-    Raises:
-        TokenEndpointError, ServerUnreachable, ConfigurationError
-        WebexLoopbackError: From the profile that fetches a Service App's tokens.
     """
     until = time.monotonic() + seconds
     with client_for(record, profile, http_client) as webex:
@@ -90,7 +86,6 @@ def fetch_service_app(
     Raises:
         ConfigurationError: That profile is a Service App, or a login at another Webex.
         LoginRequired: Someone has to log in to that profile.
-        TokenEndpointError, ServerUnreachable, TokenStoreError
     """
     until, through = time.monotonic() + seconds, source.stored()
     scopes = ["spark:people_read"] if through is None else through.scopes_requested

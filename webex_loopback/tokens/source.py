@@ -128,7 +128,7 @@ class TokenSource:
         # What to answer from memory, from when and until when. One tuple, so that a reader in another thread sees the
         # old one or the new one and needs no lock. "From when", because a clock may be set back.
         self._hot = _NOTHING
-        self._seen: tuple[object, float, float, str] | None = None  # see quick_look
+        self._seen: tuple[tuple[str, tuple[int, ...]], float, float, str] | None = None  # see quick_look
         # One per process: after a fork, a lock that some thread of the parent held stays locked.
         self._renewals: dict[tuple[int, str], Renewal] = {}
         self._flights: dict[int, Future[str]] = {}
@@ -265,8 +265,7 @@ class TokenSource:
                 seen = self._seen = quick_look(path)
         except OSError as error:
             # A disk that fails: what was read before is good until it is due.
-            known = seen is not None and isinstance(seen[0], tuple) and seen[0][0] == path
-            if isinstance(error, FileNotFoundError) or not known:
+            if isinstance(error, FileNotFoundError) or seen is None or seen[0][0] != path:
                 seen = self._seen = None
         if seen is None or not seen[1] <= now < seen[2]:
             return None

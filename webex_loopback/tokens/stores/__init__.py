@@ -72,11 +72,7 @@ def open_store(profile: str | None = None, kind: str = "") -> TokenStore:
 
 
 def stored_profiles() -> list[str]:
-    """Return the names of the profiles that are logged in, or at least have a file.
-
-    Raises:
-        ConfigurationError, TokenStoreError: The store that WEBEX_TOKEN_STORE names cannot be used.
-    """
+    """Return the names of the profiles that are logged in, or at least have a file."""
     store = open_store()
     if find := getattr(store, "profiles", None):
         return list(find())

@@ -56,7 +56,6 @@ class FileTokenStore:
 
     @property
     def real_path(self) -> str:
-        """The token file's path with links resolved."""
         return os.path.realpath(self.path)
 
     @property
@@ -77,11 +76,7 @@ class FileTokenStore:
         return os.path.join(directory, f"webex-loopback-{place}.lock")
 
     def load(self) -> StoredToken | None:
-        """Return the stored token, or None if there is none.
-
-        Raises:
-            TokenStoreError: It cannot be read, belongs to another user, is corrupt, or of a newer version.
-        """
+        """Return the stored token, or None if there is none; another user's is an error."""
         if os.path.lexists(self._replacement().pending):
             # Left by a killed process, or a save in progress; in that case the lock is held, and we do not wait.
             with contextlib.suppress(TokenStoreError), self.lock(0):
@@ -111,11 +106,7 @@ class FileTokenStore:
                 self._recover()  # clears a reservation that was not used
 
     def reserve(self) -> None:
-        """Make sure that the next `save()` has room.
-
-        Raises:
-            TokenStoreError: It would fail. Nothing has been changed.
-        """
+        """Make sure that the next `save()` has room."""
         with self._translated("There is no room to save new tokens in"):
             make_private_directory(os.path.dirname(self.real_path))
             self._check_directories()
@@ -128,11 +119,7 @@ class FileTokenStore:
                 raise
 
     def save(self, token: StoredToken) -> None:
-        """Store the token; call it under the lock.
-
-        Raises:
-            TokenStoreError: The file is unchanged.
-        """
+        """Store the token; call it under the lock. After an error, the file is unchanged."""
         with self._translated("Could not write the tokens to"):
             replacement = self._reserved or self._replacement()
             if not os.path.lexists(replacement.pending):

@@ -39,11 +39,7 @@ class KeyringTokenStore(FileTokenStore):
         return f"{self.path} (encrypted, key in the keyring)"
 
     def reserve(self) -> None:
-        """Make sure that the next `save()` has room and a key.
-
-        Raises:
-            TokenStoreError: It would fail. Nothing has been changed.
-        """
+        """Make sure that the next `save()` has room and a key."""
         self._fernet(create=True)
         super().reserve()
 

@@ -77,11 +77,7 @@ class PostgresTokenStore:
         return f"{self._place} (profile {self._profile})"
 
     def load(self) -> StoredToken | None:
-        """Return the stored token, or None if there is none.
-
-        Raises:
-            TokenStoreError: No answer within 5 seconds, or the row cannot be read.
-        """
+        """Return the stored token, or None if there is none; an error if there is no answer within 5 seconds."""
         rows = self._rows(_SELECT, self._profile)
         if not rows:
             return None
@@ -100,11 +96,7 @@ class PostgresTokenStore:
         raise TokenStoreError(f"The row of profile {self._profile} in {self} {what}.", problem=problem, remedy=remedy)
 
     def save(self, token: StoredToken) -> None:
-        """Store the token; waits for a server that is being restarted.
-
-        Raises:
-            TokenStoreError: The row is unchanged.
-        """
+        """Store the token; waits for a server that is being restarted. After an error, the row is unchanged."""
         until = time.monotonic() + _RECONNECT_SECONDS
         while True:
             try:
@@ -115,11 +107,7 @@ class PostgresTokenStore:
             time.sleep(0.25)
 
     def reserve(self) -> None:
-        """Make sure that the next `save()` is allowed, by writing the row and rolling back.
-
-        Raises:
-            TokenStoreError: It would not be, for example because the role or server is read-only.
-        """
+        """Make sure that this role may save, by writing the row and rolling back."""
 
         def attempt(connection: _Connection) -> None:
             with connection.transaction(force_rollback=True):
