@@ -101,8 +101,14 @@ class Renewal:
                 return decision.token.get_secret_value(), decision.until
             if seen is None or not isinstance(decision, Renew):
                 raise self._refusal(decision, seen)
-            if self.keeper.place in _renewing.get():
-                return self._from_within(seen)
+            if self.keeper.place in _renewing.get():  # for example a logging handler that posts to Webex
+                if not seen.expired(self.clock()):
+                    return self._current(seen)
+                raise TokenStoreError(
+                    "get_token() was called from within its own renewal, and the access token has expired.",
+                    problem="locked",
+                    remedy="Have the logging handler do its work in another thread.",
+                )
             if found := self._renewed(_Attempt(seen, decision.required, forced, rejected, until)):
                 return found
 
@@ -114,17 +120,6 @@ class Renewal:
             what = f"Profile {self.profile} is not logged in: nothing is stored in {self.store}."
             return LoginRequired(what, remedy=f"Run `{login_command(self.profile)}`.")
         return LoginRequired(str(decision[0]), remedy=f"Run `{seen.login_command(self.profile)}`.")
-
-    def _from_within(self, seen: StoredToken) -> tuple[str, float]:
-        """Answer a call from within the renewal, for example from a logging handler that posts to Webex."""
-        now = self.clock()
-        if seen.expired(now):
-            raise TokenStoreError(
-                "get_token() was called from within its own renewal, and the access token has expired.",
-                problem="locked",
-                remedy="Have the logging handler do its work in another thread.",
-            )
-        return seen.access_token.get_secret_value(), now
 
     def _renewed(self, attempt: _Attempt) -> tuple[str, float] | None:
         """Join the renewal in progress or start one; None means look again."""

@@ -29,19 +29,15 @@ class TokenStore(Protocol):
 
     def load(self) -> "StoredToken | None":
         """Return what is stored, or None."""
-        ...
 
     def save(self, token: "StoredToken") -> None:
         """Store the token; once this returns, it survives the process."""
-        ...
 
     def delete(self) -> bool:
         """Forget the token; return whether there was one."""
-        ...
 
     def lock(self, wait_seconds: float = LOCK_SECONDS) -> AbstractContextManager[None]:
         """Exclude every other process and thread that would renew this token; wait at most `wait_seconds`."""
-        ...
 
 
 def open_store(profile: str | None = None, kind: str = "") -> TokenStore:
