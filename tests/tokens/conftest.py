@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.source import TokenSource
 from webex_loopback.tokens.stores import TokenStore
 from webex_loopback.tokens.stores.file import FileTokenStore
 
@@ -52,3 +53,9 @@ def failing(call: str, number: int, *, after: int = 0, folder: str = "") -> Iter
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, call, fail)
         yield
+
+
+def ask_again(source: TokenSource) -> str:
+    """Return what `get_token()` returns a second later, when it looks again."""
+    source._hot = (0.0, 0.0, "")
+    return source.get_token()
