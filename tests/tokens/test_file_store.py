@@ -4,7 +4,6 @@ import os
 import stat
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import pytest
 from webex_loopback import private_file
 from webex_loopback.errors import TokenStoreError
 from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.stores import TokenStore, open_store
+from webex_loopback.tokens.stores import TokenStore
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
 from webex_loopback.tokens.stores.memory import MemoryTokenStore
@@ -292,23 +291,6 @@ def test_the_lock_excludes_other_processes(store: FileTokenStore) -> None:
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def test_a_waiter_gets_the_lock_when_it_is_released(store: FileTokenStore) -> None:
-    got: list[float] = []
-
-    def wait() -> None:
-        with store.lock(5):
-            got.append(time.monotonic())
-
-    with store.lock():
-        thread = threading.Thread(target=wait)
-        thread.start()
-        time.sleep(0.1)
-        assert not got
-        released = time.monotonic()
-    thread.join(5)
-    assert 0 <= got[0] - released < 1
-
-
 @posix
 def test_a_planted_link_in_a_shared_lock_directory_is_not_followed(
     store: FileTokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -338,7 +320,3 @@ def test_no_secret_is_in_an_error_of_a_failed_save(store: FileTokenStore, make_t
         store.save(make_token())
     shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
     assert "refresh-token-one" not in shown
-
-
-def test_the_default_store_is_the_profiles_file(tmp_path: Path) -> None:
-    assert str(open_store("work")) == str(tmp_path / "data" / "tokens" / "work.json")

@@ -346,7 +346,9 @@ def test_a_program_is_told_once_that_a_login_will_be_needed(make_token: Make, an
     assert len(told) == calls
 
 
-def test_a_logging_handler_that_asks_for_a_token_does_not_hang(make_token: Make) -> None:
+def test_a_logging_handler_that_asks_for_a_token_does_not_hang(
+    make_token: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answers: list[object] = []
 
     class Handler(logging.Handler):
@@ -356,21 +358,12 @@ def test_a_logging_handler_that_asks_for_a_token_does_not_hang(make_token: Make)
             except WebexLoopbackError as error:
                 answers.append(type(error))
 
-    logger = logging.getLogger("httpx")
-    handler = Handler(logging.INFO)
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        source = source_of(due(make_token()), Server(GOOD))
+    caplog.set_level(logging.INFO, "httpx")
+    monkeypatch.setattr(logging.getLogger("httpx"), "handlers", [Handler()])
+    for make in (due, expired):
+        source = source_of(make(make_token()), Server(GOOD))
         assert source.get_token() == "new-access"
-        assert answers == ["access-token-one"]
-        source = source_of(expired(make_token()), Server(GOOD))
-        assert source.get_token() == "new-access"
-        assert answers[1] is TokenStoreError
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+    assert answers == ["access-token-one", TokenStoreError]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -149,23 +149,17 @@ def test_the_environments_token_is_returned_unless_a_profile_or_store_is_named(
     assert TokenSource("default").from_environment() == ""
 
 
-@pytest.mark.parametrize(
-    "value", ["Bearer bot-token", '"bot-token"', "'bot-token'", "  bot-token\r\n", "bearer  bot-token"]
-)
-def test_what_clings_to_a_token_is_removed(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", value)
-    assert get_token() == "bot-token"
-
-
-@pytest.mark.parametrize("value", ["bot\ntoken", "bøt", "two words", "bot\x1btoken"])
-def test_what_cannot_stand_in_a_header_is_refused_without_showing_it(
+@pytest.mark.parametrize("value", ["Bearer bot-token", "  'bot-token'\r\n", "b\u00f8t", "two words"])
+def test_the_environments_token_is_cleaned_or_refused_as_a_setting_is(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", value)
-    with pytest.raises(ConfigurationError) as caught:
-        get_token()
-    assert caught.value.setting == "WEBEX_ACCESS_TOKEN"
-    assert value not in str(caught.value)
+    if "bot-token" in value:
+        assert get_token() == "bot-token"
+    else:
+        with pytest.raises(ConfigurationError) as caught:
+            get_token()
+        assert value not in str(caught.value)
 
 
 def test_the_configuration_files_token_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,13 +191,11 @@ def test_an_environments_token_cannot_be_renewed(monkeypatch: pytest.MonkeyPatch
 def test_a_cancelled_task_leaves_the_renewal_to_the_others(
     sandbox: Sandbox, logged_in: StoredToken, make_due: Make
 ) -> None:
-    sandbox.switches.rotation = True
-    sandbox.switches.latency = 0.3
+    sandbox.switches.update({"rotation": True, "latency": 0.3})
     make_due()
 
     async def ask() -> str:
-        first = asyncio.create_task(aget_token())
-        second = asyncio.create_task(aget_token())
+        first, second = (asyncio.create_task(aget_token()) for _ in range(2))
         await asyncio.sleep(0.1)
         first.cancel()
         return await second

@@ -98,10 +98,9 @@ def _ask(method: str, *arguments: str | Secret) -> Secret:
             plain = (text.get_secret_value() if isinstance(text, Secret) else text for text in arguments)
             return Secret(getattr(keyring, method)(SERVICE, *plain) or "")
         except Exception as error:
-            what = type(error).__name__
-            if what == "NoKeyringError":
-                raise _unavailable("No keyring was found on this machine") from None
-            raise _unavailable(f"The keyring could not be used ({what})") from None
+            kind = type(error).__name__
+            missing = "No keyring was found on this machine" if kind == "NoKeyringError" else ""
+            raise _unavailable(missing or f"The keyring could not be used ({kind})") from None
 
     try:
         return run(ask, ANSWER_SECONDS)
