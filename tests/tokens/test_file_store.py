@@ -275,14 +275,6 @@ def test_nothing_that_a_link_led_to_is_left_after_setting_aside_and_deleting(
     assert not list(real.parent.glob("*json*[!k]"))
 
 
-@pytest.mark.parametrize("value", ['"{}"', "'{}'", " {} "])
-def test_quotes_around_the_lock_directory_are_not_part_of_it(
-    value: str, store: FileTokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WEBEX_LOCK_DIR", value.format(tmp_path))
-    assert os.path.dirname(store.lock_path) == str(tmp_path)
-
-
 def test_the_lock_excludes_other_processes(store: FileTokenStore) -> None:
     program = "from webex_loopback.tokens.stores.file import FileTokenStore as Store\n"
     command = [sys.executable, "-c", program + f"with Store({store.path!r}).lock(0): pass"]
@@ -311,8 +303,9 @@ def test_one_file_has_one_lock_by_whatever_name_it_is_reached(
     os.symlink(tmp_path / "data", tmp_path / "other")
     alias = FileTokenStore(str(tmp_path / "other" / "tokens" / "default.json"))
     assert alias.lock_path == store.lock_path
-    monkeypatch.setenv("WEBEX_LOCK_DIR", str(tmp_path / "locks"))
+    monkeypatch.setenv("WEBEX_LOCK_DIR", f'"{tmp_path / "locks"}"')
     assert alias.lock_path == store.lock_path
+    assert os.path.dirname(alias.lock_path) == str(tmp_path / "locks")
 
 
 def test_no_secret_is_in_an_error_of_a_failed_save(store: FileTokenStore, make_token: Make) -> None:

@@ -17,7 +17,7 @@ from webex_loopback import LoginRequired, ServerUnreachable, TokenEndpointError,
 from webex_loopback.errors import WebexLoopbackError
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.tokens import renewal, transaction
-from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.record import DAY, StoredToken
 from webex_loopback.tokens.stores import TokenStore
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
@@ -343,6 +343,17 @@ def test_a_program_is_told_once_that_a_login_will_be_needed(make_token: Make, an
     source = source_of(token, Server(answer), on_login_needed=told.append)
     for _ in range(3):
         ask_again(source)
+    assert len(told) == calls
+
+
+@pytest.mark.parametrize(("days", "calls"), [(14, 1), (5, 0)])
+def test_a_program_is_told_even_if_others_renew(save: Make, days: int, calls: int) -> None:
+    token = save(refresh_token_expires_in=10 * DAY)
+    save(dataclasses.replace(token, refresh_token_issued_at=token.issued_at - 80 * DAY))
+    told: list[StoredToken] = []
+    source = TokenSource("default", on_login_needed=told.append, login_needed_seconds=days * DAY)
+    for _ in range(2):
+        assert ask_again(source) == "access-token-one"
     assert len(told) == calls
 
 
