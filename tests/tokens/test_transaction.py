@@ -12,6 +12,7 @@ from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.memory import MemoryTokenStore
 from webex_loopback.tokens.transaction import Cancelled, Transaction, replace_token
+from webex_loopback.webex.worker import start
 
 Make = Callable[..., StoredToken]
 
@@ -74,26 +75,23 @@ def test_a_failed_request_changes_nothing_and_frees_the_lock(make_token: Make) -
 
 
 def test_it_can_be_cancelled_only_before_the_request(make_token: Make) -> None:
-    store = Recorder(make_token())
     begun, go = threading.Event(), threading.Event()
-    new = make_token("new")
+    store, new = Recorder(make_token()), make_token("new")
 
     def request(_: StoredToken | None) -> StoredToken:
         begun.set()
         go.wait(5)
         return new
 
-    waiting = Transaction(store, request)
+    waiting, running = (Transaction(store, request) for _ in range(2))
     assert waiting.cancel()
     with pytest.raises(Cancelled):
         waiting.run()
-    running = Transaction(store, request)
-    thread = threading.Thread(target=running.run)
-    thread.start()
+    flight = start(running.run)
     begun.wait(5)
     assert not running.cancel()
     go.set()
-    thread.join()
+    assert flight.result(5) is new
     assert store.load() is new
 
 
