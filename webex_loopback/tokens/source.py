@@ -10,16 +10,7 @@ from time import time
 from webex_loopback import paths
 from webex_loopback.errors import LoginRequired, TokenStoreError
 
-from .quick_look import (
-    TOKEN_BYTES,
-    all_settings,
-    config_mentions_us,
-    quick_look,
-    scanned,
-    signature,
-    store_kind,
-    variable,
-)
+from .quick_look import all_settings, environment_token, quick_look, scanned, signature, store_kind, variable
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing
 if TYPE_CHECKING:
@@ -197,9 +188,8 @@ class TokenSource:
         """Return where WEBEX_ACCESS_TOKEN comes from, or "" if it is not used."""
         if not self._environment_token():
             return ""
-        if variable("WEBEX_ACCESS_TOKEN").strip():
-            return "environment"
-        return all_settings().origins["WEBEX_ACCESS_TOKEN"]
+        named = variable("WEBEX_ACCESS_TOKEN").strip()
+        return "environment" if named else all_settings().origins["WEBEX_ACCESS_TOKEN"]
 
     def _find(self, interactive: bool = False) -> str:
         now = self._clock()
@@ -242,14 +232,7 @@ class TokenSource:
         """Return WEBEX_ACCESS_TOKEN, unless a profile or a store was given."""
         if self.profile is not None or self._given_store is not None:
             return ""
-        token = variable("WEBEX_ACCESS_TOKEN")
-        plain = not token.encode("ascii", "replace").translate(None, TOKEN_BYTES) and token.lower() != "bearer"
-        if token and plain:
-            return token
-        asked = bool(token or variable("WEBEX_ACCESS_TOKEN_FILE")) or config_mentions_us()
-        del token  # an error's traceback may be printed with its local variables
-        # Quotes, "Bearer ", white space: cleaned, or refused.
-        return all_settings().access_token.get_secret_value() if asked else ""
+        return environment_token()
 
     def _look(self, now: float) -> "tuple[str, float] | None":
         """Return the file's token and its `refresh_at` if it is not due (rule 1); the rest is for `Renewal`."""
