@@ -139,11 +139,13 @@ def test_the_lock_excludes_threads_and_connections(database: PostgresTokenStore,
             got.set()
 
     with database.lock():
+        began = time.monotonic()
         for store in (database, other):
             for seconds in (0, 0.2):
                 with pytest.raises(TokenStoreError) as caught, store.lock(seconds):
                     pass
                 assert caught.value.problem == "locked"
+        assert time.monotonic() - began < 1.5
         with connect("work").lock(0):
             pass
         thread = threading.Thread(target=wait)

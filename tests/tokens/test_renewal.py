@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -243,28 +244,39 @@ def test_a_rejection_gives_way_to_what_has_been_stored_meanwhile(make_token: Mak
     assert source.get_token() == "from-elsewhere"
 
 
-@pytest.fixture
-def expired_file(store: FileTokenStore, save: Make, make_token: Make) -> StoredToken:
-    """An expired token in the default profile's file."""
-    return save(expired(make_token()))
+def test_a_forced_renewal_takes_what_another_process_renewed_while_it_waited(make_token: Make) -> None:
+    class Busy(MemoryTokenStore):
+        @contextmanager
+        def lock(self, wait_seconds: float = 30) -> Iterator[None]:
+            self.save(make_token("from-elsewhere"))
+            yield
+
+    server = Server(GOOD)
+    assert TokenSource(store=Busy(make_token()), http_client=server.client).refresh() == "from-elsewhere"
+    assert not server.requests
 
 
+@pytest.mark.parametrize("make", [expired, dataclasses.replace])
 def test_what_the_disk_refuses_is_used_and_saved_later(
-    store: FileTokenStore, expired_file: StoredToken, caplog: pytest.LogCaptureFixture
+    store: FileTokenStore, save: Make, make_token: Make, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = TokenSource(store=store, http_client=Server(GOOD).client)
+    save(make(make_token()))
+    source = TokenSource(http_client=Server(GOOD).client)
     with failing("replace", errno.EIO):
-        assert source.get_token() == "new-access"
-        assert TokenSource(store=store).get_token() == "new-access"  # any source of this process
+        assert source.refresh() == "new-access"
+        assert ask_again(source) == "new-access"
+        if make is expired:
+            assert TokenSource(store=store).get_token() == "new-access"  # any source of this process
     assert ask_again(source) == "new-access"
     assert stored(FileTokenStore(store.path)) == ("new-access", "new-refresh")
     assert "Input/output error" in caplog.text
 
 
 def test_what_the_disk_refused_gives_way_to_another_processs_renewal(
-    store: FileTokenStore, expired_file: StoredToken, save: Make, make_token: Make
+    store: FileTokenStore, save: Make, make_token: Make
 ) -> None:
     """Its refresh token is spent by then; to send it again would revoke the login."""
+    save(expired(make_token()))
     server, other = Server(GOOD), FileTokenStore(store.path)
     source = TokenSource(store=store, http_client=server.client)
     with failing("replace", errno.EIO):

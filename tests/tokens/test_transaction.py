@@ -11,7 +11,7 @@ from webex_loopback.errors import TokenStoreError
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.memory import MemoryTokenStore
-from webex_loopback.tokens.transaction import Cancelled, Transaction, replace_token
+from webex_loopback.tokens.transaction import Cancelled, Keeper, Transaction, replace_token, unsaved
 from webex_loopback.webex.worker import start
 
 Make = Callable[..., StoredToken]
@@ -93,6 +93,31 @@ def test_it_can_be_cancelled_only_before_the_request(make_token: Make) -> None:
     go.set()
     assert flight.result(5) is new
     assert store.load() is new
+
+
+def test_what_could_not_be_saved_is_kept_even_if_the_store_can_no_longer_be_read(make_token: Make) -> None:
+    class Broken(MemoryTokenStore):
+        readable = True
+
+        def load(self) -> StoredToken | None:
+            if not self.readable:
+                raise TokenStoreError("cannot load", problem="unreadable")
+            return super().load()
+
+        def save(self, token: StoredToken) -> None:
+            raise TokenStoreError("cannot save", problem="unwritable")
+
+    store = Broken(make_token())
+    try:
+        for store.readable in (True, False):
+            keeper, new = Keeper(store), make_token("new")
+            keeper.load()
+            keeper.save(new)
+            assert Keeper(store).load() is new
+        store.readable = True
+        assert Keeper(store).load() is new
+    finally:
+        unsaved.clear()
 
 
 def test_a_store_written_for_version_1_works(make_token: Make) -> None:
