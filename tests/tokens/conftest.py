@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from webex_loopback.errors import TokenStoreError
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.source import TokenSource
 from webex_loopback.tokens.stores import TokenStore
 from webex_loopback.tokens.stores.file import FileTokenStore
+from webex_loopback.tokens.stores.memory import MemoryTokenStore
 
 from .postgres import Server, running_server
 
@@ -34,6 +36,31 @@ def save(store: FileTokenStore, make_token: Callable[..., StoredToken]) -> Calla
         return token
 
     return save
+
+
+class FailingStore(MemoryTokenStore):
+    """A store that notes its calls, and fails with the problem that `fails` has for a call."""
+
+    def __init__(self, token: StoredToken | None = None, **fails: str) -> None:
+        super().__init__(token)
+        self.fails = fails
+        self.calls: list[str] = []
+
+    def load(self) -> StoredToken | None:
+        self._note("load")
+        return super().load()
+
+    def reserve(self) -> None:
+        self._note("reserve")
+
+    def save(self, token: StoredToken) -> None:
+        self._note("save")
+        super().save(token)
+
+    def _note(self, call: str) -> None:
+        self.calls.append(call)
+        if problem := self.fails.get(call):
+            raise TokenStoreError(f"It cannot {call}.", problem=problem)
 
 
 @contextlib.contextmanager

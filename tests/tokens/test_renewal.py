@@ -24,7 +24,7 @@ from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
 from webex_loopback.tokens.stores.memory import MemoryTokenStore
 
-from .conftest import ask_again, failing
+from .conftest import FailingStore, ask_again, failing
 
 Make = Callable[..., StoredToken]
 GOOD = {"access_token": "new-access", "expires_in": 3600, "refresh_token": "new-refresh"}
@@ -290,28 +290,17 @@ def test_what_the_disk_refused_gives_way_to_another_processs_renewal(
     assert b"refresh_token=from-elsewhere" in server.requests[-1].content
 
 
-class Failing(MemoryTokenStore):
-    """A store whose `load()` fails with this problem, if any."""
-
-    problem = ""
-
-    def load(self) -> StoredToken | None:
-        if self.problem:
-            raise TokenStoreError("It cannot be read.", problem=self.problem)
-        return super().load()
-
-
 @pytest.mark.parametrize("problem", ["unreadable", "unavailable"])
 def test_a_store_that_fails_does_not_matter_while_the_token_in_memory_is_valid(
     make_token: Make, problem: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = Failing(make_token(expires_in=1000))
+    store = FailingStore(make_token(expires_in=1000))
     source = TokenSource(store=store, clock=(clock := Clock()))
     source.get_token()
-    store.problem = problem
+    store.fails = {"load": problem}
     for clock.moved in (60, 120, 180):
         assert source.get_token() == "access-token-one"
-    assert caplog.text.count("It cannot be read.") == 1
+    assert caplog.text.count("It cannot load.") == 1
     with pytest.raises(TokenStoreError):
         source.refresh()  # somebody else may have renewed it: not with what is in memory
     clock.moved = 1001

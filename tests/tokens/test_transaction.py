@@ -14,59 +14,39 @@ from webex_loopback.tokens.stores.memory import MemoryTokenStore
 from webex_loopback.tokens.transaction import Cancelled, Keeper, Transaction, replace_token, unsaved
 from webex_loopback.webex.worker import start
 
+from .conftest import FailingStore
+
 Make = Callable[..., StoredToken]
-
-
-class Recorder(MemoryTokenStore):
-    """A store that notes what happens to it, and may be full."""
-
-    def __init__(self, token: StoredToken | None = None, *, full: bool = False) -> None:
-        super().__init__(token)
-        self.full = full
-        self.events: list[str] = []
-
-    def load(self) -> StoredToken | None:
-        self.events.append("load")
-        return super().load()
-
-    def reserve(self) -> None:
-        self.events.append("reserve")
-        if self.full:
-            raise TokenStoreError("no room", problem="unwritable")
-
-    def save(self, token: StoredToken) -> None:
-        self.events.append("save")
-        super().save(token)
 
 
 def test_reserve_request_store_return(make_token: Make) -> None:
     old, new = make_token("old"), make_token("new")
-    store = Recorder(old)
+    store = FailingStore(old)
 
     def request(current: StoredToken | None) -> StoredToken:
-        store.events.append("request")
+        store.calls.append("request")
         assert current == old
         return new
 
     assert replace_token(store, request) is new
-    assert store.events == ["load", "reserve", "request", "save"]
+    assert store.calls == ["load", "reserve", "request", "save"]
 
 
 def test_nothing_is_spent_if_there_is_no_room(make_token: Make) -> None:
     called: list[object] = []
     with pytest.raises(TokenStoreError):
-        replace_token(Recorder(make_token(), full=True), called.append)  # type: ignore[arg-type]
+        replace_token(FailingStore(make_token(), reserve="unwritable"), called.append)  # type: ignore[arg-type]
     assert not called
 
 
 def test_the_very_object_it_was_given_is_not_stored_again(make_token: Make) -> None:
-    store = Recorder(make_token())
+    store = FailingStore(make_token())
     replace_token(store, lambda current: current or make_token())
-    assert "save" not in store.events
+    assert "save" not in store.calls
 
 
 def test_a_failed_request_changes_nothing_and_frees_the_lock(make_token: Make) -> None:
-    store = Recorder(old := make_token())
+    store = FailingStore(old := make_token())
     with pytest.raises(ZeroDivisionError):
         replace_token(store, lambda _: 1 // 0)  # type: ignore[arg-type, return-value]
     assert store.load() == old
@@ -76,7 +56,7 @@ def test_a_failed_request_changes_nothing_and_frees_the_lock(make_token: Make) -
 
 def test_it_can_be_cancelled_only_before_the_request(make_token: Make) -> None:
     begun, go = threading.Event(), threading.Event()
-    store, new = Recorder(make_token()), make_token("new")
+    store, new = FailingStore(make_token()), make_token("new")
 
     def request(_: StoredToken | None) -> StoredToken:
         begun.set()
@@ -96,25 +76,15 @@ def test_it_can_be_cancelled_only_before_the_request(make_token: Make) -> None:
 
 
 def test_what_could_not_be_saved_is_kept_even_if_the_store_can_no_longer_be_read(make_token: Make) -> None:
-    class Broken(MemoryTokenStore):
-        readable = True
-
-        def load(self) -> StoredToken | None:
-            if not self.readable:
-                raise TokenStoreError("cannot load", problem="unreadable")
-            return super().load()
-
-        def save(self, token: StoredToken) -> None:
-            raise TokenStoreError("cannot save", problem="unwritable")
-
-    store = Broken(make_token())
+    store = FailingStore(make_token(), save="unwritable")
     try:
-        for store.readable in (True, False):
-            keeper, new = Keeper(store), make_token("new")
+        for new in (make_token("second"), make_token("third")):
+            keeper = Keeper(store)
             keeper.load()
             keeper.save(new)
+            store.fails["load"] = "unreadable"
             assert Keeper(store).load() is new
-        store.readable = True
+        store.fails.clear()
         assert Keeper(store).load() is new
     finally:
         unsaved.clear()

@@ -99,7 +99,7 @@ class StoredToken:
             refresh_token_expires_at=end,
             scopes_granted=response.scope or self.scopes_granted,
         )
-        return dataclasses.replace(record, refresh_at=_refresh_time(record, margin))
+        return dataclasses.replace(record, refresh_at=refresh_time(record, margin))
 
     @property
     def granted(self) -> list[str]:
@@ -162,7 +162,7 @@ class StoredToken:
         return cls(**fields)
 
 
-def _refresh_time(record: StoredToken, margin: float | None) -> int:
+def refresh_time(record: StoredToken, margin: float | None) -> int:
     """Return when the access token becomes due for renewal.
 
     A tenth of the lifetime before its end (at least a minute, at most a day), but not sooner than five minutes
