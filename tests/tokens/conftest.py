@@ -1,7 +1,17 @@
+import contextlib
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+
+from webex_loopback.errors import TokenStoreError
+from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.source import TokenSource
+from webex_loopback.tokens.stores import TokenStore
+from webex_loopback.tokens.stores.file import FileTokenStore
+from webex_loopback.tokens.stores.memory import MemoryTokenStore
 
 from .postgres import Server, running_server
 
@@ -13,3 +23,66 @@ def postgres() -> Iterator[Server]:
     """A PostgreSQL server for the whole session."""
     with running_server() as server:
         yield server
+
+
+@pytest.fixture
+def save(store: FileTokenStore, make_token: Callable[..., StoredToken]) -> Callable[..., StoredToken]:
+    """Store a record, or one made with these arguments, for the default profile or in a given store; return it."""
+
+    def save(record: StoredToken | str = "access-token-one", into: TokenStore = store, **fields: Any) -> StoredToken:
+        token = make_token(record, **fields) if isinstance(record, str) else record
+        with into.lock():
+            into.save(token)
+        return token
+
+    return save
+
+
+class FailingStore(MemoryTokenStore):
+    """A store that notes its calls, and fails with the problem that `fails` has for a call."""
+
+    def __init__(self, token: StoredToken | None = None, **fails: str) -> None:
+        super().__init__(token)
+        self.fails = fails
+        self.calls: list[str] = []
+
+    def load(self) -> StoredToken | None:
+        self._note("load")
+        return super().load()
+
+    def reserve(self) -> None:
+        self._note("reserve")
+
+    def save(self, token: StoredToken) -> None:
+        self._note("save")
+        super().save(token)
+
+    def _note(self, call: str) -> None:
+        self.calls.append(call)
+        if problem := self.fails.get(call):
+            raise TokenStoreError(f"It cannot {call}.", problem=problem)
+
+
+@contextlib.contextmanager
+def failing(call: str, number: int, *, after: int = 0, folder: str = "") -> Iterator[None]:
+    """Have a call of the operating system fail, except for the first ones, reads, and other folders."""
+    original, left = getattr(os, call), after
+
+    def fail(what: Any, *others: Any, **named: Any) -> Any:
+        nonlocal left
+        reads = call == "open" and not others[0] & (os.O_WRONLY | os.O_RDWR)
+        if not reads and (isinstance(what, int) or str(what).startswith(folder)):
+            left -= 1
+            if left < 0:
+                raise OSError(number, os.strerror(number))
+        return original(what, *others, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, call, fail)
+        yield
+
+
+def ask_again(source: TokenSource) -> str:
+    """Return what `get_token()` returns a second later, when it looks again."""
+    source._hot = (0.0, 0.0, "")
+    return source.get_token()

@@ -16,8 +16,8 @@ from keyring.errors import KeyringLocked
 
 from webex_loopback import TokenStoreError, get_token
 from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.stores import TokenStore, open_store
 from webex_loopback.tokens.stores import keyring as module
+from webex_loopback.tokens.stores import open_store
 from webex_loopback.tokens.stores.keyring import KeyringTokenStore
 
 Make = Callable[..., StoredToken]
@@ -67,21 +67,15 @@ def backend() -> Iterator[Dictionary]:
     keyring.set_keyring(before)
 
 
-def save(store: TokenStore, token: StoredToken) -> None:
-    with store.lock():
-        store.save(token)
-
-
 def test_the_file_is_encrypted_and_only_the_key_is_in_the_keyring(
-    backend: Dictionary, make_token: Make, monkeypatch: pytest.MonkeyPatch
+    backend: Dictionary, save: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEBEX_TOKEN_STORE", "keyring")
     store = open_store("work")
     assert isinstance(store, KeyringTokenStore)
-    token = make_token()
     with store.lock():
         store.reserve()
-        store.save(token)
+    token = save(into=store)
     content = Path(store.path).read_bytes()
     for secret in (b"access-token-one", b"refresh-token-one", b"client-secret-one"):
         assert secret not in content
@@ -93,25 +87,35 @@ def test_the_file_is_encrypted_and_only_the_key_is_in_the_keyring(
     assert open_store("work").load() is None
 
 
-def test_a_killed_processs_complete_save_is_adopted(backend: Dictionary, make_token: Make) -> None:
-    store = KeyringTokenStore("work")
-    save(store, make_token("old"))
+def test_a_killed_processs_complete_save_is_adopted_once_the_keyring_answers(
+    backend: Dictionary, save: Make, make_token: Make
+) -> None:
+    save("old", into=(store := KeyringTokenStore("work")))
     new = make_token("new")
     Path(os.path.dirname(store.path), f".{os.path.basename(store.path)}.new").write_bytes(store._encode(new))
+    keyring.set_keyring(Locked())
+    with pytest.raises(TokenStoreError):
+        KeyringTokenStore("work").load()
+    keyring.set_keyring(backend)
     assert KeyringTokenStore("work").load() == new
 
 
-def test_a_lost_key_is_named_with_the_command_that_helps(backend: Dictionary, make_token: Make) -> None:
-    save(KeyringTokenStore("work"), make_token())
-    backend.entries.clear()
+@pytest.mark.parametrize("key", [None, "not a key", "A" * 43 + "="])
+def test_a_lost_or_wrong_key_is_an_error(backend: Dictionary, save: Make, key: str | None) -> None:
+    save(into=KeyringTokenStore("work"))
+    for entry in [*backend.entries]:
+        if key is None:
+            del backend.entries[entry]
+        else:
+            backend.entries[entry] = key
     with pytest.raises(TokenStoreError) as caught:
         KeyringTokenStore("work").load()
-    assert "webex-loopback login -p work --force" in caught.value.remedy
+    assert ("webex-loopback login -p work" in caught.value.remedy) is (key != "not a key")
 
 
 @pytest.mark.parametrize("kind", [Locked, Hanging, Forgetful, fail.Keyring])
 def test_a_keyring_that_cannot_be_used_is_an_error_within_five_seconds_and_nothing_is_written(
-    backend: Dictionary, make_token: Make, kind: type[KeyringBackend], monkeypatch: pytest.MonkeyPatch
+    backend: Dictionary, save: Make, kind: type[KeyringBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.3 if kind is Hanging else 4)
     keyring.set_keyring(kind())
@@ -121,8 +125,8 @@ def test_a_keyring_that_cannot_be_used_is_an_error_within_five_seconds_and_nothi
         store.reserve()
     assert time.monotonic() - began < 5
     assert caught.value.problem == "unavailable"
-    with pytest.raises(TokenStoreError), store.lock():
-        store.save(make_token())
+    with pytest.raises(TokenStoreError):
+        save(into=store)
     assert not os.path.exists(store.path)
 
 

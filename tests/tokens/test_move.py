@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import keyring
@@ -18,26 +18,18 @@ from webex_loopback.tokens.stores import open_store, stored_profiles
 from webex_loopback.tokens.stores.file import FileTokenStore
 
 from .postgres import Server
-from .test_keyring_store import Dictionary, Locked
+from .test_keyring_store import Locked, backend  # noqa: F401
 
 Make = Callable[..., StoredToken]
 
 
-@pytest.fixture(autouse=True)
-def working_keyring() -> Iterator[None]:
-    before = keyring.get_keyring()
-    keyring.set_keyring(Dictionary())
-    yield
-    keyring.set_keyring(before)
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 @pytest.fixture
-def token(make_token: Make) -> StoredToken:
+def token(save: Make) -> StoredToken:
     """What profile `work` has in its file."""
-    token = make_token()
-    with open_store("work", "file").lock():
-        open_store("work", "file").save(token)
-    return token
+    return save(into=open_store("work", "file"))
 
 
 def where(*kinds: str) -> list[str]:
@@ -56,24 +48,20 @@ def test_there_and_back(token: StoredToken, postgres: Server, monkeypatch: pytes
         assert get_token("work") == "access-token-one"
 
 
+@pytest.mark.parametrize(("other", "force"), [(True, False), (True, True), (False, False)])
 def test_a_login_that_the_new_store_has_is_replaced_only_with_force(
-    token: StoredToken, make_token: Make, monkeypatch: pytest.MonkeyPatch
+    token: StoredToken, save: Make, monkeypatch: pytest.MonkeyPatch, other: bool, force: bool
 ) -> None:
     monkeypatch.setenv("WEBEX_TOKEN_STORE", "keyring")
     store = open_store("work")
-    other = dataclasses.replace(token, issued_at=token.issued_at + 1)
-    for stored, force in ((other, False), (token, False), (other, True)):
-        with store.lock():
-            store.save(stored)
-        if stored == other and not force:
-            with pytest.raises(ConfigurationError, match="has another login"):
-                move_login("work", "file")
-            assert (store.load(), where("file")) == (other, ["file"])
-            continue
-        assert move_login("work", "file", force=force)[0] == token  # the first: it was interrupted before the removal
+    stored = save(dataclasses.replace(token, issued_at=token.issued_at + other), into=store)
+    if other and not force:
+        with pytest.raises(ConfigurationError, match="has another login"):
+            move_login("work", "file")
+        assert (store.load(), where("file")) == (stored, ["file"])
+    else:  # the same login: a move was interrupted before the removal
+        assert move_login("work", "file", force=force)[0] == token
         assert (open_store("work").load(), where("file")) == (token, [])
-        with FileTokenStore(token_file("work")).lock():
-            FileTokenStore(token_file("work")).save(token)
 
 
 def test_errors_leave_the_login_where_it_is(
@@ -101,13 +89,12 @@ def test_errors_leave_the_login_where_it_is(
 
 
 def test_one_database_under_two_names_loses_nothing(
-    make_token: Make, postgres: Server, monkeypatch: pytest.MonkeyPatch
+    save: Make, postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(move, "_LOCK_SECONDS", 0.3)
     monkeypatch.setenv("WEBEX_TOKEN_STORE", postgres.url())
     store = open_store("work")
-    with store.lock():
-        store.save(make_token())
+    save(into=store)
     with pytest.raises(TokenStoreError, match="acquire the lock"):
         move_login("work", postgres.url().replace("127.0.0.1", "localhost"))
     assert store.load() is not None

@@ -12,8 +12,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
@@ -31,9 +29,11 @@ from webex_loopback.errors import LoginRequired, WebexLoopbackError
 from webex_loopback.oauth.token_response import TokenResponse
 from webex_loopback.sandbox import CLIENT_ID, CLIENT_SECRET, Person, Sandbox
 from webex_loopback.secret import Secret
-from webex_loopback.tokens import decision, renewal, unsaved
+from webex_loopback.tokens import decision, renewal, transaction
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
+
+from .conftest import ask_again, failing
 
 pytestmark = pytest.mark.fuzz
 STEPS = int(os.environ.get("FUZZ_EXAMPLES", "150"))
@@ -97,10 +97,9 @@ class World(RuleBasedStateMachine):
     def ask_here(self, who: int, age: float = 0) -> None:
         """Ask a source of this process."""
         self.pass_time(age)
-        self.sources[who]._hot = (0.0, 0.0, "")
         before, began = self.store.load(), time.monotonic()
         try:
-            answer = "token", self.sources[who].get_token()
+            answer = "token", ask_again(self.sources[who])
         except WebexLoopbackError as error:
             answer = type(error).__name__, str(error)
         self.judge(before, began, *answer)
@@ -158,7 +157,7 @@ class World(RuleBasedStateMachine):
     )
     def ask_with_a_failing_disk(self, who: int, age: float, call: str, number: int, after: int) -> None:
         """Ask while the file system of this process refuses."""
-        with failing_disk(call, number, after, self.folder):
+        with failing(call, number, after=after, folder=self.folder):
             self.ask_here(who, age)
 
     @rule(fault=st.sampled_from(FAULTS))
@@ -201,16 +200,15 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def the_current_refresh_token_is_stored_or_in_memory(self) -> None:
-        assert self.is_stored() or unsaved.refused
+        assert self.is_stored() or transaction.unsaved
 
     def teardown(self) -> None:
         try:
             for who in (0, 1):
                 self.end(who)
             for source in self.sources:  # what a failing disk has refused is saved by whoever asks next
-                source._hot = (0.0, 0.0, "")
                 with contextlib.suppress(WebexLoopbackError):
-                    source.get_token()
+                    ask_again(source)
             if self.store.load() is not None:
                 self.check_alive()
             self.check_files()
@@ -219,7 +217,7 @@ class World(RuleBasedStateMachine):
         finally:
             self.sandbox.stop()
             shutil.rmtree(self.folder, ignore_errors=True)
-            unsaved.refused.clear()
+            transaction.unsaved.clear()
 
     def judge(self, before: StoredToken | None, began: float, kind: str, value: str) -> None:
         """Check an answer: a good token in time if there is one, and LoginRequired only after a rejection."""
@@ -254,28 +252,6 @@ class World(RuleBasedStateMachine):
         if process is None:
             process = self.processes[who] = Renewing(self.store.path)
         return process
-
-
-@contextlib.contextmanager
-def failing_disk(call: str, number: int, after: int, folder: str) -> Iterator[None]:
-    """Have calls to the operating system fail after the first ones; what is patched is its part, not ours."""
-    original = getattr(os, call)
-    left = after
-
-    def fail(what: Any, *others: Any, **named: Any) -> Any:
-        nonlocal left
-        reads = call == "open" and not others[0] & (os.O_WRONLY | os.O_RDWR)
-        if not reads and (isinstance(what, int) or str(what).startswith(folder)):
-            left -= 1
-            if left < 0:
-                raise OSError(number, os.strerror(number))
-        return original(what, *others, **named)
-
-    setattr(os, call, fail)
-    try:
-        yield
-    finally:
-        setattr(os, call, original)
 
 
 def test_a_live_login_is_never_lost(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

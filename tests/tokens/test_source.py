@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -22,23 +21,29 @@ from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.memory import MemoryTokenStore
 
+from .conftest import ask_again, failing
+
 Make = Callable[..., StoredToken]
-
-
 URL = "postgresql://u:hunter2%zz@127.0.0.1:9/db"
 
 
 @pytest.fixture
-def saved(store: FileTokenStore, make_token: Make) -> StoredToken:
-    token = make_token()
-    with store.lock():
-        store.save(token)
-    return token
+def saved(save: Make) -> StoredToken:
+    return save()
+
+
+@pytest.fixture
+def browser(sandbox: Sandbox, redirect_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The user's browser, with somebody who approves."""
+    program = tmp_path / "browser.py"
+    program.write_text("import sys\nfrom webex_loopback.sandbox import Person\nPerson().visit(sys.argv[1])\n")
+    monkeypatch.setenv("BROWSER", f"{sys.executable} {program} %s")
 
 
 def test_a_valid_token_is_read_from_the_file(saved: StoredToken) -> None:
     assert get_token() == "access-token-one"
     assert asyncio.run(aget_token()) == "access-token-one"
+    assert asyncio.run(TokenSource().aget_token()) == "access-token-one"
 
 
 @pytest.mark.parametrize(
@@ -71,23 +76,14 @@ def test_bearer_alone_is_no_token(saved: StoredToken, monkeypatch: pytest.Monkey
     assert get_token() == saved.access_token.get_secret_value()
 
 
-def test_a_disk_that_fails_does_not_matter_to_what_was_read_before(
-    saved: StoredToken, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_fails_does_not_matter_to_what_was_read_before(saved: StoredToken) -> None:
     source = TokenSource()
     token = source.get_token()
-
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "stat", fail)
-        source._hot = (0.0, 0.0, "")
-        assert source.get_token() == token
+    with failing("stat", errno.EIO):
+        assert ask_again(source) == token
     source.store.delete()
-    source._hot = (0.0, 0.0, "")
     with pytest.raises(LoginRequired):  # a logout is not a failure
-        source.get_token()
+        ask_again(source)
 
 
 def test_without_a_login_the_command_that_helps_is_named() -> None:
@@ -96,12 +92,8 @@ def test_without_a_login_the_command_that_helps_is_named() -> None:
     assert "webex-loopback login -p work" in caught.value.remedy
 
 
-def test_profiles_are_separate(
-    store: FileTokenStore, saved: StoredToken, make_token: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = FileTokenStore(str(tmp_path / "data" / "tokens" / "work.json"))
-    with other.lock():
-        other.save(make_token("work-token"))
+def test_profiles_are_separate(saved: StoredToken, save: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("work-token", into=TokenSource("work").store)
     assert get_token("work") == "work-token"
     assert get_token() == "access-token-one"
     monkeypatch.setenv("WEBEX_PROFILE", "work")
@@ -110,15 +102,13 @@ def test_profiles_are_separate(
     assert get_token("default") == "access-token-one"
 
 
-def test_memory_answers_for_a_second_and_then_the_file_is_looked_at(
-    store: FileTokenStore, saved: StoredToken, make_token: Make
-) -> None:
+def test_memory_answers_for_a_second_and_then_the_file_is_looked_at(store: FileTokenStore, save: Make) -> None:
+    save("first")
     now = time.time()
     source = TokenSource(clock=lambda: now)
-    assert source.get_token() == "access-token-one"
-    with store.lock():
-        store.save(make_token("second"))
-    assert source.get_token() == "access-token-one"
+    assert source.get_token() == "first"
+    save("second")
+    assert source.get_token() == "first"
     now += 1.1
     assert source.get_token() == "second"
     now -= 5  # a clock that is set back does not make old answers good again
@@ -159,23 +149,17 @@ def test_the_environments_token_is_returned_unless_a_profile_or_store_is_named(
     assert TokenSource("default").from_environment() == ""
 
 
-@pytest.mark.parametrize(
-    "value", ["Bearer bot-token", '"bot-token"', "'bot-token'", "  bot-token\r\n", "bearer  bot-token"]
-)
-def test_what_clings_to_a_token_is_removed(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", value)
-    assert get_token() == "bot-token"
-
-
-@pytest.mark.parametrize("value", ["bot\ntoken", "bøt", "two words", "bot\x1btoken"])
-def test_what_cannot_stand_in_a_header_is_refused_without_showing_it(
+@pytest.mark.parametrize("value", ["Bearer bot-token", "  'bot-token'\r\n", "b\u00f8t", "two words"])
+def test_the_environments_token_is_cleaned_or_refused_as_a_setting_is(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", value)
-    with pytest.raises(ConfigurationError) as caught:
-        get_token()
-    assert caught.value.setting == "WEBEX_ACCESS_TOKEN"
-    assert value not in str(caught.value)
+    if "bot-token" in value:
+        assert get_token() == "bot-token"
+    else:
+        with pytest.raises(ConfigurationError) as caught:
+            get_token()
+        assert value not in str(caught.value)
 
 
 def test_the_configuration_files_token_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,28 +188,14 @@ def test_an_environments_token_cannot_be_renewed(monkeypatch: pytest.MonkeyPatch
         TokenSource().refresh()
 
 
-def test_tasks_make_one_renewal_between_them(sandbox: Sandbox, logged_in: StoredToken, make_due: Make) -> None:
-    sandbox.switches.rotation = True
-    sandbox.switches.latency = 0.1
-    make_due()
-
-    async def ask() -> set[str]:
-        return set(await asyncio.gather(*(aget_token() for _ in range(50))))
-
-    assert len(asyncio.run(ask())) == 1
-    assert sandbox.count("refresh_token") == 1
-
-
 def test_a_cancelled_task_leaves_the_renewal_to_the_others(
     sandbox: Sandbox, logged_in: StoredToken, make_due: Make
 ) -> None:
-    sandbox.switches.rotation = True
-    sandbox.switches.latency = 0.3
+    sandbox.switches.update({"rotation": True, "latency": 0.3})
     make_due()
 
     async def ask() -> str:
-        first = asyncio.create_task(aget_token())
-        second = asyncio.create_task(aget_token())
+        first, second = (asyncio.create_task(aget_token()) for _ in range(2))
         await asyncio.sleep(0.1)
         first.cancel()
         return await second
@@ -234,41 +204,36 @@ def test_a_cancelled_task_leaves_the_renewal_to_the_others(
     assert sandbox.count("refresh_token") == 1
 
 
-def test_the_event_loop_is_never_blocked(sandbox: Sandbox, logged_in: StoredToken, make_due: Make) -> None:
-    sandbox.switches.latency = 0.4
+def test_tasks_make_one_renewal_between_them_and_the_event_loop_is_never_blocked(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: Make
+) -> None:
+    sandbox.switches.update({"rotation": True, "latency": 0.4})
     make_due()
 
-    async def ask() -> float:
-        longest, task = 0.0, asyncio.create_task(aget_token())
-        while not task.done():
+    async def ask() -> tuple[set[str], float]:
+        longest, tasks = 0.0, asyncio.gather(*(aget_token() for _ in range(50)))
+        while not tasks.done():
             before = time.monotonic()
             await asyncio.sleep(0.01)
             longest = max(longest, time.monotonic() - before)
-        return longest
+        return set(await tasks), longest
 
-    assert asyncio.run(ask()) < 0.3
+    tokens, longest = asyncio.run(ask())
+    assert len(tokens) == 1
+    assert longest < 0.3
+    assert sandbox.count("refresh_token") == 1
 
 
+@pytest.mark.parametrize("content", [None, "{"])
 def test_interactive_logs_in_if_that_is_the_only_option(
-    sandbox: Sandbox, redirect_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    browser: None, sandbox: Sandbox, store: FileTokenStore, content: str | None
 ) -> None:
-    browser = tmp_path / "browser.py"
-    browser.write_text("import sys\nfrom webex_loopback.sandbox import Person\nPerson().visit(sys.argv[1])\n")
-    monkeypatch.setenv("BROWSER", f"{sys.executable} {browser} %s")
+    if content:  # a corrupt file
+        os.makedirs(os.path.dirname(store.path))
+        Path(store.path).write_text(content)
     token = get_token(interactive=True)
     assert token in sandbox.secrets
     assert get_token() == token
-
-
-def test_interactive_replaces_a_corrupt_file(
-    sandbox: Sandbox, redirect_uri: str, store: FileTokenStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    os.makedirs(os.path.dirname(store.path))
-    Path(store.path).write_text("{")
-    browser = tmp_path / "browser.py"
-    browser.write_text("import sys\nfrom webex_loopback.sandbox import Person\nPerson().visit(sys.argv[1])\n")
-    monkeypatch.setenv("BROWSER", f"{sys.executable} {browser} %s")
-    assert get_token(interactive=True) in sandbox.secrets
 
 
 def test_sources_pickle_without_what_is_in_memory(saved: StoredToken) -> None:
@@ -323,13 +288,3 @@ def test_a_renewal_imports_no_pydantic(sandbox: Sandbox, logged_in: StoredToken,
     make_due()
     done = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False"]
-
-
-def test_sources_can_be_used_from_many_threads_at_once(saved: StoredToken) -> None:
-    source, found = TokenSource(), set[str]()
-    threads = [threading.Thread(target=lambda: found.add(source.get_token())) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == {"access-token-one"}

@@ -6,25 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from webex_loopback import ConfigurationError, TokenSource, TokenStoreError, login_status
-from webex_loopback.tokens.record import DAY, ServiceApp, StoredToken
+from webex_loopback import ConfigurationError, TokenStoreError, login_status
+from webex_loopback.tokens.record import ServiceApp, StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.webex.account import Account
 
 Save = Callable[..., StoredToken]
-
-
-@pytest.fixture
-def save(store: FileTokenStore, make_token: Callable[..., StoredToken]) -> Save:
-    """Store a token made with these arguments for the default profile."""
-
-    def save(**fields: object) -> StoredToken:
-        token = make_token(**fields)
-        with store.lock():
-            store.save(token)
-        return token
-
-    return save
 
 
 def test_it_has_account_scopes_lifetimes_and_place(save: Save, store: FileTokenStore) -> None:
@@ -74,18 +61,3 @@ def test_without_a_login_or_with_one_that_cannot_be_read(store: FileTokenStore, 
         file.write("{")
     with pytest.raises(TokenStoreError):
         login_status()
-
-
-@pytest.mark.parametrize(("days", "calls"), [(14, 1), (5, 0)])
-def test_a_program_is_told_before_the_refresh_token_ends_even_if_others_renew(
-    save: Save, store: FileTokenStore, days: int, calls: int
-) -> None:
-    token = save(refresh_token_expires_in=10 * DAY)
-    with store.lock():
-        store.save(dataclasses.replace(token, refresh_token_issued_at=token.issued_at - 80 * DAY))
-    told: list[StoredToken] = []
-    source = TokenSource("default", on_login_needed=told.append, login_needed_seconds=days * DAY)
-    for _ in range(2):
-        assert source.get_token() == "access-token-one"
-        source._hot = (0.0, 0.0, "")
-    assert len(told) == calls

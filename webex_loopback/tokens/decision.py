@@ -17,7 +17,7 @@ decide(record, now, failure), first row that applies:
 "Due" includes a clock that shows a time before `issued_at`: it was wrong then or is wrong now, so no lifetime can be
 trusted. Only the server decides whether a refresh token is still valid: its stored expiry never leads to LoginNeeded.
 
-decide_forced(record, now, failure, rejected), for a renewal that a caller requests although it may not be due:
+decide(record, now, failure, forced=True, rejected=token), for a renewal that a caller requests, due or not:
 
 | # | stored token                                  | last failure          | decision             |
 |---|-----------------------------------------------|-----------------------|----------------------|
@@ -31,7 +31,7 @@ Row 3: a renewal was just made and did not help. Row 4 protects the server from 
 answered with 401; a request by hand (no rejected token) does not have to wait.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from webex_loopback.errors import TokenEndpointError, WebexLoopbackError
 from webex_loopback.secret import Secret
@@ -44,105 +44,100 @@ REJECTED_PAUSE_SECONDS = 60.0  # until a server that has rejected the refresh to
 YOUNG_SECONDS = 5 * MINUTE
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """Return this token; no new decision is needed before `until`."""
 
     token: Secret
     until: float
 
 
-@dataclass(frozen=True, slots=True)
-class Renew:
+class Renew(NamedTuple):
     """Renew; `required`: there is no valid token to fall back on."""
 
     required: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LoginNeeded:
+class LoginNeeded(NamedTuple):
     """The user has to log in; `reason` is a sentence."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(NamedTuple):
     """Raise the error of the last attempt again, without another request."""
 
     error: WebexLoopbackError
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+Decision = Use | Renew | LoginNeeded | Fail
+
+
+class Failure(NamedTuple):
     """A renewal that failed.
 
     Attributes:
         of: What the attempt used, so that a new login is not delayed.
-        count: Number of failures in a row.
+        times: Number of failures in a row.
     """
 
     error: WebexLoopbackError
     at: float
     of: object
-    count: int = 1
+    times: int = 1
 
     @property
     def rejected(self) -> bool:
         """Whether the server has rejected the refresh token."""
         return isinstance(self.error, TokenEndpointError) and self.error.meaning == "rejected"
 
-    def pause_ends(self, *, expired: bool) -> float:
-        """Return when the next attempt is due, Retry-After included."""
+    def pause_ends(self, record: StoredToken, now: float) -> float | None:
+        """Return when the next attempt is due, Retry-After included, or None if there is nothing to wait for."""
+        if self.of != attempt_of(record) or now < self.at:
+            return None
         if self.rejected:
             pause = REJECTED_PAUSE_SECONDS
-        elif expired:
+        elif record.expired(now):
             pause = EXPIRED_PAUSE_SECONDS
         else:
-            pause = min(FIRST_PAUSE_SECONDS * 2 ** (self.count - 1), LONGEST_PAUSE_SECONDS)
-        return self.at + max(pause, getattr(self.error, "retry_after", None) or 0.0)
+            pause = min(FIRST_PAUSE_SECONDS * 2 ** (self.times - 1), LONGEST_PAUSE_SECONDS)
+        end = self.at + max(pause, getattr(self.error, "retry_after", None) or 0.0)
+        return end if now < end else None
 
 
-Decision = Use | Renew | LoginNeeded | Fail
+def decide(
+    record: StoredToken | None,
+    now: float,
+    failure: Failure | None = None,
+    *,
+    forced: bool = False,
+    rejected: Secret | None = None,
+) -> Decision:
+    """Decide by the first table of this module; if `forced`, by the second.
 
-_NO_TOKEN = LoginNeeded("This profile is not logged in.")
-_NOTHING_TO_RENEW_WITH = LoginNeeded("The access token has expired, and there is no refresh token to renew it with.")
-
-
-def decide(record: StoredToken | None, now: float, failure: Failure | None = None) -> Decision:
-    """Decide by the first table of this module."""
+    Args:
+        rejected: With `forced`: the token that an API rejected.
+    """
     if record is None:
-        return _NO_TOKEN
+        return LoginNeeded("This profile is not logged in.")
     expired = record.expired(now)
-    if record.issued_at <= now < record.refresh_at and not expired:
+    if forced:
+        other, young = record.access_token != rejected, 0 <= now - record.issued_at < YOUNG_SECONDS
+        if rejected and not expired and (other or young):
+            return Use(record.access_token, now)
+    elif record.issued_at <= now < record.refresh_at and not expired:
         return Use(record.access_token, record.refresh_at)
     if not record.can_renew:
         if expired:
-            return _NOTHING_TO_RENEW_WITH
+            return LoginNeeded("The access token has expired, and there is no refresh token to renew it with.")
+        if forced:
+            return LoginNeeded("There is no refresh token to renew this login with.")
         return Use(record.access_token, record.refresh_at if record.expires_at is None else record.expires_at)
-    pause_ends = _pause_ends(record, now, failure, expired=expired)
-    if pause_ends is None:
-        return Renew(required=expired)
-    if expired:
-        return _failed_again(failure)
+    pause_ends = failure.pause_ends(record, now) if failure else None
+    if failure is None or pause_ends is None or (forced and not rejected):
+        return Renew(required=expired or forced)
+    if expired or forced:
+        return LoginNeeded(rejection(failure.error)) if failure.rejected else Fail(failure.error)
     return Use(record.access_token, pause_ends if record.expires_at is None else min(pause_ends, record.expires_at))
-
-
-def decide_forced(
-    record: StoredToken | None, now: float, failure: Failure | None = None, rejected: Secret | None = None
-) -> Decision:
-    """Decide by the second table of this module; `rejected` is the token that an API rejected."""
-    if record is None:
-        return _NO_TOKEN
-    expired = record.expired(now)
-    other = record.access_token != rejected
-    if rejected and not expired and (other or 0 <= now - record.issued_at < YOUNG_SECONDS):
-        return Use(record.access_token, now)
-    if not record.can_renew:
-        return _NOTHING_TO_RENEW_WITH if expired else LoginNeeded("There is no refresh token to renew this login with.")
-    if rejected and _pause_ends(record, now, failure, expired=expired) is not None:
-        return _failed_again(failure)
-    return Renew(required=True)
 
 
 def means_login(error: WebexLoopbackError, record: StoredToken, now: float) -> bool:
@@ -166,25 +161,10 @@ def failure_of(error: WebexLoopbackError, record: StoredToken, now: float, befor
     of = attempt_of(record)
     if means_login(error, record, now) and isinstance(error, TokenEndpointError):
         error.meaning = "rejected"
-    count = before.count + 1 if before is not None and before.of == of else 1
-    return Failure(error, now, of, min(count, 10))
+    times = before.times + 1 if before and before.of == of else 1
+    return Failure(error, now, of, min(times, 10))
 
 
 def attempt_of(record: StoredToken) -> object:
     """Return what identifies an attempt: the record's refresh token and age (a new login may return the same token)."""
     return record.refresh_token, record.issued_at
-
-
-def _pause_ends(record: StoredToken, now: float, failure: Failure | None, *, expired: bool) -> float | None:
-    """Return when the pause after the last failure ends, or None if there is nothing to wait for."""
-    if failure is None or failure.of != attempt_of(record) or now < failure.at:
-        return None
-    end = failure.pause_ends(expired=expired)
-    return end if now < end else None
-
-
-def _failed_again(failure: Failure | None) -> Decision:
-    assert failure is not None  # noqa: S101 - there was a pause
-    if failure.rejected:
-        return LoginNeeded(rejection(failure.error))
-    return Fail(failure.error)

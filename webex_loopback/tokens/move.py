@@ -6,7 +6,6 @@ from webex_loopback.webex.worker import Late, finish, start
 
 from .record import StoredToken
 from .stores import TokenStore, open_store
-from .transaction import Transaction
 
 _SECONDS, _LOCK_SECONDS = 60.0, 10.0
 
@@ -43,23 +42,19 @@ def move_login(profile: str | None, kind: str, *, force: bool = False) -> tuple[
 
 def _move(name: str, old: TokenStore, new: TokenStore, force: bool) -> StoredToken:
     # The same database under two names has only one lock, so this fails before anything is written or removed.
-    with old.lock():
+    with old.lock(), new.lock(_LOCK_SECONDS):
         token = old.load()
         if token is None:
             raise LoginRequired(
                 f"Profile {name} is not logged in: nothing is stored in {old}.",
                 remedy=f"Name the store that has the login, or run `{login_command(name)}`.",
             )
-
-        def make(current: StoredToken | None) -> StoredToken:
-            if current is not None and current != token and not force:
-                raise ConfigurationError(
-                    f"{new} has another login for profile {name}.",
-                    remedy="Use --force to replace it. Check both first: the one that is still renewed is newer.",
-                )
-            return token
-
-        Transaction(new, make, wait_seconds=_LOCK_SECONDS, load=None if force else new.load).run()
+        if not force and new.load() not in (None, token):
+            raise ConfigurationError(
+                f"{new} has another login for profile {name}.",
+                remedy="Use --force to replace it. Check both first: the one that is still renewed is newer.",
+            )
+        new.save(token)
         if new.load() != token:
             raise TokenStoreError(f"{new} did not keep the login.", problem="unwritable")
         try:

@@ -1,4 +1,4 @@
-"""The fast path of `get_token()`: reads the token file and the configuration file without parsers."""
+"""The fast path of `get_token()`: reads the token file, the environment and the configuration file without parsers."""
 
 import os
 
@@ -20,14 +20,11 @@ _SETTINGS = (b"WEBEX_ACCESS_TOKEN", b"WEBEX_TOKEN_STORE")
 scanned: "dict[tuple[str | None, str | None], bool]" = {}
 
 
-def quick_look(path: str) -> "tuple[object, float, float, str] | None":
-    """Read a token file: its signature, `issued_at`, `refresh_at` and access token.
+def quick_look(path: str) -> "tuple[tuple[str, tuple[int, ...]], float, float, str] | None":
+    """Read a token file: path and signature, `issued_at`, `refresh_at` and access token.
 
     `json` would double the cost of the whole call (it imports `re`). This reads exactly the bytes that
     `StoredToken.to_json()` writes, and returns None for anything else, which is left to `StoredToken.from_json()`.
-
-    Raises:
-        OSError
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
@@ -68,6 +65,18 @@ def variable(name: str) -> str:
     return os.environ.get(name) or os.environ.get(name.lower(), "")
 
 
+def environment_token() -> str:
+    """Return WEBEX_ACCESS_TOKEN, or ""."""
+    token = variable("WEBEX_ACCESS_TOKEN")
+    plain = not token.encode("ascii", "replace").translate(None, TOKEN_BYTES) and token.lower() != "bearer"
+    if token and plain:
+        return token
+    asked = bool(token or variable("WEBEX_ACCESS_TOKEN_FILE")) or config_mentions_us()
+    del token  # an error's traceback may be printed with its local variables
+    # Quotes, "Bearer ", white space: cleaned, or refused.
+    return all_settings().access_token.get_secret_value() if asked else ""
+
+
 def store_kind() -> str:
     """Return WEBEX_TOKEN_STORE: `file`, `keyring`, or a database's URL."""
     kind = variable("WEBEX_TOKEN_STORE")
@@ -77,10 +86,9 @@ def store_kind() -> str:
 def config_mentions_us() -> bool:
     """Whether the configuration file sets what `get_token()` needs; it is scanned once per process and place."""
     key = (os.environ.get("WEBEX_CONFIG_FILE"), os.environ.get("WEBEX_LOOPBACK_HOME"))
-    found = scanned.get(key)
-    if found is None:
-        found = scanned[key] = _scan()
-    return found
+    if key not in scanned:
+        scanned[key] = _scan()
+    return scanned[key]
 
 
 def _scan() -> bool:

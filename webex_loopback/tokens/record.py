@@ -75,44 +75,31 @@ class StoredToken:
     @classmethod
     def from_response(cls, response: TokenResponse, *, now: float, margin: float | None = None, **others: Any) -> Self:
         """Create the record for a first token response; `others` are the fields that no response contains."""
-        issued_at = int(now)
-        expires_at = _end(issued_at, response.expires_in)
-        refresh_end = _end(issued_at, response.refresh_token_expires_in) if response.refresh_token else None
-        can_renew = bool(response.refresh_token) or others.get("service_app") is not None
-        return cls(
-            refresh_at=refresh_time(issued_at, expires_at, refresh_end, can_renew=can_renew, margin=margin),
-            access_token=response.access_token,
-            issued_at=issued_at,
-            expires_at=expires_at,
-            refresh_token=response.refresh_token,
-            refresh_token_issued_at=issued_at if response.refresh_token else None,
-            refresh_token_expires_at=refresh_end,
-            scopes_granted=response.scope,
-            **others,
-        )
+        blank = cls(refresh_at=0, access_token=response.access_token, issued_at=0, **others)
+        return blank.renewed(response, now=now, margin=margin)
 
-    def renewed(self, response: TokenResponse, *, now: float, margin: float | None = None) -> "StoredToken":
+    def renewed(self, response: TokenResponse, *, now: float, margin: float | None = None) -> Self:
         """Return the record after a refresh; what the response leaves out stays as it was."""
-        issued_at = int(now)
-        expires_at = _end(issued_at, response.expires_in)
-        end, since = _end(issued_at, response.refresh_token_expires_in), issued_at
-        if end is None and response.refresh_token in (None, self.refresh_token):
-            end, since = self.refresh_token_expires_at, self.refresh_token_issued_at or issued_at
-        elif _near(end, self.refresh_token_expires_at) and self.refresh_token_issued_at is not None:
-            since = self.refresh_token_issued_at  # Webex often sends the time left, not a new lifetime
-        refresh_token = response.refresh_token or self.refresh_token
-        can_renew = refresh_token is not None or self.service_app is not None
-        return dataclasses.replace(
+        issued_at = since = int(now)
+        old_end, old_since = self.refresh_token_expires_at, self.refresh_token_issued_at
+        refresh_token, lifetime = response.refresh_token or self.refresh_token, response.refresh_token_expires_in
+        end = None if lifetime is None or refresh_token is None else issued_at + lifetime
+        if end is None:
+            if refresh_token == self.refresh_token:
+                end, since = old_end, old_since or issued_at
+        elif old_end is not None and old_since is not None and abs(end - old_end) <= 5 * MINUTE:
+            since = old_since  # Webex often sends the time left, not a new lifetime
+        record = dataclasses.replace(
             self,
-            refresh_at=refresh_time(issued_at, expires_at, end, can_renew=can_renew, margin=margin),
             access_token=response.access_token,
             issued_at=issued_at,
-            expires_at=expires_at,
+            expires_at=None if response.expires_in is None else issued_at + response.expires_in,
             refresh_token=refresh_token,
             refresh_token_issued_at=since if refresh_token else None,
             refresh_token_expires_at=end,
             scopes_granted=response.scope or self.scopes_granted,
         )
+        return dataclasses.replace(record, refresh_at=refresh_time(record, margin))
 
     @property
     def granted(self) -> list[str]:
@@ -146,10 +133,10 @@ class StoredToken:
 
     def to_json(self) -> bytes:
         """Return the token file's content. The first three keys are in the order that `source.quick_look` expects."""
-        values = {"version": VERSION} | {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        values = {"version": VERSION} | dataclasses.asdict(self)
         if self.service_app is None:
             del values["service_app"]
-        return json.dumps(values, indent=1).encode() + b"\n"
+        return json.dumps(values, indent=1, default=Secret.get_secret_value).encode() + b"\n"
 
     @classmethod
     def from_json(cls, body: bytes) -> Self:
@@ -165,10 +152,8 @@ class StoredToken:
         fields, wrong = {}, []
         for name, read in _READERS.items():
             try:
-                if name in values:
+                if name in _REQUIRED or values.get(name) is not None:
                     fields[name] = read(values[name])
-                elif name in _REQUIRED:
-                    raise ValueError(name)
             except (ValueError, TypeError, KeyError, AttributeError):
                 wrong.append(name)
         del values, body  # an error's traceback may be printed with its local variables
@@ -177,50 +162,27 @@ class StoredToken:
         return cls(**fields)
 
 
-def refresh_time(
-    issued_at: int,
-    expires_at: int | None,
-    refresh_token_expires_at: int | None,
-    *,
-    can_renew: bool = True,
-    margin: float | None = None,
-) -> int:
+def refresh_time(record: StoredToken, margin: float | None) -> int:
     """Return when the access token becomes due for renewal.
 
     A tenth of the lifetime before its end (at least a minute, at most a day), but not sooner than five minutes
     after the last response: Webex may answer a refresh with the same token and the time that is left. If the refresh
     token would have expired by then, one attempt is made before.
     """
-    if not can_renew:
-        return issued_at + _FOREVER if expires_at is None else expires_at
+    issued_at, end, last_call = record.issued_at, record.expires_at, record.refresh_token_expires_at
+    if not record.can_renew:
+        return issued_at + _FOREVER if end is None else end
+
+    def before(end: int) -> int:
+        tenth = min(max((end - issued_at) / 10, MINUTE), DAY)
+        return end - max(int(tenth if margin is None else margin), 0)
+
     soonest = issued_at + 5 * MINUTE
-    if expires_at is None:
-        moment = issued_at + DAY  # no known lifetime; one refresh a day keeps both tokens valid
-    else:
-        moment = min(max(expires_at - _margin(expires_at - issued_at, margin), soonest), expires_at)
-    if refresh_token_expires_at is not None and refresh_token_expires_at <= moment:
-        last_call = refresh_token_expires_at - _margin(refresh_token_expires_at - issued_at, margin)
-        if last_call >= soonest:
-            return last_call
+    # Without a known lifetime, one refresh a day keeps both tokens valid.
+    moment = issued_at + DAY if end is None else min(max(before(end), soonest), end)
+    if last_call is not None and last_call <= moment and before(last_call) >= soonest:
+        return before(last_call)
     return moment
-
-
-def _margin(lifetime: int, margin: float | None) -> int:
-    return int(min(max(lifetime / 10, MINUTE), DAY)) if margin is None else max(int(margin), 0)
-
-
-def _end(issued_at: int, lifetime: int | None) -> int | None:
-    return None if lifetime is None else issued_at + lifetime
-
-
-def _near(one: int | None, other: int | None) -> bool:
-    return one is not None and other is not None and abs(one - other) <= 5 * MINUTE
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Secret):
-        return value.get_secret_value()
-    return dataclasses.asdict(value) if isinstance(value, Account | ServiceApp) else value
 
 
 def _moment(value: object) -> int:
@@ -247,10 +209,6 @@ def _texts(value: object) -> list[str]:
     return [_text(item) for item in value]
 
 
-def _or_none(read: Any) -> Any:
-    return lambda value: None if value is None else read(value)
-
-
 def _service_app(value: Any) -> ServiceApp:
     return ServiceApp(org_id=_text(value["org_id"]), app_id=_text(value["app_id"]), using=_text(value["using"]))
 
@@ -260,17 +218,17 @@ _READERS: dict[str, Any] = {
     "refresh_at": _moment,
     "access_token": _token,
     "issued_at": _moment,
-    "expires_at": _or_none(_moment),
-    "refresh_token": _or_none(_token),
-    "refresh_token_issued_at": _or_none(_moment),
-    "refresh_token_expires_at": _or_none(_moment),
+    "expires_at": _moment,
+    "refresh_token": _token,
+    "refresh_token_issued_at": _moment,
+    "refresh_token_expires_at": _moment,
     "scopes_requested": _texts,
-    "scopes_granted": _or_none(_texts),
+    "scopes_granted": _texts,
     "client_id": _text,
     "client_secret": lambda value: Secret(_text(value)),
     "token_url": _text,
     "api_base_url": _text,
     "ca_bundle": _text,
     "account": lambda value: Account(**{name: _text(value.get(name, "")) for name in ("name", "email", "id")}),
-    "service_app": _or_none(_service_app),
+    "service_app": _service_app,
 }

@@ -7,7 +7,7 @@ import base64
 import re
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from webex_loopback.errors import ConfigurationError, LoginRequired, TokenEndpointError
 from webex_loopback.oauth.token_response import TokenResponse
@@ -22,17 +22,9 @@ from .record import ServiceApp, StoredToken
 if TYPE_CHECKING:
     import httpx
 
+    from .source import TokenSource
+
 SCOPE = "spark:applications_token"
-
-
-class Source(Protocol):
-    """The part of `TokenSource` that is used here; `TokenSource` itself imports this module."""
-
-    def stored(self) -> StoredToken | None: ...
-
-    def get_token(self) -> str: ...
-
-    def refresh(self, *, rejected: str | None = None) -> str: ...
 
 
 def application_id(client_id: str) -> str:
@@ -56,17 +48,13 @@ def request_tokens(
     seconds: float,
     profile: str = "",
     http_client: "httpx.Client | None" = None,
-    source_of: Callable[[str], Source] | None = None,
+    source_of: "Callable[[str], TokenSource] | None" = None,
 ) -> TokenResponse:
     """Make a refresh grant (RFC 6749 §6); for a Service App whose refresh token is rejected, fetch a new pair.
 
     Args:
         profile: For remedies.
         source_of: Returns the `TokenSource` of a profile; without it, nothing is fetched.
-
-    Raises:
-        TokenEndpointError, ServerUnreachable, ConfigurationError
-        WebexLoopbackError: From the profile that fetches a Service App's tokens.
     """
     until = time.monotonic() + seconds
     with client_for(record, profile, http_client) as webex:
@@ -88,7 +76,7 @@ def request_tokens(
 
 
 def fetch_service_app(
-    webex: Webex, app: ServiceApp, client_id: str, client_secret: Secret, seconds: float, source: Source
+    webex: Webex, app: ServiceApp, client_id: str, client_secret: Secret, seconds: float, source: "TokenSource"
 ) -> TokenResponse:
     """Fetch a Service App's tokens with the access token of the profile it names, which is renewed once if rejected.
 
@@ -98,10 +86,13 @@ def fetch_service_app(
     Raises:
         ConfigurationError: That profile is a Service App, or a login at another Webex.
         LoginRequired: Someone has to log in to that profile.
-        TokenEndpointError, ServerUnreachable, TokenStoreError
     """
     until, through = time.monotonic() + seconds, source.stored()
-    _check(through, app, webex, client_id)
+    scopes = ["spark:people_read"] if through is None else through.scopes_requested
+    needed = '"{}"'.format(" ".join(dict.fromkeys([*filter(re.compile(r"[\w:.-]+").fullmatch, scopes), SCOPE])))
+    log_in = f"run `{login_command(app.using, '--scopes', needed, '--force')}`, with the settings of the Integration."
+    if through is not None:
+        _check(through, app, webex, client_id)
     try:
         bearer = Secret(source.get_token())
         for last in (False, True):
@@ -116,24 +107,21 @@ def fetch_service_app(
                 )
             except TokenEndpointError as error:
                 if error.status_code != 401 or error.meaning != "passing":
-                    raise _explained(error, app, through) from None
+                    raise _explained(error, app, through, log_in) from None
                 newer = bearer if last else Secret(source.refresh(rejected=bearer.get_secret_value()))
                 if newer == bearer:
                     raise LoginRequired(f"Webex rejected its access token. {error}") from None
                 bearer = newer
         raise AssertionError("unreachable")
     except LoginRequired as error:
-        command = login_command(app.using, "--scopes", _scopes(through), "--force")
         raise LoginRequired(
             f"The tokens of the Service App are fetched through profile {app.using}, which needs a login. {error}",
-            remedy=f"Run `{command}`, with the settings of the Integration.",
+            remedy=log_in.replace("run", "Run", 1),
         ) from None
 
 
-def _check(through: StoredToken | None, app: ServiceApp, webex: Webex, client_id: str) -> None:
+def _check(through: StoredToken, app: ServiceApp, webex: Webex, client_id: str) -> None:
     """Raise `ConfigurationError` unless that profile's token may be sent to this Webex, for this client."""
-    if through is None:
-        return
     if through.service_app is not None:
         raise ConfigurationError(
             f"Profile {app.using} is a Service App itself; it cannot fetch the tokens of another one.",
@@ -155,7 +143,9 @@ def _check(through: StoredToken | None, app: ServiceApp, webex: Webex, client_id
         )
 
 
-def _explained(error: TokenEndpointError, app: ServiceApp, through: StoredToken | None) -> TokenEndpointError:
+def _explained(
+    error: TokenEndpointError, app: ServiceApp, through: StoredToken | None, log_in: str
+) -> TokenEndpointError:
     """Return the error with a remedy for a Service App."""
     if error.meaning == "rejected":
         error.meaning = "passing"  # no refresh token was sent
@@ -165,14 +155,6 @@ def _explained(error: TokenEndpointError, app: ServiceApp, through: StoredToken 
             "https://developer.webex.com/my-apps, then repeat the login with --service-app."
         )
     if error.status_code == 403 and through is not None and SCOPE not in through.granted:
-        command = login_command(app.using, "--scopes", _scopes(through), "--force")
-        error.remedy = (
-            f"Profile {app.using} does not have the scope {SCOPE}. Select it on the Integration, then run `{command}`, "
-            "with the settings of the Integration."
-        )
+        missing = f"Profile {app.using} does not have the scope {SCOPE}."
+        error.remedy = f"{missing} Select it on the Integration, then {log_in}"
     return error
-
-
-def _scopes(through: StoredToken | None) -> str:
-    scopes = ["spark:people_read"] if through is None else through.scopes_requested
-    return '"{}"'.format(" ".join(dict.fromkeys([*filter(re.compile(r"[\w:.-]+").fullmatch, scopes), SCOPE])))

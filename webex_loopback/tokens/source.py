@@ -10,16 +10,7 @@ from time import time
 from webex_loopback import paths
 from webex_loopback.errors import LoginRequired, TokenStoreError
 
-from .quick_look import (
-    TOKEN_BYTES,
-    all_settings,
-    config_mentions_us,
-    quick_look,
-    scanned,
-    signature,
-    store_kind,
-    variable,
-)
+from .quick_look import all_settings, environment_token, quick_look, scanned, signature, store_kind, variable
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing
 if TYPE_CHECKING:
@@ -128,7 +119,7 @@ class TokenSource:
         # What to answer from memory, from when and until when. One tuple, so that a reader in another thread sees the
         # old one or the new one and needs no lock. "From when", because a clock may be set back.
         self._hot = _NOTHING
-        self._seen: tuple[object, float, float, str] | None = None  # see quick_look
+        self._seen: tuple[tuple[str, tuple[int, ...]], float, float, str] | None = None  # see quick_look
         # One per process: after a fork, a lock that some thread of the parent held stays locked.
         self._renewals: dict[tuple[int, str], Renewal] = {}
         self._flights: dict[int, Future[str]] = {}
@@ -197,9 +188,8 @@ class TokenSource:
         """Return where WEBEX_ACCESS_TOKEN comes from, or "" if it is not used."""
         if not self._environment_token():
             return ""
-        if variable("WEBEX_ACCESS_TOKEN").strip():
-            return "environment"
-        return all_settings().origins["WEBEX_ACCESS_TOKEN"]
+        named = variable("WEBEX_ACCESS_TOKEN").strip()
+        return "environment" if named else all_settings().origins["WEBEX_ACCESS_TOKEN"]
 
     def _find(self, interactive: bool = False) -> str:
         now = self._clock()
@@ -214,7 +204,8 @@ class TokenSource:
                 found = renewal.token()
             except (LoginRequired, TokenStoreError) as error:
                 helps = isinstance(error, LoginRequired) or error.problem == "corrupt"
-                if not (interactive and helps) or self._given_store is not None or renewal.is_service_app:
+                is_service_app = renewal.last is not None and renewal.last.service_app is not None
+                if not (interactive and helps) or self._given_store is not None or is_service_app:
                     raise
                 from webex_loopback import log_in
 
@@ -241,14 +232,7 @@ class TokenSource:
         """Return WEBEX_ACCESS_TOKEN, unless a profile or a store was given."""
         if self.profile is not None or self._given_store is not None:
             return ""
-        token = variable("WEBEX_ACCESS_TOKEN")
-        plain = not token.encode("ascii", "replace").translate(None, TOKEN_BYTES) and token.lower() != "bearer"
-        if token and plain:
-            return token
-        asked = bool(token or variable("WEBEX_ACCESS_TOKEN_FILE")) or config_mentions_us()
-        del token  # an error's traceback may be printed with its local variables
-        # Quotes, "Bearer ", white space: cleaned, or refused.
-        return all_settings().access_token.get_secret_value() if asked else ""
+        return environment_token()
 
     def _look(self, now: float) -> "tuple[str, float] | None":
         """Return the file's token and its `refresh_at` if it is not due (rule 1); the rest is for `Renewal`."""
@@ -256,7 +240,7 @@ class TokenSource:
         if watched or self._given_store is not None or store_kind() != "file":
             return None
         renewal = self._renewals.get(self._key())
-        if renewal is not None and renewal.unsaved:
+        if renewal is not None and renewal.keeper.holds:
             return None
         path, seen = paths.token_file(self.profile), self._seen
         try:
@@ -264,8 +248,7 @@ class TokenSource:
                 seen = self._seen = quick_look(path)
         except OSError as error:
             # A disk that fails: what was read before is good until it is due.
-            known = seen is not None and isinstance(seen[0], tuple) and seen[0][0] == path
-            if isinstance(error, FileNotFoundError) or not known:
+            if isinstance(error, FileNotFoundError) or seen is None or seen[0][0] != path:
                 seen = self._seen = None
         if seen is None or not seen[1] <= now < seen[2]:
             return None

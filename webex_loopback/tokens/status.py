@@ -55,6 +55,7 @@ def login_status(profile: str | None = None) -> LoginStatus | None:
     record = source.stored()
     if record is None:
         return None
+    end, refresh_end = record.expires_at, record.refresh_token_expires_at
     return LoginStatus(
         profile=profile_name(profile),
         account_name=record.account.name,
@@ -67,10 +68,8 @@ def login_status(profile: str | None = None) -> LoginStatus | None:
         api_base_url=record.api_base_url,
         issued_at=_moment(record.issued_at),
         refresh_at=_moment(record.refresh_at),
-        expires_at=None if record.expires_at is None else _moment(record.expires_at),
-        refresh_token_expires_at=None
-        if record.refresh_token is None or record.refresh_token_expires_at is None
-        else _moment(record.refresh_token_expires_at),
+        expires_at=None if end is None else _moment(end),
+        refresh_token_expires_at=None if refresh_end is None else _moment(refresh_end),
         can_renew=record.can_renew,
         service_app=record.service_app,
         store=str(source.store),

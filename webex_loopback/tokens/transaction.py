@@ -6,6 +6,7 @@ both the caller and an exiting interpreter wait for its end.
 """
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,11 +17,69 @@ from webex_loopback.webex.worker import Late, finish, start
 from .record import StoredToken
 from .stores import LOCK_SECONDS, TokenStore
 
+log = logging.getLogger(__name__)
 
-class Unsaved(TokenStoreError):
-    """The new token could not be stored although room was reserved; `token` exists in memory only."""
+# What could not be stored, by the store's place, because a program may have several sources of it: the stored record,
+# and the one that replaces it.
+unsaved: dict[str, tuple[StoredToken | None, StoredToken]] = {}
 
-    token: StoredToken
+
+class Keeper:
+    """A store that keeps in memory what it cannot save: the refresh token that this replaces has been used up.
+
+    Attributes:
+        place: Identifies the store within this process.
+    """
+
+    def __init__(self, store: TokenStore) -> None:
+        self._store = store
+        self._stored: StoredToken | None = None
+        self.place = str(getattr(store, "real_path", "")) or f"{type(store).__name__} {id(store)}"
+
+    @property
+    def holds(self) -> bool:
+        """Whether a renewed token still has to be stored."""
+        return self.place in unsaved
+
+    def load(self) -> StoredToken | None:
+        """Return the record that could not be saved, unless the stored one has changed since then, else that."""
+        waiting = unsaved.get(self.place)
+        try:
+            self._stored = self._store.load()
+        except TokenStoreError:
+            if waiting is None:
+                raise
+            self._stored = waiting[0]
+        return waiting[1] if waiting and waiting[0] == self._stored else self._stored
+
+    def save(self, record: StoredToken) -> None:
+        """Store the record, under the lock, or keep it in memory; it replaces what this keeper has loaded last."""
+        try:
+            self._store.save(record)
+        except TokenStoreError as error:
+            unsaved[self.place] = self._stored, record
+            log.warning("%s The new token works in this process; saving will be retried. %s", error, error.remedy)
+        else:
+            unsaved.pop(self.place, None)
+
+    def save_again(self) -> None:
+        """Try again to store the record, unless another process has renewed, logged in or logged out."""
+        if not self.holds:
+            return
+        with contextlib.suppress(TokenStoreError), self.lock(0):
+            waiting = unsaved.get(self.place)
+            if waiting and self.load() is waiting[1]:
+                self._store.save(waiting[1])
+                log.warning("The renewed token has been saved.")
+            unsaved.pop(self.place, None)
+
+    def reserve(self) -> None:
+        """Make sure that the next `save()` has room, if the store can."""
+        getattr(self._store, "reserve", _nothing)()
+
+    def lock(self, wait_seconds: float) -> AbstractContextManager[None]:
+        """Hold the store's lock."""
+        return _hold(self._store, wait_seconds)
 
 
 class Cancelled(Exception):
@@ -31,27 +90,21 @@ class Transaction:
     """One replacement of a store's token.
 
     Args:
-        make: Takes the stored token, returns the one to store; usually makes the request. If it returns the same
-            object, nothing is stored.
+        make: Takes the stored token (None also if it cannot be read), returns the one to store; usually makes the
+            request. If it returns the same object, nothing is stored.
         wait_seconds: For the lock.
-        load: Reads the stored token; default: `store.load`, with None for an unreadable one.
-        save: Takes the new token and the one that it replaces; default: `store.save`, and `Unsaved` if that fails.
     """
 
     def __init__(
         self,
-        store: TokenStore,
+        store: TokenStore | Keeper,
         make: Callable[[StoredToken | None], StoredToken],
         *,
         wait_seconds: float = LOCK_SECONDS,
-        load: Callable[[], StoredToken | None] | None = None,
-        save: Callable[[StoredToken, StoredToken | None], None] | None = None,
     ) -> None:
         self._store = store
         self._make = make
         self._wait_seconds = max(wait_seconds, 0)
-        self._load = load or (lambda: _readable(store))
-        self._save = save or self._save_or_raise
         self._guard = threading.Lock()
         self._cancelled = False
         self._ended = threading.Event()
@@ -68,18 +121,20 @@ class Transaction:
         """Run the transaction in this thread, which should be a worker's; return the stored token.
 
         Raises:
-            TokenStoreError: The lock could not be acquired, or there is no room: `make` has not been called.
-            Unsaved: `make` has returned a token that could not be stored.
+            TokenStoreError: The lock could not be acquired, or there is no room: `make` has not been called. Or the
+                new token could not be stored.
             Exception: From `make`; what was stored is unchanged.
         """
         with _hold(self._store, self._wait_seconds):
-            current = self._load()
+            current: StoredToken | None = None
+            with contextlib.suppress(TokenStoreError):
+                current = self._store.load()
             getattr(self._store, "reserve", _nothing)()
             self._begin()
             try:
                 token = self._make(current)
                 if token is not current:
-                    self._save(token, current)
+                    self._store.save(token)
                 return token
             finally:
                 self._ended.set()
@@ -96,14 +151,6 @@ class Transaction:
         if not threading.main_thread().is_alive() and not self._for_main_thread:
             self._ended.set()
             raise TokenStoreError("The token was not renewed because the program is exiting.", problem="locked")
-
-    def _save_or_raise(self, token: StoredToken, current: StoredToken | None) -> None:
-        try:
-            self._store.save(token)
-        except TokenStoreError as error:
-            unsaved = Unsaved(str(error), problem=error.problem, remedy=error.remedy)
-            unsaved.token = token
-            raise unsaved from error
 
 
 def replace_token(
@@ -122,18 +169,11 @@ def replace_token(
         raise ServerUnreachable(f"No usable answer arrived within {seconds:g} seconds.") from None
 
 
-def _hold(store: TokenStore, wait_seconds: float) -> AbstractContextManager[None]:
+def _hold(store: TokenStore | Keeper, wait_seconds: float) -> AbstractContextManager[None]:
     try:
         return store.lock(wait_seconds)
     except TypeError:  # a store written for version 1, whose lock() takes no argument
-        return store.lock()
-
-
-def _readable(store: TokenStore) -> StoredToken | None:
-    try:
-        return store.load()
-    except TokenStoreError:
-        return None
+        return store.lock()  # type: ignore[call-arg]
 
 
 def _nothing() -> None: ...

@@ -29,19 +29,15 @@ class TokenStore(Protocol):
 
     def load(self) -> "StoredToken | None":
         """Return what is stored, or None."""
-        ...
 
     def save(self, token: "StoredToken") -> None:
         """Store the token; once this returns, it survives the process."""
-        ...
 
     def delete(self) -> bool:
         """Forget the token; return whether there was one."""
-        ...
 
     def lock(self, wait_seconds: float = LOCK_SECONDS) -> AbstractContextManager[None]:
         """Exclude every other process and thread that would renew this token; wait at most `wait_seconds`."""
-        ...
 
 
 def open_store(profile: str | None = None, kind: str = "") -> TokenStore:
@@ -72,11 +68,7 @@ def open_store(profile: str | None = None, kind: str = "") -> TokenStore:
 
 
 def stored_profiles() -> list[str]:
-    """Return the names of the profiles that are logged in, or at least have a file.
-
-    Raises:
-        ConfigurationError, TokenStoreError: The store that WEBEX_TOKEN_STORE names cannot be used.
-    """
+    """Return the names of the profiles that are logged in, or at least have a file."""
     store = open_store()
     if find := getattr(store, "profiles", None):
         return list(find())

@@ -55,13 +55,12 @@ class FileTokenStore:
 
     @property
     def real_path(self) -> str:
-        """The token file's path with links resolved."""
         return os.path.realpath(self.path)
 
     @property
     def profile(self) -> str:
         """The profile's name, for remedies."""
-        return os.path.basename(self.path).removesuffix(".json")
+        return os.path.basename(self.path).removesuffix(".encrypted").removesuffix(".json")
 
     @property
     def lock_path(self) -> str:
@@ -76,17 +75,24 @@ class FileTokenStore:
         return os.path.join(directory, f"webex-loopback-{place}.lock")
 
     def load(self) -> StoredToken | None:
-        """Return the stored token, or None if there is none.
-
-        Raises:
-            TokenStoreError: It cannot be read, belongs to another user, is corrupt, or of a newer version.
-        """
+        """Return the stored token, or None if there is none; another user's is an error."""
         if os.path.lexists(self._replacement().pending):
             # Left by a killed process, or a save in progress; in that case the lock is held, and we do not wait.
             with contextlib.suppress(TokenStoreError), self.lock(0):
                 pass
-        data = self._read()
-        return None if data is None else self._decoded(data)
+        with self._translated("Could not read the token file '{path}': {reason}.", "unreadable"):
+            try:
+                self._check_directories()
+                check_owner(self.real_path)
+                data = read_small_file(self.real_path, _LARGEST)
+            except FileNotFoundError:
+                return None
+        if self.readable_by_others():
+            with contextlib.suppress(OSError):
+                os.chmod(self.real_path, 0o600)
+            if not self.readable_by_others():  # otherwise `doctor` and the next save say so, not every command
+                self._warn_once("Others could read the token file '%s'. Its mode is now 0600.")
+        return self._decoded(data)
 
     @contextlib.contextmanager
     def lock(self, wait_seconds: float = LOCK_SECONDS) -> Iterator[None]:
@@ -99,11 +105,7 @@ class FileTokenStore:
                 self._recover()  # clears a reservation that was not used
 
     def reserve(self) -> None:
-        """Make sure that the next `save()` has room.
-
-        Raises:
-            TokenStoreError: It would fail. Nothing has been changed.
-        """
+        """Make sure that the next `save()` has room."""
         with self._translated("There is no room to save new tokens in '{path}': {reason}."):
             make_private_directory(os.path.dirname(self.real_path))
             self._check_directories()
@@ -116,11 +118,7 @@ class FileTokenStore:
                 raise
 
     def save(self, token: StoredToken) -> None:
-        """Store the token; call it under the lock.
-
-        Raises:
-            TokenStoreError: The file is unchanged.
-        """
+        """Store the token; call it under the lock. After an error, the file is unchanged."""
         with self._translated("Could not write the tokens to '{path}': {reason}."):
             replacement = self._reserved or self._replacement()
             if not os.path.lexists(replacement.pending):
@@ -195,41 +193,15 @@ class FileTokenStore:
         try:
             return self._decode(data)
         except FutureVersion as error:
-            problem, what = "future", str(error)
+            problem, what, force = "future", str(error), ["--force"]
             remedy = "Upgrade webex-loopback, or set the file aside and log in again: `{}`."
         except MalformedToken as error:
-            problem, what = "corrupt", str(error)
+            problem, what, force = "corrupt", str(error), []
             remedy = "Log in again; the file is kept under another name: `{}`."
         finally:
             del data  # an error's traceback may be printed with its local variables
-        force = ["--force"] if problem == "future" else []
-        raise TokenStoreError(
-            f"The token file '{printable(self.path)}' {what}.",
-            problem=problem,
-            remedy=remedy.format(login_command(self.profile, *force)),
-        )
-
-    def _read(self) -> bytes | None:
-        try:
-            self._check_directories()
-            status = os.stat(self.real_path)
-            if not is_ours(status):
-                raise PermissionError(errno.EPERM, f"It belongs to another user (uid {status.st_uid})", self.path)
-            data = read_small_file(self.real_path, _LARGEST)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            foreign = error.errno == errno.EPERM and "another user" in str(error.strerror)
-            raise TokenStoreError(
-                f"Could not read the token file '{printable(self.path)}': {error.strerror or error}.",
-                problem="foreign" if foreign else "unreadable",
-                remedy=_FOREIGN_REMEDY.format(login_command(self.profile, "--force"))
-                if foreign
-                else "Check its owner and mode; `webex-loopback doctor` shows them.",
-            ) from error
-        if readable_by_others(status):
-            self._close_to_others()
-        return data
+        remedy = remedy.format(login_command(self.profile, *force))
+        raise TokenStoreError(f"The token file '{printable(self.path)}' {what}.", problem=problem, remedy=remedy)
 
     def _check_directories(self) -> None:
         """Raise PermissionError if the file's directory, or the data directory above it, is another user's."""
@@ -237,12 +209,6 @@ class FileTokenStore:
         check_owner(directory)
         if os.path.basename(directory) == "tokens":
             check_owner(os.path.dirname(directory))
-
-    def _close_to_others(self) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(self.real_path, 0o600)
-        if not self.readable_by_others():  # otherwise `doctor` and the next save say so, not every command
-            self._warn_once("Others could read the token file '%s'. Its mode is now 0600.")
 
     def _warn_once(self, message: str) -> None:
         if self.real_path not in _warned:
@@ -259,19 +225,16 @@ class FileTokenStore:
         if self._reserved is not None:
             self._reserved.release()
             self._reserved = None
-        try:
-            status = os.lstat(replacement.pending)
-        except OSError:
+        if not os.path.lexists(replacement.pending):
             return
         try:
-            data = read_small_file(replacement.pending, _LARGEST)
+            status, data = os.lstat(replacement.pending), read_small_file(replacement.pending, _LARGEST)
             if is_ours(status) and self._is_complete(data) and not self._is_newer_than(status):
                 replacement.adopt(data)
-                return
-        except OSError as error:
-            log.warning("Could not recover an interrupted save of '%s': %s.", printable(self.path), error.strerror)
-            return
-        replacement.discard()
+            else:
+                replacement.discard()
+        except (OSError, TokenStoreError) as error:  # the latter from a keyring that does not answer
+            log.warning("Could not recover an interrupted save of '%s': %s.", printable(self.path), error)
 
     def _is_newer_than(self, status: os.stat_result) -> bool:
         """Whether the file holds a token that was written after a leftover, for example by version 1."""
@@ -284,25 +247,27 @@ class FileTokenStore:
     def _is_complete(self, data: bytes) -> bool:
         try:
             self._decode(data)
-        except (MalformedToken, TokenStoreError):
+        except MalformedToken:
             return False
         return True
 
     @contextlib.contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
+    def _translated(self, what: str, problem: str = "unwritable") -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            foreign = error.errno == errno.EPERM and "another user" in str(error.strerror)
+            remedy = _REMEDIES[problem]
+            if error.errno == errno.EPERM and "another user" in str(error.strerror):
+                problem, remedy = "foreign", _FOREIGN_REMEDY.format(login_command(self.profile, "--force"))
             raise TokenStoreError(
-                what.format(path=printable(self.path), reason=error.strerror or error),
-                problem="foreign" if foreign else "unwritable",
-                remedy=_FOREIGN_REMEDY.format(login_command(self.profile, "--force"))
-                if foreign
-                else "Free some space or check the directory's owner and mode. `webex-loopback doctor` shows them.",
+                what.format(path=printable(self.path), reason=error.strerror or error), problem=problem, remedy=remedy
             ) from error.with_traceback(None)  # whose frames hold the data to be written
 
 
+_REMEDIES = {
+    "unreadable": "Check its owner and mode; `webex-loopback doctor` shows them.",
+    "unwritable": "Free some space or check the directory's owner and mode. `webex-loopback doctor` shows them.",
+}
 _FOREIGN_REMEDY = (
     "Run the command as that user, without sudo, or set WEBEX_LOOPBACK_HOME to a directory of your own. "
     "If the file is yours to replace: `{}`."

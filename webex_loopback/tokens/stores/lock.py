@@ -18,26 +18,22 @@ _ELSEWHERE = "Set WEBEX_LOCK_DIR to a directory of your own on a local disk to k
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(descriptor: int) -> None:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    _LOCK, _UNLOCK = msvcrt.LK_NBLCK, msvcrt.LK_UNLCK
 
-    def _unlock(descriptor: int) -> None:
+    def _apply(descriptor: int, operation: int) -> None:
         os.lseek(descriptor, 0, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+        msvcrt.locking(descriptor, operation, 1)
 
     def _is_held(error: OSError) -> bool:
         # Windows reports EACCES or EDEADLK. Wine 8 sets no errno, so it is 0 or that of an earlier failure.
         return error.errno not in (errno.EBADF, errno.EINVAL)
 
 else:
-    import fcntl
+    from fcntl import LOCK_EX, LOCK_NB
+    from fcntl import LOCK_UN as _UNLOCK
+    from fcntl import flock as _apply
 
-    def _try_lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def _unlock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    _LOCK = LOCK_EX | LOCK_NB
 
     def _is_held(error: OSError) -> bool:
         return error.errno in (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
@@ -68,7 +64,7 @@ def hold_lock(path: str, wait_seconds: float, *, poll_seconds: float = _POLL_SEC
             yield
         finally:
             with contextlib.suppress(OSError):  # closing releases it, too
-                _unlock(descriptor)
+                _apply(descriptor, _UNLOCK)
     finally:
         os.close(descriptor)
 
@@ -88,7 +84,7 @@ def _wait(path: str, descriptor: int, wait_seconds: float, poll_seconds: float) 
     until = time.monotonic() + wait_seconds
     while True:
         try:
-            return _try_lock(descriptor)
+            return _apply(descriptor, _LOCK)
         except OSError as error:
             if not _is_held(error):
                 raise TokenStoreError(

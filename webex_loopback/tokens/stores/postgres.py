@@ -49,7 +49,7 @@ _SAVE = (
     "INSERT INTO webex_loopback_tokens (profile, version, record) VALUES (%s, %s, %s)"
     " ON CONFLICT (profile) DO UPDATE SET version = excluded.version, record = excluded.record, updated_at = now()"
 )
-_DELETE = "DELETE FROM webex_loopback_tokens WHERE profile = %s"
+_DELETE = "DELETE FROM webex_loopback_tokens WHERE profile = %s RETURNING profile"
 
 
 class PostgresTokenStore:
@@ -77,15 +77,11 @@ class PostgresTokenStore:
         return f"{self._place} (profile {self._profile})"
 
     def load(self) -> StoredToken | None:
-        """Return the stored token, or None if there is none.
-
-        Raises:
-            TokenStoreError: No answer within 5 seconds, or the row cannot be read.
-        """
-        row = self._query(self._select)
-        if row is None:
+        """Return the stored token, or None if there is none; an error if there is no answer within 5 seconds."""
+        rows = self._rows(_SELECT, self._profile)
+        if not rows:
             return None
-        version, text = row
+        version, text = rows.pop()
         try:
             if version > VERSION:
                 raise FutureVersion(f"has version {version}; this webex-loopback reads version {VERSION}")
@@ -96,15 +92,11 @@ class PostgresTokenStore:
             problem, what = "corrupt", str(error)
             remedy = f"Check WEBEX_TOKEN_STORE_KEY, or log in again: `{login_command(self._profile, '--force')}`."
         finally:
-            del row, text  # an error's traceback may be printed with its local variables
+            del text  # an error's traceback may be printed with its local variables
         raise TokenStoreError(f"The row in {self} cannot be used: it {what}.", problem=problem, remedy=remedy)
 
     def save(self, token: StoredToken) -> None:
-        """Store the token; waits for a server that is being restarted.
-
-        Raises:
-            TokenStoreError: The row is unchanged.
-        """
+        """Store the token; waits for a server that is being restarted. After an error, the row is unchanged."""
         until = time.monotonic() + _RECONNECT_SECONDS
         while True:
             try:
@@ -115,53 +107,51 @@ class PostgresTokenStore:
             time.sleep(0.25)
 
     def reserve(self) -> None:
-        """Make sure that the next `save()` is allowed, by writing the row and rolling back.
-
-        Raises:
-            TokenStoreError: It would not be, for example because the role or server is read-only.
-        """
+        """Make sure that this role may save, by writing the row and rolling back."""
 
         def attempt(connection: _Connection) -> None:
-            with contextlib.suppress(psycopg.Rollback), connection.transaction(force_rollback=True):
+            with connection.transaction(force_rollback=True):
                 self._write(connection, " " * 4096)
 
         self._query(attempt)
 
     def delete(self) -> bool:
         """Remove the row; return whether there was one."""
-
-        def delete(connection: _Connection) -> bool:
-            try:
-                return connection.execute(_DELETE, (self._profile,)).rowcount > 0
-            except psycopg.errors.UndefinedTable:
-                return False
-
-        return self._query(delete)
+        return bool(self._rows(_DELETE, self._profile))
 
     def profiles(self) -> list[str]:
         """Return the names of all profiles in the database."""
-
-        def select(connection: _Connection) -> list[str]:
-            try:
-                return [row[0] for row in connection.execute(_PROFILES).fetchall()]
-            except psycopg.errors.UndefinedTable:
-                return []
-
-        return self._query(select)
+        return [row[0] for row in self._rows(_PROFILES)]
 
     @contextlib.contextmanager
     def lock(self, wait_seconds: float = LOCK_SECONDS) -> Iterator[None]:
         """Exclude every other renewal of this profile, on any machine."""
+        locked = TokenStoreError(
+            f"Could not acquire the lock of profile {self._profile} in {self} within {wait_seconds:g} seconds.",
+            problem="locked",
+            remedy="Another process or machine is renewing it. Try again.",
+        )
+        digest = hashlib.sha256(f"webex-loopback {self._profile}".encode()).digest()
+        key = int.from_bytes(digest[:8], "big", signed=True)
         if not self._holder.acquire(timeout=max(wait_seconds, 0)):
-            raise self._locked(wait_seconds)
+            raise locked
         try:
             connection = self._query(lambda connection: connection)
-            self._acquire(connection, wait_seconds)
+            milliseconds = max(int(wait_seconds * 1000), 1)  # 0 would mean without limit
+            limits = f"SET LOCAL lock_timeout = {milliseconds}; SET LOCAL statement_timeout = {milliseconds + 1000};"
+            try:
+                # Several statements at once are one transaction, with which the limits end.
+                connection.execute(f"{limits} SELECT pg_advisory_lock({key})")
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled):
+                raise locked from None
+            except psycopg.Error as error:
+                self.close()
+                raise self._translated(error) from None
             try:
                 yield
             finally:
                 with contextlib.suppress(psycopg.Error):  # the connection and its lock are gone
-                    connection.execute("SELECT pg_advisory_unlock(%s)", (self._lock_key,))
+                    connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
         finally:
             self._holder.release()
 
@@ -175,37 +165,6 @@ class PostgresTokenStore:
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self.close()  # psycopg warns about connections that are left open
-
-    def _acquire(self, connection: _Connection, wait_seconds: float) -> None:
-        try:
-            if wait_seconds <= 0:
-                row = connection.execute("SELECT pg_try_advisory_lock(%s)", (self._lock_key,)).fetchone()
-                if row is None or not row[0]:
-                    raise self._locked(wait_seconds)
-                return
-            milliseconds = int(wait_seconds * 1000)
-            connection.execute(f"SET lock_timeout = {milliseconds}; SET statement_timeout = {milliseconds + 1000}")
-            try:
-                connection.execute("SELECT pg_advisory_lock(%s)", (self._lock_key,))
-            finally:
-                connection.execute(f"SET lock_timeout = 0; SET statement_timeout = {int(ANSWER_SECONDS * 1000)}")
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled):
-            raise self._locked(wait_seconds) from None
-        except psycopg.Error as error:
-            self.close()
-            raise self._translated(error) from None
-
-    @property
-    def _lock_key(self) -> int:
-        digest = hashlib.sha256(f"webex-loopback {self._profile}".encode()).digest()
-        return int.from_bytes(digest[:8], "big", signed=True)
-
-    def _locked(self, wait_seconds: float) -> TokenStoreError:
-        return TokenStoreError(
-            f"Could not acquire the lock of profile {self._profile} in {self} within {wait_seconds:g} seconds.",
-            problem="locked",
-            remedy="Another process or machine is renewing it. Try again.",
-        )
 
     def _query(self, action: Callable[[_Connection], _T]) -> _T:
         """Run an action on this process's connection; once more on a new one if the old one is lost."""
@@ -239,11 +198,16 @@ class PostgresTokenStore:
                 connection.execute(f"SET statement_timeout = {int(ANSWER_SECONDS * 1000)}")
             return connection
 
-    def _select(self, connection: _Connection) -> tuple[Any, ...] | None:
-        try:
-            return connection.execute(_SELECT, (self._profile,)).fetchone()
-        except psycopg.errors.UndefinedTable:
-            return None
+    def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement, none if there is no table."""
+
+        def fetch(connection: _Connection) -> list[tuple[Any, ...]]:
+            try:
+                return connection.execute(statement, values).fetchall()
+            except psycopg.errors.UndefinedTable:
+                return []
+
+        return self._query(fetch)
 
     def _write(self, connection: _Connection, text: str) -> None:
         values = (self._profile, VERSION, text)
@@ -270,33 +234,26 @@ class PostgresTokenStore:
             raise MalformedToken("cannot be decrypted with WEBEX_TOKEN_STORE_KEY") from None
 
     def _translated(self, error: psycopg.Error | None) -> TokenStoreError:
-        if error is None:
-            why, problem = f"no answer within {ANSWER_SECONDS:g} seconds", "unavailable"
-        else:
-            why = without_tokens(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
-            refused = isinstance(error, psycopg.errors.InsufficientPrivilege | psycopg.errors.ReadOnlySqlTransaction)
-            problem = "unwritable" if refused else "unavailable"
-        return TokenStoreError(
-            f"The token store {self} could not be used: {why}.",
-            problem=problem,
-            remedy="Grant the role CREATE on the schema, and SELECT, INSERT, UPDATE and DELETE on the table."
-            if problem == "unwritable"
-            else "Check that the database is running and WEBEX_TOKEN_STORE is right, or run `webex-loopback doctor`.",
-        )
+        problem = "unavailable"
+        remedy = "Check that the database is running and WEBEX_TOKEN_STORE is right, or run `webex-loopback doctor`."
+        if isinstance(error, psycopg.errors.InsufficientPrivilege | psycopg.errors.ReadOnlySqlTransaction):
+            problem = "unwritable"
+            remedy = "Grant the role CREATE on the schema, and SELECT, INSERT, UPDATE and DELETE on the table."
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        why = f"no answer within {ANSWER_SECONDS:g} seconds" if error is None else without_tokens(lines[0])
+        return TokenStoreError(f"The token store {self} could not be used: {why}.", problem=problem, remedy=remedy)
 
 
 def _place(url: Secret) -> str:
     """Return the URL without user and password, as libpq reads it: a `#` or `?` in a password is not a delimiter."""
     try:
         parts = psycopg.conninfo.conninfo_to_dict(url.get_secret_value())
-    except psycopg.Error:  # it quotes what it cannot read
-        parts = None
-    if parts is None:
+    except psycopg.Error:
         raise ConfigurationError(
             "WEBEX_TOKEN_STORE is not a valid PostgreSQL URL.",
             setting="WEBEX_TOKEN_STORE",
             remedy="Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded.",
-        )
+        ) from None  # that error quotes what it cannot read
     hosts, ports = (str(parts.get(name, "")).split(",") for name in ("host", "port"))
     ports *= len(hosts) if len(ports) == 1 else 1
     hosts = [f"[{host}]" if ":" in host else host.rpartition("@")[2] for host in hosts]  # of a password with an @
@@ -307,18 +264,14 @@ def _place(url: Secret) -> str:
 
 
 def _fernet(keys: Secret) -> "MultiFernet | None":
-    texts = keys.get_secret_value().replace(",", " ").split()
-    if not texts:
+    if not keys:
         return None
     try:
-        return MultiFernet([Fernet(text) for text in texts])
+        return MultiFernet([Fernet(text) for text in keys.get_secret_value().replace(",", " ").split()])
     except ValueError:
-        pass
-    finally:
-        del texts
-    raise ConfigurationError(
-        "WEBEX_TOKEN_STORE_KEY is not a Fernet key.",
-        setting="WEBEX_TOKEN_STORE_KEY",
-        remedy="Create one with `python -c 'from cryptography.fernet import Fernet; "
-        "print(Fernet.generate_key().decode())'` and use it on every machine.",
-    )
+        raise ConfigurationError(
+            "WEBEX_TOKEN_STORE_KEY is not a Fernet key.",
+            setting="WEBEX_TOKEN_STORE_KEY",
+            remedy="Create one with `python -c 'from cryptography.fernet import Fernet; "
+            "print(Fernet.generate_key().decode())'` and use it on every machine.",
+        ) from None
