@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from tests.journeys.chromium import chromium_running
+from tests.journeys.browsers import chromium_running
 from webex_loopback.login.pages import FailurePage, render
 from webex_loopback.sandbox import Sandbox
 
