@@ -49,10 +49,8 @@ class Google:
         from google.auth.transport.requests import Request
         from google.oauth2.credentials import Credentials
 
-        read = Credentials.from_authorized_user_file(TOKEN_FILE)
-        # It ignores a token_uri in the file, and would refresh at Google.
-        options = CLIENT | {"refresh_token": read.refresh_token, "scopes": read.scopes, "expiry": read.expiry}
-        credentials = Credentials(read.token, token_uri=TOKEN_URL, **options)
+        credentials = Credentials.from_authorized_user_file(TOKEN_FILE)
+        credentials._token_uri = TOKEN_URL  # it ignores the file's, and would refresh at Google
 
         def ask() -> str:
             if not credentials.valid:

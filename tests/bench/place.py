@@ -136,27 +136,23 @@ class Place:
             uri = self.register("http://localhost:6001/redirect" if library == "wxc_sdk" else "http://127.0.0.1:{}/")
             port = int(uri.split(":")[2].partition("/")[0])
             command, environ = self.uses(library, "login()"), self.environ_of(library, port)
-        visitor = Visitor()
-        with open(self.path("errors"), "w+") as errors:
-            begin = time.time()
-            process = self.start(command, environ, errors)
-            try:
-                with open(_wait_for(self.path("opened"))) as file:
-                    opened_at, url = file.read().split()
-                time.sleep(thinking_seconds)  # a person needs longer to sign in and approve
-                thread = threading.Thread(target=visitor.visit, args=(url,), daemon=True)
-                thread.start()
-                _wait_for(self.file_of(library))
-                saved_at = time.time()
-                thread.join(20)
-                if process.wait(20):
-                    raise TimeoutError
-            except (TimeoutError, subprocess.TimeoutExpired):
-                errors.seek(0)
-                raise RuntimeError(f"{library}: the login failed:\n{errors.read()[-2000:]}") from None
-            finally:
-                process.kill()
-                process.communicate()
+        visitor, begin = Visitor(), time.time()
+        process = self.start(command, environ, subprocess.PIPE)
+        try:
+            with open(_wait_for(self.path("opened"))) as file:
+                opened_at, url = file.read().split()
+            time.sleep(thinking_seconds)  # a person needs longer to sign in and approve
+            thread = threading.Thread(target=visitor.visit, args=(url,), daemon=True)
+            thread.start()
+            _wait_for(self.file_of(library))
+            saved_at = time.time()
+            thread.join(20)
+            errors = process.communicate(timeout=20)[1]
+        except (TimeoutError, subprocess.TimeoutExpired):
+            process.kill()
+            errors = process.communicate()[1]
+        if process.returncode:
+            raise RuntimeError(f"{library}: the login failed:\n{errors[-2000:]}")
         return float(opened_at) - begin, saved_at - visitor.redirected_at
 
 
