@@ -63,6 +63,8 @@ def test_an_exception_from_a_signal_handler_does_not_lose_the_login(
             for _ in range(asks):
                 make_due()
                 rung += ask_and_ring(process, number, chance) != "token"
+                if end == "leave":
+                    process.wait(20)
                 lost += is_lost(sandbox, store)
     print(f"{how}, signal {number}, {end}: {rung} of {processes * asks} handlers raised, {lost} logins lost")
     assert (rung > 0 or end == "leave", lost) == (True, 0)
