@@ -44,8 +44,7 @@ def name_of(page: Path) -> str:
 
 
 def each(pages: list[Path]) -> pytest.MarkDecorator:
-    found = [pytest.param(page, id=name_of(page)) for page in pages]
-    return pytest.mark.parametrize("page", found)
+    return pytest.mark.parametrize("page", pages, ids=name_of)
 
 
 def read(page: Path) -> str:
