@@ -184,11 +184,11 @@ def install(peers: list[str]) -> tuple[str, list[str], str]:
     python = os.path.join(folder, "bin", "python")
     pip = [python, "-m", "pip", "--disable-pip-version-check"]
     if not os.path.exists(python):
-        say(f"Installing the peers into {folder} ...")
         venv.create(folder, with_pip=True)
-        # An old pip writes launchers that import `re`, which would slow the command down.
-        for what in (["--upgrade", "pip"], ["--editable", f"{ROOT}[keyring,postgres]"], *([peer] for peer in peers)):
-            subprocess.run([*pip, "install", "--quiet", *what], check=False)
+    say(f"Installing the peers into {folder} ...")
+    # An old pip writes launchers that import `re`, which would slow the command down.
+    for what in (["--upgrade", "pip"], ["--editable", f"{ROOT}[keyring,postgres]"], *([peer] for peer in peers)):
+        subprocess.run([*pip, "install", "--quiet", *what], check=False)
     listed = subprocess.run([*pip, "list", "--format", "json"], stdout=subprocess.PIPE, check=True)
     versions = {package["name"]: package["version"] for package in json.loads(listed.stdout)}
     note = "Peers: " + ", ".join(f"{peer} {versions.get(peer, '(could not be installed)')}" for peer in peers)
