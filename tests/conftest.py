@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,6 +70,13 @@ def redirect_uri(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, free_port: C
     sandbox.redirect_uris.append(uri)
     monkeypatch.setenv("WEBEX_REDIRECT_URI", uri)
     return uri
+
+
+@pytest.fixture
+def browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A simulated user, in a process, is the browser that commands open."""
+    visit = "import sys; from webex_loopback.sandbox import Person; Person().visit(sys.argv[1])"
+    monkeypatch.setenv("WEBEX_BROWSER", f'"{sys.executable}" -c "{visit}" %s')
 
 
 @pytest.fixture

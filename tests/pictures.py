@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from tests.journeys.chromium import chromium_running
+from tests.journeys.browsers import chromium_running
 from webex_loopback.login.pages import FailurePage, render
 from webex_loopback.sandbox import Sandbox
 
@@ -31,39 +31,39 @@ THEME = TerminalTheme(
 @contextmanager
 def page_of(browser: Browser, *, language: str = "en-US", dark: bool = False, width: int = 860) -> Iterator[Page]:
     """Open a page in a browser profile of its own."""
-    context = browser.new_context(
+    with browser.new_context(
         locale=language,
         color_scheme="dark" if dark else "light",
         viewport={"width": width, "height": 640},
         device_scale_factor=2,
-    )
-    yield context.new_page()
-    context.close()
+    ) as context:
+        yield context.new_page()
 
 
 class Terminal:
     """A tmux window whose screen can be taken as a picture."""
 
-    def __init__(self, browser: Browser, environ: dict[str, str], columns: int = 92, rows: int = 34) -> None:
+    def __init__(self, browser: Browser, environ: dict[str, str]) -> None:
         self.browser = browser
-        self.columns = columns
-        self.name = f"pictures-{os.getpid()}"
         # Not by tmux's -e: the window's shell may be a login shell, which sets PATH again.
         shell = shlex.join(["env", *(f"{name}={value}" for name, value in environ.items()), "bash", "--norc"])
-        size = ["-x", str(columns), "-y", str(rows)]
-        subprocess.run(["tmux", "new-session", "-d", "-s", self.name, *size, shell], check=True)
+        self.tmux("new-session", "-d", "-x", "92", "-y", "34", shell)
         self.type("PS1='$ '; clear")
 
+    def tmux(self, *command: str) -> str:
+        # A server of its own, which ends with the only window.
+        done = subprocess.run(["tmux", "-L", f"pictures-{os.getpid()}", *command], check=True, stdout=-1, text=True)
+        return done.stdout.rstrip("\n")
+
     def type(self, line: str) -> None:
-        subprocess.run(["tmux", "send-keys", "-t", self.name, line, "Enter"], check=True)
+        self.tmux("send-keys", line, "Enter")
         time.sleep(0.5)
 
     def screen(self, *options: str) -> str:
-        command = ["tmux", "capture-pane", *options, "-p", "-t", self.name]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.rstrip("\n")
+        return self.tmux("capture-pane", *options, "-p")
 
-    def wait_for(self, text: str, seconds: float = 40) -> None:
-        until = time.monotonic() + seconds
+    def wait_for(self, text: str) -> None:
+        until = time.monotonic() + 40
         while text not in self.screen("-J"):
             if time.monotonic() > until:
                 raise TimeoutError(f"{text!r} did not appear:\n{self.screen()}")
@@ -71,7 +71,7 @@ class Terminal:
 
     def picture(self, name: str, title: str) -> None:
         with open(os.devnull, "w") as nowhere:
-            console = Console(record=True, width=self.columns, file=nowhere, force_terminal=True)
+            console = Console(record=True, width=92, file=nowhere, force_terminal=True)
             console.print(Text.from_ansi(self.screen("-e")))
         svg = console.export_svg(title=title, theme=THEME)
         with page_of(self.browser, width=1000) as page:
@@ -102,18 +102,15 @@ def main() -> None:
         opener = Path(folder) / "firefox"
         opener.write_text("#!/bin/sh\nexit 0\n")
         opener.chmod(0o755)
-        terminal = Terminal(
-            browser,
-            sandbox.environment()
-            | {
-                "HOME": str(home),
-                "WEBEX_LOOPBACK_HOME": str(home / ".local/state/webex-loopback"),
-                "BROWSER": str(opener),
-                "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-                "TERM": "xterm-256color",
-                "LANG": "C.UTF-8",
-            },
-        )
+        environ = {
+            "HOME": str(home),
+            "WEBEX_LOOPBACK_HOME": str(home / ".local/state/webex-loopback"),
+            "BROWSER": str(opener),
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "TERM": "xterm-256color",
+            "LANG": "C.UTF-8",
+        }
+        terminal = Terminal(browser, sandbox.environment() | environ)
         try:
             terminal.log_in("", "light")
             terminal.picture("terminal-login", "webex-loopback login")
@@ -123,18 +120,15 @@ def main() -> None:
             terminal.log_in("--force", "dark", dark=True)
             terminal.log_in("--force", "ja", "ja-JP")
             failure = FailurePage("invalid_scope", detail="invalid_scope: The requested scope is invalid.")
-            for language in ("en-US", "ja-JP"):
+            for language, name in (("en-US", "light"), ("ja-JP", "ja")):
                 with page_of(browser, language=language) as page:
                     page.set_content(render(failure, language[:2]))
-                    picture = "failure-light" if language == "en-US" else "failure-ja"
-                    page.screenshot(path=IMAGES / f"{picture}.png", full_page=True)
+                    page.screenshot(path=IMAGES / f"failure-{name}.png", full_page=True)
             terminal.type("clear; webex-loopback login --device --force")
             terminal.wait_for("approval")
             terminal.picture("terminal-device", "webex-loopback login --device")
         finally:
-            subprocess.run(["tmux", "kill-session", "-t", terminal.name], check=False)
-    for image in sorted(IMAGES.glob("*.png")):
-        print(f"{image.name}  {image.stat().st_size // 1024} kB")
+            terminal.tmux("kill-server")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -36,7 +35,6 @@ NOT_RUN = re.compile(
     r"|sudo|webex-loopback (sandbox|demo))\b",
     re.MULTILINE,
 )
-VISIT = "import sys; from webex_loopback.sandbox import Person; Person().visit(sys.argv[1])"
 
 
 def name_of(page: Path) -> str:
@@ -44,8 +42,7 @@ def name_of(page: Path) -> str:
 
 
 def each(pages: list[Path]) -> pytest.MarkDecorator:
-    found = [pytest.param(page, id=name_of(page)) for page in pages]
-    return pytest.mark.parametrize("page", found)
+    return pytest.mark.parametrize("page", pages, ids=name_of)
 
 
 def read(page: Path) -> str:
@@ -97,6 +94,7 @@ def test_shell_blocks_parse(page: Path, shell: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="needs bash and curl")
+@pytest.mark.usefixtures("browser")
 @each([page for page in PAGES if runnable(page)])
 def test_the_commands_of_a_page_run(
     page: Path, logged_in: StoredToken, sandbox: Sandbox, redirect_uri: str, tmp_path: Path
@@ -112,7 +110,7 @@ def test_the_commands_of_a_page_run(
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "HOME": str(tmp_path / "home"),
         "WEBEX_LOOPBACK_HOME": str(tmp_path / "data"),
-        "WEBEX_BROWSER": shlex.join([sys.executable, "-c", VISIT, "%s"]),
+        "WEBEX_BROWSER": os.environ["WEBEX_BROWSER"],
         "WEBHOOK_URL": sandbox.origin,
     }
     # A reader works through the page in one shell, logged in with all scopes.

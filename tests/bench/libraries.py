@@ -49,10 +49,8 @@ class Google:
         from google.auth.transport.requests import Request
         from google.oauth2.credentials import Credentials
 
-        read = Credentials.from_authorized_user_file(TOKEN_FILE)
-        # It ignores a token_uri in the file, and would refresh at Google.
-        options = CLIENT | {"refresh_token": read.refresh_token, "scopes": read.scopes, "expiry": read.expiry}
-        credentials = Credentials(read.token, token_uri=TOKEN_URL, **options)
+        credentials = Credentials.from_authorized_user_file(TOKEN_FILE)
+        credentials._token_uri = TOKEN_URL  # it ignores the file's, and would refresh at Google
 
         def ask() -> str:
             if not credentials.valid:
@@ -170,10 +168,67 @@ class Authlib:
         return ask
 
 
+class RequestsOAuth2Client:
+    """requests-oauth2client: an auth for requests that refreshes. Keeping the tokens is left to the program."""
+
+    def prepare(self, response: dict[str, Any]) -> None:
+        from requests_oauth2client import BearerToken, TokenSerializer
+
+        names = ("access_token", "expires_in", "refresh_token")
+        _write(TokenSerializer().dumps(BearerToken(**{name: response[name] for name in names})).decode())
+
+    def ready(self) -> Ask:
+        from requests_oauth2client import OAuth2AccessTokenAuth, OAuth2Client, TokenSerializer
+
+        with open(TOKEN_FILE, "rb") as file:
+            token = TokenSerializer().loads(file.read())
+        auth = OAuth2AccessTokenAuth(OAuth2Client(TOKEN_URL, tuple(CLIENT.values())), token)
+
+        def ask() -> str:
+            if auth.token.is_expired(auth.leeway):
+                auth.renew_token()
+            return str(auth.token.access_token)
+
+        return ask
+
+
+class Msal:
+    """msal: Microsoft's endpoints only, whose names it asks for at each start; an answer from memory is all it gets."""
+
+    authority, scopes = "https://login.microsoftonline.com/common", ["User.Read"]
+
+    def prepare(self, response: dict[str, Any]) -> None:
+        import msal
+
+        cache = msal.SerializableTokenCache()
+        account = {"client_info": "eyJ1aWQiOiAiYWxleCIsICJ1dGlkIjogIm9yZyJ9"}  # {"uid": "alex", "utid": "org"}
+        endpoint = f"{self.authority}/oauth2/v2.0/token"
+        cache.add({"client_id": "C", "scope": self.scopes, "token_endpoint": endpoint, "response": response | account})
+        _write(cache.serialize())
+
+    def ready(self) -> Ask:
+        from types import SimpleNamespace
+
+        import msal
+
+        cache = msal.SerializableTokenCache()
+        with open(TOKEN_FILE) as file:
+            cache.deserialize(file.read())
+        endpoints = {f"{name}_endpoint": f"{self.authority}/oauth2/v2.0/{name}" for name in ("authorization", "token")}
+        text = json.dumps(endpoints | {"issuer": self.authority})
+        http = SimpleNamespace(get=lambda url, **_: SimpleNamespace(status_code=200, headers={}, text=text))
+        options = {"authority": self.authority, "token_cache": cache, "http_client": http}
+        application = msal.PublicClientApplication("C", instance_discovery=False, **options)
+        (account,) = application.get_accounts()
+        return lambda: str(application.acquire_token_silent(self.scopes, account)["access_token"])
+
+
 LIBRARIES: dict[str, type[Any]] = {
     "webex-loopback": Ours,
     "google-auth-oauthlib": Google,
     "wxc_sdk": WxcSdk,
     "httpx_auth": HttpxAuth,
     "Authlib": Authlib,
+    "requests_oauth2client": RequestsOAuth2Client,
+    "msal": Msal,
 }

@@ -47,18 +47,14 @@ class Visitor(Person):
 class Place:
     """Runs commands and functions of `work` for one library or another."""
 
-    def __init__(self, folder: str, sandbox: Sandbox, authority: str, python: str, peers: list[str]) -> None:
-        self.folder = folder
-        self.sandbox = sandbox
-        self.python = python
+    def __init__(self, folder: str, sandbox: Sandbox, python: str, peers: list[str]) -> None:
+        self.folder, self.sandbox, self.python = folder, sandbox, python
         self.command = os.path.join(os.path.dirname(python), OURS)
         self.libraries = [OURS, *peers]
-        self.token_file = self.path("state", "tokens", "default.json")
         os.mkdir(self.path("work"))
-        with open(self.path("browser"), "w", opener=lambda path, flags: os.open(path, flags, 0o700)) as script:
-            script.write(BROWSER)
-        with open(authority) as root, open(certifi.where()) as roots, open(self.path("bundle.pem"), "w") as bundle:
-            bundle.write(roots.read() + root.read())
+        self.write("browser", BROWSER.encode(), mode=0o700)
+        with open(self.path("ca.pem"), "rb") as root, open(certifi.where(), "rb") as roots:
+            self.write("bundle.pem", roots.read() + root.read())
         # Without PYTHONDONTWRITEBYTECODE: nobody compiles everything at each start.
         self.environ = {
             "PATH": os.environ["PATH"],
@@ -67,12 +63,16 @@ class Place:
             "BROWSER": self.path("browser"),
             "BENCH_OPENED": self.path("opened"),
             "WEBEX_LOOPBACK_HOME": self.path("state"),
-            "WEBEX_CA_BUNDLE": authority,
+            "WEBEX_CA_BUNDLE": self.path("ca.pem"),
             **sandbox.environment(self.register("http://127.0.0.1:{}/callback")),
         }
 
     def path(self, *names: str) -> str:
         return os.path.join(self.folder, *names)
+
+    def write(self, name: str, content: bytes, mode: int = 0o600) -> None:
+        with open(self.path(name), "wb", opener=lambda path, flags: os.open(path, flags, mode)) as file:
+            file.write(content)
 
     def register(self, form: str) -> str:
         """Register a redirect URI with the sandbox, on a free port if there is a place for one."""
@@ -82,7 +82,7 @@ class Place:
         return uri
 
     def file_of(self, library: str) -> str:
-        return self.token_file if library == OURS else self.path(f"{library}.token")
+        return self.path("state", "tokens", "default.json") if library == OURS else self.path(f"{library}.token")
 
     def environ_of(self, library: str, port: int = 0) -> dict[str, str]:
         environ = {"PYTHONPATH": ROOT, "BENCH_FILE": self.file_of(library), "BENCH_PORT": str(port)}
@@ -109,17 +109,12 @@ class Place:
             raise RuntimeError(f"{command} exited with {process.returncode}:\n{errors[-2000:]}")
         return str(output)
 
-    def restore(self, library: str, content: bytes) -> None:
-        with open(self.file_of(library), "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-            file.write(content)
-
     def prepare(self, *, expired: bool) -> dict[str, bytes]:
         """Write every library's token file, with the tokens of the last login; return the contents."""
-        store, now, left = FileTokenStore(self.token_file), int(time.time()), -10 if expired else 1_000_000
-        stored = store.load()
+        store, left = FileTokenStore(self.file_of(OURS)), -10 if expired else 1_000_000
+        stored, end = store.load(), int(time.time()) + left
         assert stored is not None
         assert stored.refresh_token is not None
-        end = now + left
         store.save(dataclasses.replace(stored, issued_at=end - 1_100_000, refresh_at=end, expires_at=end))
         response = {"access_token": stored.access_token.get_secret_value(), "expires_in": left, "expires_at": end}
         response |= {"refresh_token": stored.refresh_token.get_secret_value(), "token_type": "Bearer"}
@@ -141,27 +136,23 @@ class Place:
             uri = self.register("http://localhost:6001/redirect" if library == "wxc_sdk" else "http://127.0.0.1:{}/")
             port = int(uri.split(":")[2].partition("/")[0])
             command, environ = self.uses(library, "login()"), self.environ_of(library, port)
-        with open(self.path("errors"), "w+") as errors:
-            begin = time.time()
-            process = self.start(command, environ, errors)
-            try:
-                with open(_wait_for(self.path("opened"))) as file:
-                    opened_at, url = file.read().split()
-                time.sleep(thinking_seconds)  # a person needs longer to sign in and approve
-                visitor = Visitor()
-                thread = threading.Thread(target=visitor.visit, args=(url,), daemon=True)
-                thread.start()
-                _wait_for(self.file_of(library))
-                saved_at = time.time()
-                thread.join(20)
-                if process.wait(20):
-                    raise TimeoutError
-            except (TimeoutError, subprocess.TimeoutExpired):
-                errors.seek(0)
-                raise RuntimeError(f"{library}: the login failed:\n{errors.read()[-2000:]}") from None
-            finally:
-                process.kill()
-                process.communicate()
+        visitor, begin = Visitor(), time.time()
+        process = self.start(command, environ, subprocess.PIPE)
+        try:
+            with open(_wait_for(self.path("opened"))) as file:
+                opened_at, url = file.read().split()
+            time.sleep(thinking_seconds)  # a person needs longer to sign in and approve
+            thread = threading.Thread(target=visitor.visit, args=(url,), daemon=True)
+            thread.start()
+            _wait_for(self.file_of(library))
+            saved_at = time.time()
+            thread.join(20)
+            errors = process.communicate(timeout=20)[1]
+        except (TimeoutError, subprocess.TimeoutExpired):
+            process.kill()
+            errors = process.communicate()[1]
+        if process.returncode:
+            raise RuntimeError(f"{library}: the login failed:\n{errors[-2000:]}")
         return float(opened_at) - begin, saved_at - visitor.redirected_at
 
 
@@ -180,24 +171,24 @@ def _wait_for(path: str) -> str:
 def prepared(python: str, peers: list[str]) -> Iterator[Place]:
     """Start a sandbox whose certificate all commands trust."""
     with tempfile.TemporaryDirectory(prefix="webex-loopback-bench-") as folder:
-        authority, paths = trustme.CA(), [os.path.join(folder, name) for name in ("ca.pem", "server.pem")]
-        authority.cert_pem.write_to_path(paths[0])
-        authority.issue_cert("127.0.0.1", "localhost").private_key_and_cert_chain_pem.write_to_path(paths[1])
-        with Sandbox(tls=(paths[1], paths[1])) as sandbox:
-            yield Place(folder, sandbox, paths[0], python, peers)
+        authority, server = trustme.CA(), os.path.join(folder, "server.pem")
+        authority.cert_pem.write_to_path(os.path.join(folder, "ca.pem"))
+        authority.issue_cert("127.0.0.1", "localhost").private_key_and_cert_chain_pem.write_to_path(server)
+        with Sandbox(tls=(server, server)) as sandbox:
+            yield Place(folder, sandbox, python, peers)
 
 
 def install(peers: list[str]) -> tuple[str, list[str], str]:
     """Install this project and the peers without development tools; return the interpreter, the peers, and a note."""
     folder = os.path.join(ROOT, ".venv", "bench-peers")
-    python = os.path.join(folder, "Scripts" if sys.platform == "win32" else "bin", "python")
+    python = os.path.join(folder, "bin", "python")
     pip = [python, "-m", "pip", "--disable-pip-version-check"]
     if not os.path.exists(python):
-        say(f"Installing the peers into {folder} ...")
         venv.create(folder, with_pip=True)
-        # An old pip writes launchers that import `re`, which would slow the command down.
-        for what in (["--upgrade", "pip"], ["--editable", f"{ROOT}[keyring,postgres]"], *([peer] for peer in peers)):
-            subprocess.run([*pip, "install", "--quiet", *what], check=False)
+    say(f"Installing the peers into {folder} ...")
+    # An old pip writes launchers that import `re`, which would slow the command down.
+    for what in (["--upgrade", "pip"], ["--editable", f"{ROOT}[keyring,postgres]"], *([peer] for peer in peers)):
+        subprocess.run([*pip, "install", "--quiet", *what], check=False)
     listed = subprocess.run([*pip, "list", "--format", "json"], stdout=subprocess.PIPE, check=True)
     versions = {package["name"]: package["version"] for package in json.loads(listed.stdout)}
     note = "Peers: " + ", ".join(f"{peer} {versions.get(peer, '(could not be installed)')}" for peer in peers)

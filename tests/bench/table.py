@@ -48,12 +48,7 @@ class Section:
         yield from (f"  {note}" for note in self.notes)
 
 
-def interleaved(rounds: int, measures: dict[str, Callable[[], float]], *, warm_ups: int = 1) -> list[Row]:
+def interleaved(rounds: int, measures: dict[str, Callable[[], float]]) -> list[Row]:
     """Measure each in turn, round after round, so that a busy machine slows all of them down alike."""
-    rows = {name: Row(name) for name in measures}
-    for number in range(-warm_ups, rounds):
-        for name, measure in measures.items():
-            value = measure()
-            if number >= 0:
-                rows[name].values.append(value)
-    return list(rows.values())
+    measured = [[measure() for measure in measures.values()] for _ in range(rounds + 1)]
+    return [Row(name, [*values]) for name, values in zip(measures, zip(*measured[1:], strict=True), strict=True)]

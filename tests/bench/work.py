@@ -16,10 +16,9 @@ from webex_loopback import aget_token, get_token
 from .libraries import LIBRARIES
 
 
-def _held(library: str) -> Callable[[], str]:
+def _held(library: str) -> Any:
     made = LIBRARIES[library]()
-    ask: Callable[[], str] = getattr(made, "held", made.ready)()
-    return ask
+    return getattr(made, "held", made.ready)()
 
 
 def _span(call: Callable[[], object], calls: int) -> tuple[float, float]:
@@ -73,24 +72,16 @@ def hot_ours(repeats: int, calls: int, counting_seconds: float) -> None:
 
 def _lookups(seconds: float) -> dict[str, list[float]]:
     """Count `os.stat` calls and environment lookups of WEBEX_ACCESS_TOKEN in some seconds of nothing but calls."""
-    counts: dict[str, list[float]] = {"stats": [0], "environment": [0]}
-    stat, environ = os.stat, type(os.environ)
-    look = environ.__getitem__
+    from unittest.mock import patch
 
-    def counting_stat(*arguments: Any, **others: Any) -> os.stat_result:
-        counts["stats"][0] += 1
-        return stat(*arguments, **others)
-
-    def counting_look(self: Any, key: Any) -> Any:
-        counts["environment"][0] += key == "WEBEX_ACCESS_TOKEN"
-        return look(self, key)
-
-    os.stat, environ.__getitem__ = counting_stat, counting_look  # type: ignore[method-assign]
-    begin = time.time()
-    while time.time() < begin + seconds:
-        get_token()
-    os.stat, environ.__getitem__ = stat, look  # type: ignore[method-assign]
-    return counts
+    environ = type(os.environ)
+    look = patch.object(environ, "__getitem__", autospec=True, side_effect=environ.__getitem__)
+    with patch.object(os, "stat", wraps=os.stat) as stat, look as getitem:
+        end = time.time() + seconds
+        while time.time() < end:
+            get_token()
+        keys = [call.args[1] for call in getitem.call_args_list]
+    return {"stats": [stat.call_count], "environment": [keys.count("WEBEX_ACCESS_TOKEN")]}
 
 
 def _in_threads(count: int, function: Callable[[], Any]) -> list[Any]:

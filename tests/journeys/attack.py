@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
+import email
 import socket
 import ssl
 import threading
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from email.message import Message
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -29,6 +30,8 @@ ANY_CERTIFICATE.verify_mode = ssl.CERT_NONE
 MARK = "<mark-of-the-attacker>"
 SUCCESS = SuccessPage("default", "Alex Morgan", "alex.morgan@example.com", ("spark:people_read",), (), None, None)
 
+in_thread = worker.start
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -41,38 +44,30 @@ class Answer:
         return int(self.raw[9:12]) if self.raw.startswith(b"HTTP/1.") else 0
 
     @property
-    def headers(self) -> dict[str, str]:
-        lines = self.raw.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]
-        return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    def headers(self) -> "Message[str, str]":
+        return email.message_from_bytes(self.raw.partition(b"\r\n\r\n")[0].partition(b"\r\n")[2])
 
     @property
     def body(self) -> str:
         return self.raw.partition(b"\r\n\r\n")[2].decode()
 
-    @property
-    def cookie(self) -> str:
-        """The request header that sends the answer's cookie back."""
-        return f"Cookie: {self.headers['set-cookie'].partition(';')[0]}"
-
-    def check(self) -> None:
-        """Assert what is true of every answer."""
-        if not self.status:
-            return
-        wrong = {name for name, value in HEADERS.items() if self.headers.get(name.lower()) != value}
-        assert wrong <= {"Content-Type"}
-        assert self.headers["content-type"] in ("text/html; charset=utf-8", "text/plain; charset=utf-8")
-        assert self.headers["server"] == "webex-loopback"
-        assert "access-control-allow-origin" not in self.headers
-        assert self.status == 302 or "set-cookie" not in self.headers
-        assert self.raw.startswith(b"HTTP/1.0") or self.headers["connection"] == "close"
-        assert MARK.strip("<>") not in self.raw.decode()
+    def check(self) -> "Answer":
+        """Assert what is true of every answer; return this one."""
+        if self.status:
+            wrong = {name for name, value in HEADERS.items() if self.headers[name] != value}
+            assert wrong <= {"Content-Type"}
+            assert self.headers["content-type"] in ("text/html; charset=utf-8", "text/plain; charset=utf-8")
+            assert self.headers["server"] == "webex-loopback"
+            assert "access-control-allow-origin" not in self.headers
+            assert self.status == 302 or "set-cookie" not in self.headers
+            assert self.raw.startswith(b"HTTP/1.0") or self.headers["connection"] == "close"
+            assert MARK.strip("<>") not in self.raw.decode()
+        return self
 
 
-def connect(
-    port: int, host: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None, timeout: float = 10
-) -> socket.socket:
+def connect(port: int, host: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None) -> socket.socket:
     """Open a connection; with `tls`, after the handshake."""
-    plain = socket.create_connection((host, port), timeout)
+    plain = socket.create_connection((host, port), 10)
     try:
         return tls.wrap_socket(plain, server_hostname=host) if tls else plain
     except BaseException:
@@ -89,27 +84,24 @@ def read(connection: socket.socket) -> Answer:
     return Answer(raw)
 
 
-def send(port: int, raw: bytes, host: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None) -> Answer:
+def send(
+    port: int, raw: bytes, host: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None, half_close: bool = False
+) -> Answer:
     """Send bytes on a connection of their own and return what comes back."""
     with connect(port, host, tls=tls) as connection:
         with contextlib.suppress(ConnectionError):
             connection.sendall(raw)
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
         return read(connection)
 
 
 def request(
-    target: str,
-    port: int,
-    *,
-    method: str = "GET",
-    host: str | None = "127.0.0.1",
-    headers: tuple[str, ...] = (),
-    body: str = "",
+    target: str, port: int, *, method: str = "GET", host: str | None = "127.0.0.1", headers: tuple[str, ...] = ()
 ) -> bytes:
     """Return a request as bytes; surrogates in it stand for bytes that are not UTF-8."""
     named = () if host is None else (f"Host: {host}:{port}" if ":" not in host.strip("[]") else f"Host: {host}",)
-    lines = (f"{method} {target} HTTP/1.1", *named, *headers, "", body)
-    return "\r\n".join(lines).encode(errors="surrogateescape")
+    return "\r\n".join((f"{method} {target} HTTP/1.1", *named, *headers, "", "")).encode(errors="surrogateescape")
 
 
 class Running:
@@ -124,7 +116,7 @@ class Running:
     ) -> None:
         self.events: list[tuple[str, str]] = []
         self._cookie = ""
-        self.trouble: list[str] = []  # what asyncio would print
+        self.trouble: list[str] = []  # asyncio's; it is also logged
         self.tls = ANY_CERTIFICATE if context else None
         self.listener = listener
         self.port, self.path = listener.redirect_uri.port, listener.redirect_uri.path
@@ -136,7 +128,7 @@ class Running:
             scopes=("spark:people_read", "spark:kms"),
         )
         self.loop = asyncio.new_event_loop()
-        self.loop.set_exception_handler(lambda loop, told: self.trouble.append(_text_of(told)))
+        self.loop.set_exception_handler(self._on_trouble)
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
 
@@ -146,7 +138,7 @@ class Running:
                 self.request,
                 context=context,
                 on_event=lambda kind, text: self.events.append((kind, text)),
-                network_problem=network_problem() if network_problem else None,
+                network_problem=network_problem and network_problem(),
                 profile="work",
                 language=language,
             )
@@ -154,6 +146,10 @@ class Running:
             return server
 
         self.server = self.call(start())
+
+    def _on_trouble(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.trouble.append(str(context["message"]))
+        loop.default_exception_handler(context)
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         return self.begin(work).result(20)
@@ -177,7 +173,7 @@ class Running:
             answer = self.get(self.printed_path)
             assert (answer.status, answer.headers["location"]) == (302, self.request.url)
             assert self.events.pop(before) == ("opened", "")
-            self._cookie = answer.cookie
+            self._cookie = f"Cookie: {answer.headers['set-cookie'].partition(';')[0]}"
         return self._cookie
 
     def callback(self, **fields: str) -> str:
@@ -239,17 +235,7 @@ def running(redirect_uri: str, context: ssl.SSLContext | None = None, **options:
         yield server
     finally:
         server.close()
-    assert not server.trouble, "\n".join(server.trouble)
-
-
-def _text_of(told: dict[str, Any]) -> str:
-    error = told.get("exception")
-    return "\n".join([str(told["message"]), *(traceback.format_exception(error) if error else ())])
-
-
-def in_thread(action: Callable[[], T]) -> "Future[T]":
-    """Start something that blocks."""
-    return worker.start(action)
+    assert server.trouble == []
 
 
 def wait_until(claim: Callable[[], object], seconds: float = 10) -> None:

@@ -21,7 +21,7 @@ from webex_loopback.sandbox import Sandbox
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
-pytestmark = [pytest.mark.slow, pytest.mark.fuzz]
+pytestmark = [pytest.mark.slow, pytest.mark.fuzz, pytest.mark.usefixtures("logged_in")]
 answered: list[float] = []  # when each request was answered
 
 
@@ -34,7 +34,6 @@ def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
         yield running
 
 
-@pytest.mark.usefixtures("logged_in")
 def test_a_kill_loses_only_what_was_answered_and_not_yet_written(
     sandbox: Sandbox, make_due: Callable[..., StoredToken], store: FileTokenStore
 ) -> None:
@@ -58,7 +57,6 @@ def test_a_kill_loses_only_what_was_answered_and_not_yet_written(
     assert len(lost) <= 2 + count(12) // 20
 
 
-@pytest.mark.usefixtures("logged_in")
 def test_how_long_the_window_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the server's answer until a kill finds the whole content in the file system's cache."""
     written: list[float] = []

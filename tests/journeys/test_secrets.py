@@ -3,7 +3,6 @@
 import io
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from traceback import TracebackException as Traces
@@ -16,7 +15,6 @@ from webex_loopback.tokens import source
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
-BROWSER = f"#!{sys.executable}\nimport sys\nfrom webex_loopback.sandbox import Person\nPerson().visit(sys.argv[1])\n"
 REJECTED = '{"access_token": "of-another-integration", "refresh_token": "of-another-integration-too"}'
 
 
@@ -35,15 +33,11 @@ def logged() -> Iterator[io.StringIO]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="the browser is a script with #!")
-@pytest.mark.usefixtures("redirect_uri")
+@pytest.mark.usefixtures("redirect_uri", "browser")
 def test_no_secret_is_in_any_output_file_or_traceback(
     sandbox: Sandbox, make_due: Callable[..., StoredToken], store: FileTokenStore, logged: io.StringIO,
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
-    (tmp_path / "browser").write_text(BROWSER)
-    (tmp_path / "browser").chmod(0o755)
-    monkeypatch.setenv("BROWSER", str(tmp_path / "browser"))
     told: list[str] = []
 
     def run(line: str, code: int = 0, *, fault: str = "", answer: bool = False) -> None:

@@ -1,10 +1,11 @@
 """The real command in a real terminal: what is shown and typed there, and how the terminal is left."""
 
+import contextlib
 import ctypes
+import io
 import os
-import re
+import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,15 +15,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.journeys.attack import wait_until
 from tests.login.visitors import Elsewhere
 from webex_loopback.sandbox import Person, Sandbox
 
-pexpect = pytest.importorskip("pexpect")
+pexpect = pytest.importorskip("pexpect", reason="pexpect is for POSIX, as the terminals and signals are")
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform == "win32", reason="terminals and signals as POSIX has them"),
-]
+pytestmark = pytest.mark.slow
 
 CAP_NET_BIND_SERVICE = 10  # linux/capability.h
 COMMAND = [sys.executable, "-m", "webex_loopback"]
@@ -30,9 +29,9 @@ COMMAND = [sys.executable, "-m", "webex_loopback"]
 
 def without_privileged_ports() -> None:
     """Be root without that privilege, from the next exec on; nothing changes for other users."""
-    pr_capbset_drop = 24
+    pr_capbset_drop, cap_net_bind_service = 24, 10  # linux/prctl.h, linux/capability.h
     if os.geteuid() == 0:
-        assert ctypes.CDLL(None).prctl(pr_capbset_drop, CAP_NET_BIND_SERVICE, 0, 0, 0) == 0
+        assert ctypes.CDLL(None).prctl(pr_capbset_drop, cap_net_bind_service, 0, 0, 0) == 0
 
 
 def privileged(port: int) -> bool:
@@ -40,37 +39,32 @@ def privileged(port: int) -> bool:
     return first.exists() and int(first.read_text()) > port
 
 
-needs_privileged_ports = pytest.mark.skipif(not privileged(443), reason="Here anybody may open port 443.")
+def url(child: Any, path: str) -> str:
+    """Return the URL that is shown."""
+    child.expect(rf"  (?:\x1b\S*m)?(http[^\s\x1b]*{path}[^\s\x1b]*)")
+    shown: str = child.match[1]
+    return shown
 
 
 class Terminal:
     """The command in a terminal of its own, run by a shell that prints the terminal's mode before and after."""
 
-    def __init__(self, *arguments: str, columns: int = 80, preexec: Callable[[], None] | None = None) -> None:
-        # `trap :` keeps the shell alive at Ctrl-C and Ctrl-\, and is not handed down.
-        script = 'trap : INT QUIT; stty -g; "$@"; echo "code=$?"; stty -g'
+    def __init__(self, *arguments: str, preexec: Callable[[], None] | None = None) -> None:
+        # `trap :` keeps the shell alive, and is not handed down.
+        script = 'trap : INT QUIT TERM HUP; stty -g; "$@"; echo "code=$?"; stty -g'
         self.child: Any = pexpect.spawn(
             "/bin/sh",
             ["-c", script, "sh", *COMMAND, *arguments],
-            dimensions=(40, columns),
+            dimensions=(40, 80),
             encoding="utf-8",
             timeout=30,
             env=os.environ | {"TERM": "xterm-256color"},
             preexec_fn=preexec,
         )
-        self.child.expect(r"([0-9a-f:]+)\r\n")
+        self.child.logfile_read = io.StringIO()
+        self.expect, self.send = self.child.expect, self.child.send
+        self.expect(r"([0-9a-f:]+)\r\n")
         self.mode = self.child.match[1]
-        self.text = ""
-
-    def expect(self, pattern: str) -> "re.Match[str]":
-        self.child.expect(pattern)
-        self.text += self.child.before + self.child.after
-        match: re.Match[str] = self.child.match
-        return match
-
-    def url(self, path: str) -> str:
-        """Return the URL that is shown."""
-        return self.expect(rf"  (?:\x1b\S*m)?(http[^\s\x1b]*{path}[^\s\x1b]*)")[1]
 
     def ready(self) -> None:
         """Wait until it reads the keyboard."""
@@ -79,32 +73,27 @@ class Terminal:
 
     def end(self, code: int) -> str:
         """Wait for the end; return all that was shown. The terminal must be as it was."""
-        shown = self.expect(r"code=(\d+)\r\n([0-9a-f:]+)\r\n")
-        assert int(shown[1]) == code, self.text
-        assert shown[2] == self.mode
-        self.child.expect(pexpect.EOF)
-        assert "Traceback" not in self.text
+        self.expect(r"code=(\d+)\r\n([0-9a-f:]+)\r\n")
+        text: str = self.child.logfile_read.getvalue()
+        assert (int(self.child.match[1]), self.child.match[2]) == (code, self.mode), text
+        self.expect(pexpect.EOF)
+        assert "Traceback" not in text
         # No status line is left: whatever waits has been erased.
-        last = [line.split("\x1b[2K")[-1] for line in self.text.split("\r\n")]
+        last = [line.split("\x1b[2K")[-1] for line in text.split("\r\n")]
         assert [line for line in last if " left" in line] == []
-        return self.text
+        return text
 
 
 @pytest.fixture
 def terminal(sandbox: Sandbox, redirect_uri: str) -> Iterator[Callable[..., Terminal]]:
-    terminals: list[Terminal] = []
+    with contextlib.ExitStack() as stack:
 
-    def start(*arguments: str, **options: Any) -> Terminal:
-        terminals.append(Terminal(*arguments, **options))
-        return terminals[-1]
+        def start(*arguments: str, **options: Any) -> Terminal:
+            terminal = Terminal(*arguments, **options)
+            stack.callback(terminal.child.close, force=True)
+            return terminal
 
-    yield start
-    for one in terminals:
-        one.child.close(force=True)
-
-
-def assert_no_secrets(text: str, sandbox: Sandbox) -> None:
-    assert [secret for secret in sandbox.secrets if secret in text] == []
+        yield start
 
 
 # Keys
@@ -118,22 +107,22 @@ def test_pasting_the_url(
     monkeypatch.setenv("BROWSER", "/bin/false")
     login = terminal("login")
     login.expect("No browser was opened: this is an SSH session")
-    login.url("/start/")
+    url(login.child, "/start/")
     login.expect(rf"ssh -L {urlsplit(redirect_uri).port}:127.0.0.1:")
-    url = login.url("/v1/authorize")
+    authorize_url = url(login.child, "/v1/authorize")
     login.ready()
-    final = Person().visit(url).url  # refused here, because this browser did not open the start URL
+    final = Person().visit(authorize_url).url  # refused here, because this browser did not open the start URL
     code, state = (parse_qs(urlsplit(final).query)[name][0] for name in ("code", "state"))
 
-    login.child.send("what is this\r")
+    login.send("what is this\r")
     login.expect("text without")
-    login.child.send(f"{redirect_uri}?code={code}&state={'f' * 43}\r")
+    login.send(f"{redirect_uri}?code={code}&state={'f' * 43}\r")
     login.expect("the wrong state")
-    login.child.send(f"\x1b[200~{final}&more={'x' * 6000}\x1b[201~\r")
+    login.send(f"\x1b[200~{final}&more={'x' * 6000}\x1b[201~\r")
     shown = login.end(0)
     assert "Received the response from Webex" in shown
     assert "Logged in as Alex Morgan" in shown
-    assert_no_secrets(shown, sandbox)
+    assert [secret for secret in sandbox.secrets if secret in shown] == []
     assert code not in shown
     assert shown.count(state) == 1  # in the URL that was shown
 
@@ -146,13 +135,10 @@ def test_o_opens_a_new_link(terminal: Callable[..., Terminal], tmp_path: Path) -
     browser.chmod(0o755)
     login = terminal("login", "--browser", str(browser))
     login.ready()
-    login.child.send("o")
+    login.send("o")
     login.expect("Could not open browser. Open the URL yourself.")
-    login.child.send("O")
-    deadline = time.monotonic() + 10
-    while len(opened.read_text().split()) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    login.send("O")
+    wait_until(lambda: len(opened.read_text().split()) == 3)
     urls = opened.read_text().split()
     assert len(set(urls)) == 3
     assert Person().visit(urls[0]).status == 410
@@ -161,92 +147,84 @@ def test_o_opens_a_new_link(terminal: Callable[..., Terminal], tmp_path: Path) -
     assert "Logged in as" in login.end(0)
 
 
-@needs_privileged_ports
+@pytest.mark.skipif(not privileged(443), reason="Here anybody may open port 443.")
 def test_a_privileged_port(terminal: Callable[..., Terminal]) -> None:
     """The usual tutorial's https://127.0.0.1/: nobody listens, and the URL is pasted."""
     arguments = ("--redirect-uri", "https://127.0.0.1/", "--no-browser")
     login = terminal("login", *arguments, preexec=without_privileged_ports)
     login.expect("Only privileged programs can listen on port 443")
-    url = login.url("/v1/authorize")
-    final = Elsewhere().visit(url).url
+    authorize_url = url(login.child, "/v1/authorize")
+    final = Elsewhere().visit(authorize_url).url
     assert final.startswith("https://127.0.0.1/?code=")
     login.ready()
-    login.child.send("o")
+    login.send("o")
     login.expect("No browser was opened")
-    login.child.send(f"{final}\r")
+    login.send(f"{final}\r")
     assert "Logged in as" in login.end(0)
 
 
 # How it ends
 
 
-@pytest.mark.parametrize("arguments", [("--no-browser",), ("--device",)])
-def test_ctrl_c_while_it_waits(terminal: Callable[..., Terminal], arguments: tuple[str, ...]) -> None:
-    login = terminal("login", *arguments)
+@pytest.mark.parametrize(
+    ("way", "how", "code"),
+    [
+        ("--no-browser", "c", 130),
+        ("--device", "c", 130),
+        ("--no-browser", "\\", 131),
+        ("--no-browser", signal.SIGTERM, 143),
+        ("--no-browser", signal.SIGHUP, 129),
+    ],
+)
+def test_every_key_and_signal_that_ends_it_while_it_waits_restores_the_terminal(
+    terminal: Callable[..., Terminal], way: str, how: Any, code: int
+) -> None:
+    login = terminal("login", way)
     login.ready()
     begun = time.monotonic()
-    login.child.sendintr()
-    assert "Cancelled." in login.end(130)
+    if isinstance(how, str):
+        login.child.sendcontrol(how)
+    else:
+        os.killpg(login.child.pid, how)
+    shown = login.end(code)
     assert time.monotonic() - begun < 4
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGQUIT, 131), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_every_signal_restores_the_terminal(
-    terminal: Callable[..., Terminal], number: signal.Signals, code: int, redirect_uri: str
-) -> None:
-    login = terminal("login", "--no-browser")
-    login.ready()
-    port = urlsplit(redirect_uri).port or 0
-    listening = subprocess.run(
-        [sys.executable, "-c", f"from webex_loopback.login.listener import port_owner; print(port_owner({port}))"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    os.kill(int(listening.rpartition("(pid ")[2].strip(")\n")), number)
-    login.end(code)
+    assert how != "c" or "Cancelled." in shown
 
 
 # Job control, with a real shell
 
-JOB = """
-import time
-from concurrent.futures import Future
-from webex_loopback.login.paste import Keyboard
-from webex_loopback.login.progress import Progress
-login = Future()
-def on_line(line):
-    print("GOT", len(line), flush=True)
-    if len(line) > 10:
-        login.set_result(None)
-    return False
-with Progress() as display:
-    display.step("a", "Waiting", "doing")
-    display.start(time.time() + 100)
-    print("READY", flush=True)
-    Keyboard(on_stop=display.erase).watch(login, on_line)
-print("END")
-"""
-SECRET = "http://127.0.0.1:8765/callback?code=s3cr3t&state=abc"
-
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Any]:
-    job = tmp_path / "job.py"
-    job.write_text(JOB)
-    environ = {**os.environ, "TERM": "xterm", "LANG": "C.UTF-8", "PS1": "ready> ", "JOB": str(job)}
+def shell(redirect_uri: str) -> Iterator[Any]:
+    """A shell where a login shows the URL that is to be opened elsewhere, as over SSH."""
+    environ = {
+        **os.environ,
+        "TERM": "xterm",
+        "LANG": "C.UTF-8",
+        "PS1": "ready> ",
+        "LOGIN": f"{shlex.join(COMMAND)} login",
+    }
+    environ["SSH_CONNECTION"] = "192.0.2.1 50000 192.0.2.2 22"
     shell = pexpect.spawn("bash", ["--norc", "--noprofile", "-i"], env=environ, encoding="utf-8", timeout=30)
     shell.expect("ready> ")
     yield shell
     shell.close(force=True)
 
 
+def paste(shell: Any, url: str) -> None:
+    """Paste what a browser ends on; the code must not be seen."""
+    pasted = Person().visit(url).url
+    shell.send(f"{pasted}\r")
+    shell.expect("Logged in as")
+    assert parse_qs(urlsplit(pasted).query)["code"][0] not in shell.before
+
+
 def test_stopped_and_continued_it_reads_on_unseen(shell: Any) -> None:
-    shell.sendline(f"{sys.executable} $JOB")
-    shell.expect("READY")
+    shell.sendline("$LOGIN")
+    shown = url(shell, "/v1/authorize")
     shell.expect("left")
     shell.send("o")
-    shell.expect("GOT 1")
+    shell.expect("No browser was opened")
     shell.sendcontrol("z")
     shell.expect("Stopped")
     shell.sendline("stty -a | grep -c '[^-]icanon.*[^-]echo '")
@@ -254,23 +232,18 @@ def test_stopped_and_continued_it_reads_on_unseen(shell: Any) -> None:
     shell.sendline("fg")
     shell.expect("left")
     time.sleep(0.5)
-    shell.send(SECRET + "\r")
-    shell.expect(f"GOT {len(SECRET)}")
-    assert "s3cr3t" not in (shell.before or "")
-    shell.expect("END")
+    paste(shell, shown)
     shell.sendline("stty -a | grep -c '[^-]icanon.*[^-]echo '")
     shell.expect(r"[\r\n]1\r\n")
 
 
 def test_a_background_job_leaves_the_terminal_to_the_shell(shell: Any) -> None:
-    shell.sendline(f"{sys.executable} $JOB &")
-    shell.expect("READY")
+    shell.sendline("$LOGIN &")
+    shown = url(shell, "/v1/authorize")
+    shell.expect("Listening")
     shell.sendline("echo typed-$((40 + 2)); jobs")
     shell.expect("typed-42")
     shell.expect("Running")
     shell.sendline("fg")
     time.sleep(1)
-    shell.send(SECRET + "\r")
-    shell.expect(f"GOT {len(SECRET)}")
-    assert "s3cr3t" not in (shell.before or "")
-    shell.expect("END")
+    paste(shell, shown)

@@ -78,10 +78,9 @@ class Client:
     def is_valid(self, access_token: str) -> bool:
         return self.get("/people/me", access_token).status_code == 200
 
-    def begin_device(self, **changes: str) -> dict[str, Any]:
+    def begin_device(self, **changes: str) -> httpx.Response:
         form = {"client_id": self.sandbox.client_id, "scope": "spark:people_read"} | changes
-        answer: dict[str, Any] = self.call("POST", "/device/authorize", data=form).json()
-        return answer
+        return self.call("POST", "/device/authorize", data=form)
 
     def poll(self, device_code: str, **changes: str) -> httpx.Response:
         form = {"grant_type": DEVICE_GRANT, "device_code": device_code, "client_id": self.sandbox.client_id}

@@ -90,7 +90,7 @@ def test_a_double_click_on_allow_gets_the_same_redirect_twice(client: Client, cl
 
 
 def test_a_device_is_allowed_by_a_person_elsewhere(client: Client, clock: Clock) -> None:
-    device = client.begin_device(scope="spark:people_read spark:kms")
+    device = client.begin_device(scope="spark:people_read spark:kms").json()
     assert (device["expires_in"], device["interval"], len(device["user_code"])) == (300, 2, 6)
     assert gateway_error(client.poll(device["device_code"])) == (428, "authorization_pending")
     assert Person().approve_device(device["verification_uri"], device["user_code"]).status == 200
@@ -104,13 +104,13 @@ def test_a_device_is_allowed_by_a_person_elsewhere(client: Client, clock: Clock)
 
 
 def test_the_complete_verification_uri_needs_no_typing_and_a_decline_is_access_denied(client: Client) -> None:
-    device = client.begin_device()
+    device = client.begin_device().json()
     Person(decision="decline").visit(device["verification_uri_complete"])
     assert oauth_error(client.poll(device["device_code"])) == (400, "access_denied")
 
 
 def test_an_unknown_or_expired_user_code_is_asked_for_again(client: Client, clock: Clock) -> None:
-    device = client.begin_device()
+    device = client.begin_device().json()
     clock.now += 300
     for user_code in ("12 34", device["user_code"]):
         visit = Person().approve_device(device["verification_uri"], user_code)
@@ -119,7 +119,7 @@ def test_an_unknown_or_expired_user_code_is_asked_for_again(client: Client, cloc
 
 
 def test_polling_too_fast_is_slowed_down_by_five_seconds(client: Client, clock: Clock) -> None:
-    device, statuses = client.begin_device(), []
+    device, statuses = client.begin_device().json(), []
     for wait in (0, 1, 5, 7):
         clock.now += wait
         statuses.append(client.poll(device["device_code"]).status_code)
@@ -129,14 +129,10 @@ def test_polling_too_fast_is_slowed_down_by_five_seconds(client: Client, clock: 
 
 
 def test_the_device_endpoints_check_client_scope_and_grant(client: Client) -> None:
-    def begin(**changes: str) -> httpx.Response:
-        form = {"client_id": client.sandbox.client_id, "scope": "spark:kms"} | changes
-        return client.call("POST", "/device/authorize", data=form)
-
-    assert gateway_error(begin(client_id="C0")) == (400, "Client Id is invalid")
+    assert gateway_error(client.begin_device(client_id="C0")) == (400, "Client Id is invalid")
     for scope in ("", "openid", "x:y"):
-        assert gateway_error(begin(scope=scope)) == (400, "invalid_scope")
-    code = client.begin_device()["device_code"]
+        assert gateway_error(client.begin_device(scope=scope)) == (400, "invalid_scope")
+    code = client.begin_device().json()["device_code"]
     form = {"grant_type": DEVICE_GRANT, "device_code": code, "client_id": client.sandbox.client_id}
     in_form = form | {"client_secret": client.sandbox.client_secret}
     assert client.call("POST", "/device/token", data=in_form).status_code == 401  # only HTTP Basic

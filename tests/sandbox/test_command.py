@@ -6,7 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,15 +76,15 @@ def test_the_settings_file_is_private_and_deleted_at_the_end_unless_somebody_rep
     assert path.read_text() == "mine"
 
 
-@pytest.mark.parametrize("kind", ["file", "link", "fifo"])
+@pytest.mark.parametrize(
+    "make", [os.link, os.symlink, lambda kept, path: os.mkfifo(path)], ids=["file", "link", "fifo"]
+)
 def test_a_file_that_no_sandbox_created_is_neither_overwritten_nor_deleted(
-    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, make: Callable[[Path, Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, kept = tmp_path / "mine", tmp_path / "kept"
     kept.write_text("mine")
-    {"file": lambda: os.link(kept, path), "link": lambda: path.symlink_to(kept), "fifo": lambda: os.mkfifo(path)}[
-        kind
-    ]()
+    make(kept, path)
     before = os.lstat(path)
     assert main(["--port", "0", "--settings", str(path)]) == 2
     assert str(path) in capsys.readouterr().err

@@ -117,20 +117,16 @@ def test_the_pause_is_before_or_after_processing(client: Client, token: str, swi
 
 
 def test_devices_and_the_api_have_their_own_queues_of_faults(client: Client) -> None:
-    device, token = client.begin_device(), client.login()["access_token"]
+    device, token = client.begin_device().json(), client.login()["access_token"]
     client.switches.device_faults = ["429:7"]
     assert client.poll(device["device_code"]).headers["Retry-After"] == "7"
     assert client.poll(device["device_code"]).status_code == 428
-    client.switches.api_faults = [
-        "503",
-        "redirect:http://other.example/v1",
-        "link:http://other.example/",
-        "lost_answer",
-    ]
+    other = "http://other.example/"
+    client.switches.api_faults = ["503", f"redirect:{other}", f"link:{other}", "lost_answer"]
     unavailable, redirect, link = (client.get("/people/me", token) for _ in range(3))
     assert unavailable.status_code == 503
-    assert (redirect.status_code, redirect.headers["Location"]) == (307, "http://other.example/v1")
-    assert (link.status_code, link.headers["Link"]) == (200, '<http://other.example/>; rel="next"')
+    assert (redirect.status_code, redirect.headers["Location"]) == (307, other)
+    assert (link.status_code, link.headers["Link"]) == (200, f'<{other}>; rel="next"')
     with pytest.raises(httpx.TransportError):
         client.get("/people/me", "invalid")
     assert client.is_valid(token)

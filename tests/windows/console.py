@@ -15,12 +15,15 @@ _STREAMS = (
     "os.dup2(os.open('CONIN$', os.O_RDWR), 0); os.dup2(o, 1); os.dup2(o, 2)\n"
     "sys.stdin = open(0); sys.stdout = open(1, 'w'); sys.stderr = open(2, 'w')\n"
 )
-CTRL_C = (
-    "import ctypes, time; kernel32 = ctypes.windll.kernel32\n"
-    "def press_ctrl_c():\n"
-    "    '''Send it to everything in this console except this process.'''\n"
-    "    kernel32.SetConsoleCtrlHandler(None, True)\n"
-    "    kernel32.GenerateConsoleCtrlEvent(0, 0)\n"
+# Runs a command, given as the arguments; at the first Enter, presses Ctrl-C for everything in the console but itself.
+DRIVER = (
+    "import ctypes, subprocess\n"
+    "process = subprocess.Popen(sys.argv[1:])\n"
+    "input()\n"
+    "ctypes.windll.kernel32.SetConsoleCtrlHandler(None, True)\n"
+    "ctypes.windll.kernel32.GenerateConsoleCtrlEvent(0, 0)\n"
+    "code = process.wait(10)\n"
+    "sys.exit(code - (1 << 32) if code >= 1 << 31 else code)\n"
 )
 _PSEUDOCONSOLE, _EXTENDED, _USE_HANDLES = 0x20016, 0x80000, 0x100
 _HANDLE, _NUMBER = ctypes.c_void_p, ctypes.c_ulong

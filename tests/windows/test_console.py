@@ -1,6 +1,7 @@
 """What a console is needed for: the keyboard, Ctrl-C, the status line."""
 
 import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,9 @@ from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
-from .console import CTRL_C, Console
+from .console import DRIVER, Console
 
-CLI = "from webex_loopback.__main__ import main\nsys.exit(main())\n"
+CLI = (sys.executable, "-m", "webex_loopback")
 WATCH = """
 from concurrent.futures import Future
 from webex_loopback.login.paste import Keyboard
@@ -45,7 +46,7 @@ def test_letters_are_not_taken_for_function_keys_nor_these_for_letters(keys: str
 
 
 def test_a_login_in_a_console(redirect_uri: str, store: FileTokenStore) -> None:
-    with Console(CLI, "login", "--no-browser") as console:
+    with Console("from webex_loopback.__main__ import main\nsys.exit(main())\n", "login", "--no-browser") as console:
         console.wait_for(b" left")
         started = re.search(rb"http://127\.0\.0\.1:\d+/start/\w+", console.shown)
         assert started is not None, console.shown
@@ -56,16 +57,11 @@ def test_a_login_in_a_console(redirect_uri: str, store: FileTokenStore) -> None:
 
 
 def test_ctrl_c_ends_a_waiting_login_at_once(redirect_uri: str) -> None:
-    driver = (
-        CTRL_C + "import subprocess\n"
-        "child = subprocess.Popen([sys.executable, '-m', 'webex_loopback', 'login', '--no-browser'])\n"
-        "input(); press_ctrl_c(); sys.exit(child.wait(3))\n"
-    )
-    with Console(driver) as console:
+    with Console(DRIVER, *CLI, "login", "--no-browser") as console:
         console.wait_for(b"/start/")
         console.wait_for(b"Listening")
         console.type("\r")
-        assert console.exit_code() == 130
+        assert console.exit_code(5) == 130
         console.wait_for(b"Cancelled")
 
 
@@ -85,20 +81,14 @@ def test_ctrl_c_waits_for_the_new_tokens_to_be_stored(
 ) -> None:
     make_due()
     sandbox.switches.rotation, sandbox.switches.answer_latency = True, 2.0
-    driver = (
-        CTRL_C + "import subprocess\n"
-        "child = subprocess.Popen([sys.executable, '-m', 'webex_loopback', 'token'])\n"
-        "input(); press_ctrl_c(); sys.exit(child.wait(10))\n"
-    )
-    with Console(driver) as console:
+    with Console(DRIVER, *CLI, "token") as console:
         until = time.monotonic() + 20
         while sandbox.count("refresh_token") == 0 and time.monotonic() < until:
             time.sleep(0.02)
         console.type("\r")
         assert console.exit_code() == 130
         assert b"Traceback" not in console.shown
-    renewed = store.load()
-    assert renewed is not None
+    assert (renewed := store.load()) is not None
     assert renewed.refresh_token != logged_in.refresh_token
 
 
@@ -114,14 +104,7 @@ def test_exec_leaves_ctrl_c_to_the_command(on_ctrl_c: str, code: int, logged_in:
         "while not received: time.sleep(0.05)\n"
         "sys.exit(7)\n"
     )
-    driver = (
-        CTRL_C + "import subprocess\n"
-        f"command = [sys.executable, '-m', 'webex_loopback', 'exec', '--', sys.executable, '-c', {child!r}]\n"
-        "exec_process = subprocess.Popen(command)\n"
-        "input(); press_ctrl_c(); code = exec_process.wait(5)\n"
-        "sys.exit(code - (1 << 32) if code >= 1 << 31 else code)\n"
-    )
-    with Console(driver) as console:
+    with Console(DRIVER, *CLI, "exec", "--", sys.executable, "-c", child) as console:
         console.wait_for(b"running")
         console.type("\r")
         assert console.exit_code() == code
