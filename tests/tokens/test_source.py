@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import itertools
+import json
 import os
 import pickle
 import subprocess
@@ -10,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -288,3 +291,34 @@ def test_a_renewal_imports_no_pydantic(sandbox: Sandbox, logged_in: StoredToken,
     make_due()
     done = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False"]
+
+
+def interrupted_at(number: int, rejected: str) -> str:
+    """Raise after one of our calls, as a signal handler does; return the traceback with local variables."""
+
+    def interrupt(frame: FrameType, event: str, _: object) -> None:
+        if event == "c_return" and frame.f_globals["__name__"].startswith("webex_loopback.") and next(calls) == number:
+            raise KeyboardInterrupt
+
+    calls = itertools.count()
+    source = TokenSource()
+    sys.setprofile(interrupt)
+    try:
+        source.refresh(rejected=rejected) if rejected else source.get_token()
+    except KeyboardInterrupt as error:
+        sys.setprofile(None)
+        return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    finally:
+        sys.setprofile(None)
+    return ""
+
+
+@pytest.mark.parametrize(("indent", "rejected"), [(1, ""), (2, ""), (1, "another")])
+def test_an_exception_of_a_signal_handler_shows_no_secret(
+    indent: int, rejected: str, saved: StoredToken, store: FileTokenStore
+) -> None:
+    path = Path(store.path)
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=indent) + "\n")
+    tracebacks = list(itertools.takewhile(bool, (interrupted_at(number, rejected) for number in range(1000))))
+    assert len(tracebacks) > 30
+    assert [text for text in tracebacks if "-token-one" in text] == []

@@ -1,6 +1,7 @@
 """Which browser to open, whether to open one at all, and how: with an argument list, never through a shell."""
 
 import contextlib
+import getpass
 import os
 import shlex
 import shutil
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from html import escape
 from secrets import token_hex
 from urllib.parse import quote
 
@@ -166,8 +168,6 @@ def _start(choice: Choice, url: str, file: str = "") -> "subprocess.Popen[bytes]
     if choice.argv is None or not is_url:
         return None
     if file:
-        from html import escape
-
         page = (
             '<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer"><title>Webex</title>'
             f'<meta http-equiv="refresh" content="0;url={escape(url)}"><a href="{escape(url)}">Log in to Webex</a>\n'
@@ -211,8 +211,6 @@ def ssh_hint(environ: Mapping[str, str], port: int, *, host: str = "127.0.0.1") 
         server = socket.gethostname()
     user = ""
     with contextlib.suppress(OSError, KeyError, ImportError):  # a user id without a name
-        import getpass
-
         user = getpass.getuser() + "@"
     host = f"[{host}]" if ":" in host else host
     # For any address but localhost, ssh needs an explicit listen address.

@@ -6,6 +6,7 @@ Signals, and the exceptions that their handlers raise, therefore arrive where th
 
 import atexit
 import contextlib
+import getpass
 import os
 import re
 import signal
@@ -94,8 +95,6 @@ class Keyboard:
     def _keys(self, login: "Future[Any]") -> bytes:
         """Wait a moment; return what was typed."""
         if self._prompt:
-            import getpass
-
             with contextlib.suppress(NotImplementedError, EOFError):
                 return getpass.getpass(self._prompt).encode() + b"\n"
             self._prompt = ""  # `nbconvert --execute`: no user can answer

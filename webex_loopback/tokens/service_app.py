@@ -90,7 +90,7 @@ def fetch_service_app(
     until, through = time.monotonic() + seconds, source.stored()
     scopes = ["spark:people_read"] if through is None else through.scopes_requested
     needed = '"{}"'.format(" ".join(dict.fromkeys([*filter(re.compile(r"[\w:.-]+").fullmatch, scopes), SCOPE])))
-    log_in = f"run `{login_command(app.using, '--scopes', needed, '--force')}`, with the settings of the Integration."
+    command = login_command(app.using, "--scopes", needed, "--force")
     if through is not None:
         _check(through, app, webex, client_id)
     try:
@@ -107,7 +107,7 @@ def fetch_service_app(
                 )
             except TokenEndpointError as error:
                 if error.status_code != 401 or error.meaning != "passing":
-                    raise _explained(error, app, through, log_in) from None
+                    raise _explained(error, app, through, command) from None
                 newer = bearer if last else Secret(source.refresh(rejected=bearer.get_secret_value()))
                 if newer == bearer:
                     raise LoginRequired(f"Webex rejected its access token. {error}") from None
@@ -116,7 +116,7 @@ def fetch_service_app(
     except LoginRequired as error:
         raise LoginRequired(
             f"The tokens of the Service App are fetched through profile {app.using}, which needs a login. {error}",
-            remedy=log_in.replace("run", "Run", 1),
+            remedy=f"Run `{command}`, with the settings of the Integration.",
         ) from None
 
 
@@ -144,7 +144,7 @@ def _check(through: StoredToken, app: ServiceApp, webex: Webex, client_id: str) 
 
 
 def _explained(
-    error: TokenEndpointError, app: ServiceApp, through: StoredToken | None, log_in: str
+    error: TokenEndpointError, app: ServiceApp, through: StoredToken | None, command: str
 ) -> TokenEndpointError:
     """Return the error with a remedy for a Service App."""
     if error.meaning == "rejected":
@@ -155,6 +155,8 @@ def _explained(
             "https://developer.webex.com/my-apps, then repeat the login with --service-app."
         )
     if error.status_code == 403 and through is not None and SCOPE not in through.granted:
-        missing = f"Profile {app.using} does not have the scope {SCOPE}."
-        error.remedy = f"{missing} Select it on the Integration, then {log_in}"
+        error.remedy = (
+            f"Profile {app.using} does not have the scope {SCOPE}. Select it on the Integration, then run `{command}`, "
+            "with the settings of the Integration."
+        )
     return error

@@ -168,9 +168,12 @@ class TokenSource:
                 "WEBEX_ACCESS_TOKEN is set, and a token given there cannot be renewed.",
                 remedy="Put a new token there (personal access tokens last 12 hours), or unset it to use the login.",
             )
-        token, _ = self._renewal().token(forced=True, rejected=given)
         self._hot = _NOTHING
-        return token
+        try:
+            return self._renewal().token(forced=True, rejected=given)[0]
+        except BaseException as error:
+            _clear_locals(error)
+            raise
 
     def stored(self) -> "StoredToken | None":
         """Return the stored record as it is, without renewing it.
@@ -192,6 +195,13 @@ class TokenSource:
         return "environment" if named else all_settings().origins["WEBEX_ACCESS_TOKEN"]
 
     def _find(self, interactive: bool = False) -> str:
+        try:
+            return self._found(interactive)
+        except BaseException as error:
+            _clear_locals(error)
+            raise
+
+    def _found(self, interactive: bool) -> str:
         now = self._clock()
         if token := self._environment_token():
             self._hot = (now, now + LOOK_SECONDS, token)
@@ -279,6 +289,16 @@ class TokenSource:
             )
             renewal = self._renewals.setdefault(key, renewal)
         return renewal
+
+
+def _clear_locals(error: BaseException) -> None:
+    """Clear the variables of the functions called: a signal handler may raise while they hold secrets."""
+    step = error.__traceback__
+    while step and (step := step.tb_next):
+        try:
+            step.tb_frame.clear()
+        except RuntimeError:  # it is not finished, such as a generator
+            continue
 
 
 _sources: "dict[str | None, TokenSource]" = {}

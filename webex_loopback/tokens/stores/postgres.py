@@ -77,7 +77,7 @@ class PostgresTokenStore:
         return f"{self._place} (profile {self._profile})"
 
     def load(self) -> StoredToken | None:
-        """Return the stored token, or None if there is none; an error if there is no answer within 5 seconds."""
+        """Return the stored token, or None if there is none; waits up to 5 seconds for the database."""
         rows = self._rows(_SELECT, self._profile)
         if not rows:
             return None
