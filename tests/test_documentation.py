@@ -22,7 +22,7 @@ import webex_loopback
 from webex_loopback.cli.app import COMMANDS, cli
 from webex_loopback.cli.formats import write
 from webex_loopback.sandbox import Sandbox
-from webex_loopback.sandbox.__main__ import _parser
+from webex_loopback.sandbox.__main__ import parser
 from webex_loopback.settings import ENVIRONMENT_ONLY, Settings
 from webex_loopback.tokens.record import StoredToken
 
@@ -163,7 +163,7 @@ def test_commands_and_options_exist(page: Path) -> None:
         assert command is not None
         options = {text for option in command.params for text in (*option.opts, *option.secondary_opts)} | {"--help"}
         if name == "sandbox":
-            options |= {text for action in _parser()._actions for text in action.option_strings}
+            options |= {text for action in parser()._actions for text in action.option_strings}
         assert {word.partition("=")[0] for word in words if re.match(r"--?[A-Za-z]", word)} <= options, use
 
 

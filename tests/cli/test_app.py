@@ -118,5 +118,5 @@ def test_completion_knows_commands_and_profiles(run: Run, save: Make, words: str
 
 
 def test_the_sandbox_command_passes_everything_on(run: Run, tmp_path: Path) -> None:
-    assert "usage: webex-loopback sandbox" in run("sandbox", "--help").out
+    assert "Usage: webex-loopback sandbox" in run("sandbox", "--help").out
     run("sandbox", "--port", "70000", code=2)
