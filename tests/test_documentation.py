@@ -105,6 +105,7 @@ def test_the_commands_of_a_page_run(
     config = "".join(f"{name}='{value}'\n" for name, value in settings.items())
     tokens = write("token-response", logged_in.access_token.get_secret_value(), logged_in, time.time())
     files = {"data/config.env": config, "work/config.env": config, "work/token.json": tokens, "work/my_bot.py": ""}
+    files["work/sandbox.env"] = config
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
         (tmp_path / name).chmod(0o600)
@@ -174,7 +175,7 @@ def test_make_targets_exist(page: Path) -> None:
 
 
 def test_every_public_name_is_documented() -> None:
-    text = "".join(read(page) for page in PAGES if page.parent.name == "docs")
+    text = "".join(read(page) for page in PAGES if page.parent == ROOT / "docs")
     assert [name for name in vars(webex_loopback)["__all__"] if not re.search(rf"\b{name}\b", text)] == []
 
 
@@ -233,7 +234,7 @@ def test_links_resolve_and_pictures_are_described(page: Path) -> None:
 def test_the_readme_is_short_and_links_every_page_once() -> None:
     assert read(README).count("\n") <= 250
     linked = [target for target in targets(README) if target.startswith("docs/") and target.endswith(".md")]
-    pages = [name_of(page) for page in PAGES if page.parent.name == "docs"]
+    pages = [name_of(page) for page in PAGES if page.parent == ROOT / "docs"]
     assert sorted(linked) == [name for name in pages if not name.endswith(".ja.md")]
 
 
