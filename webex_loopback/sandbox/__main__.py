@@ -4,12 +4,12 @@ import argparse
 import contextlib
 import functools
 import os
+import queue
 import shlex
 import shutil
 import signal
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
@@ -58,8 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not _is_terminal(sys.stdout):
             _write(sys.stdout, "".join(f"{name}={value}\n" for name, value in settings.items()))
         _write(sys.stderr, _guide(sandbox, settings))
-        while not stop.wait(1):  # on Windows a wait without a timeout cannot be interrupted
-            pass  # pragma: no cover - a second has passed
+        while True:
+            with contextlib.suppress(queue.Empty):
+                stop.get(timeout=1)  # on Windows a wait without a timeout cannot be interrupted
+                break
     _write(sys.stderr, "\nStopped.\n")  # the terminal has echoed ^C
     return 0
 
@@ -73,14 +75,14 @@ def _guide(sandbox: Sandbox, settings: Mapping[str, str]) -> str:
 
 
 @contextlib.contextmanager
-def _until_signalled() -> Iterator[threading.Event]:
-    stop = threading.Event()
+def _until_signalled() -> Iterator["queue.SimpleQueue[int]"]:
+    stop: queue.SimpleQueue[int] = queue.SimpleQueue()  # Event.set() in a handler deadlocks with the Event.wait() below
     previous: dict[int, Any] = {}
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
     # Only the main thread can set handlers; other threads receive no signals.
     with contextlib.suppress(ValueError):
         for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
-            previous[number] = signal.signal(number, lambda *_: stop.set())
+            previous[number] = signal.signal(number, lambda number, _: stop.put(number))
     try:
         yield stop
     finally:
