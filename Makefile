@@ -25,15 +25,15 @@ help: ## print this list
 
 install: .venv/development ## create .venv with the command and the development tools
 
-demo: .venv/runtime ## show a complete login against the sandbox, without an account
+demo: .venv/runtime ## show a login against the sandbox; needs no account
 	@$(BIN)/webex-loopback demo
 
-sandbox: .venv/runtime ## run the sandbox, a simulated Webex (stop it with Ctrl-C)
+sandbox: .venv/runtime ## run a simulated Webex until Ctrl-C
 	@$(BIN)/webex-loopback sandbox --settings .venv/sandbox.env
 
 login-sandbox: export WEBEX_LOOPBACK_HOME := $(CURDIR)/.venv/sandbox-data
 login-sandbox: export WEBEX_CONFIG_FILE := $(CURDIR)/.venv/sandbox.env
-login-sandbox: .venv/runtime ## log in to the running sandbox, with a separate data directory
+login-sandbox: .venv/runtime ## log in to it from another terminal; own data directory
 	@test -f .venv/sandbox.env || { echo "Run 'make sandbox' in another terminal first."; exit 1; }
 	@$(BIN)/webex-loopback login
 	@$(BIN)/webex-loopback status
@@ -41,13 +41,13 @@ login-sandbox: .venv/runtime ## log in to the running sandbox, with a separate d
 login status doctor: .venv/runtime ## run the command of that name
 	@$(BIN)/webex-loopback $@
 
-test: .venv/development ## run all tests; those that need a missing browser or PostgreSQL server are skipped
+test: .venv/development ## run the tests; skip those whose programs are missing
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-test-all: ## run the tests with every CPython 3.11 or later on this machine
+test-all: ## run the tests with every CPython on this machine
 	@$(PYTHON) tests/every_python.py
 
-test-windows: ## run the Windows-related tests with a Windows CPython under Wine (installs wine64 on Debian)
+test-windows: ## test with Windows CPython under Wine; installs wine64
 	bash tests/windows/run.sh
 
 cov: .venv/development ## run the tests and report branch coverage
@@ -56,7 +56,7 @@ cov: .venv/development ## run the tests and report branch coverage
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-fuzz: .venv/development ## run the property tests at length: 10,000 examples or steps each
+fuzz: .venv/development ## run each property test with 10,000 examples or steps
 	FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest --timeout 3600 -m fuzz
 
 bench: .venv/development ## compare speed with other tools, in a separate venv
@@ -77,7 +77,7 @@ format: .venv/development ## let ruff fix what it can
 types: .venv/development ## mypy --strict, tests included
 	$(BIN)/mypy
 
-check: lint types ## everything CI runs: lint, types, tests with browser and PostgreSQL required
+check: lint types ## run what CI runs: lint, types, tests; skip nothing
 	CI=true $(MAKE) test
 
 build: .venv/development ## build wheel and sdist into dist/

@@ -21,7 +21,7 @@ import webex_loopback
 from webex_loopback.cli.app import COMMANDS, cli
 from webex_loopback.cli.formats import write
 from webex_loopback.sandbox import Sandbox
-from webex_loopback.sandbox.__main__ import _parser
+from webex_loopback.sandbox.__main__ import parser
 from webex_loopback.settings import ENVIRONMENT_ONLY, Settings
 from webex_loopback.tokens.record import StoredToken
 
@@ -103,6 +103,7 @@ def test_the_commands_of_a_page_run(
     config = "".join(f"{name}='{value}'\n" for name, value in settings.items())
     tokens = write("token-response", logged_in.access_token.get_secret_value(), logged_in, time.time())
     files = {"data/config.env": config, "work/config.env": config, "work/token.json": tokens, "work/my_bot.py": ""}
+    files["work/sandbox.env"] = config
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
         (tmp_path / name).chmod(0o600)
@@ -161,7 +162,7 @@ def test_commands_and_options_exist(page: Path) -> None:
         assert command is not None
         options = {text for option in command.params for text in (*option.opts, *option.secondary_opts)} | {"--help"}
         if name == "sandbox":
-            options |= {text for action in _parser()._actions for text in action.option_strings}
+            options |= {text for action in parser()._actions for text in action.option_strings}
         assert {word.partition("=")[0] for word in words if re.match(r"--?[A-Za-z]", word)} <= options, use
 
 
@@ -172,7 +173,7 @@ def test_make_targets_exist(page: Path) -> None:
 
 
 def test_every_public_name_is_documented() -> None:
-    text = "".join(read(page) for page in PAGES if page.parent.name == "docs")
+    text = "".join(read(page) for page in PAGES if page.parent == ROOT / "docs")
     assert [name for name in vars(webex_loopback)["__all__"] if not re.search(rf"\b{name}\b", text)] == []
 
 
@@ -231,7 +232,7 @@ def test_links_resolve_and_pictures_are_described(page: Path) -> None:
 def test_the_readme_is_short_and_links_every_page_once() -> None:
     assert read(README).count("\n") <= 250
     linked = [target for target in targets(README) if target.startswith("docs/") and target.endswith(".md")]
-    pages = [name_of(page) for page in PAGES if page.parent.name == "docs"]
+    pages = [name_of(page) for page in PAGES if page.parent == ROOT / "docs"]
     assert sorted(linked) == [name for name in pages if not name.endswith(".ja.md")]
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,16 @@ def test_completion_knows_commands_and_profiles(run: Run, save: Make, words: str
     assert f"plain,{offered}" in done.stdout
 
 
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+def test_the_completion_of_zsh_loads_without_compinit(run: Run, tmp_path: Path) -> None:
+    (tmp_path / ".zshrc").write_text(f"{run('completion', 'zsh').out}\nprint $_comps[webex-loopback]\n")
+    environ = os.environ | {"ZDOTDIR": str(tmp_path), "TERM": "dumb"}
+    done = subprocess.run(
+        ["zsh", "-dic", "true"], env=environ, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert (done.stdout, done.stderr) == ("_webex_loopback_completion\n", "")
+
+
 def test_the_sandbox_command_passes_everything_on(run: Run, tmp_path: Path) -> None:
-    assert "usage: webex-loopback sandbox" in run("sandbox", "--help").out
+    assert "Usage: webex-loopback sandbox" in run("sandbox", "--help").out
     run("sandbox", "--port", "70000", code=2)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from webex_loopback.cli.app import COMMANDS, cli
+from webex_loopback.sandbox.__main__ import parser
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 INTRODUCTION = """\
@@ -12,7 +13,7 @@ stdout carries the answer only; messages for people go to stderr. Without a term
 works in any directory. `--debug` shows each step and the traceback of an error.
 
 See also [python.md](python.md) for tokens in Python, [keepalive.md](keepalive.md) for timers, and
-[settings.md](settings.md). `webex-loopback sandbox --help` lists the options of the sandbox.
+[settings.md](settings.md). The [sandbox](sandbox.md#switches) has switches and faults as well.
 """
 
 
@@ -25,7 +26,10 @@ def page() -> str:
         assert command is not None
         context = command.make_context(name, [], root, resilient_parsing=True) if name else root
         title = " ".join(filter(None, ("webex-loopback", name)))
-        parts.append(f"## {title}\n\n```text\n{command.get_help(context)}\n```\n")
+        text = command.get_help(context)
+        if name == "sandbox":  # docs/sandbox.md has its switches and faults
+            text = parser(88).format_help().partition("\n\nSwitches")[0]
+        parts.append(f"## {title}\n\n```text\n{text}\n```\n")
     return "\n".join(parts)
 
 

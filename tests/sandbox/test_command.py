@@ -49,13 +49,14 @@ def test_it_prints_settings_and_a_guide_logs_requests_without_secrets_and_exits_
         stdout, stderr = process.communicate(timeout=10)
     assert (process.returncode, stdout) == (0, "")
     guide, _, log = stderr.partition("Requests:\n")
+    log, _, end = log.partition("\n\n")
     exports = [shlex.split(line)[1] for line in guide.splitlines() if line.startswith("export ")]
     assert dict(line.split("=", 1) for line in exports) == settings
     assert f"$env:WEBEX_SCOPES = '{settings['WEBEX_SCOPES']}'" in guide
     assert f"{base_url}/authorize?client_id=" in guide
     paths = [line.split(maxsplit=1)[1] for line in log.splitlines()]
     token_requests = ["POST /v1/access_token refresh_token 400", "POST /v1/access_token 400"]
-    assert paths == ["GET /_sandbox/switches 200", *token_requests]
+    assert (paths, end) == (["GET /_sandbox/switches 200", *token_requests], "Stopped.\n")
 
 
 def test_the_settings_file_is_private_and_deleted_at_the_end_unless_somebody_replaced_it(tmp_path: Path) -> None:
@@ -98,12 +99,15 @@ def test_a_file_that_no_sandbox_created_is_neither_overwritten_nor_deleted(
 def test_it_says_what_is_wrong_with_its_options(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(wrong.split())
-    assert (ended.value.code, "sandbox: error: " in capsys.readouterr().err) == (2, True)
+    error = capsys.readouterr().err
+    assert (ended.value.code, error.startswith("webex-loopback sandbox: "), "sage: " in error) == (2, True, False)
+    assert "`webex-loopback sandbox --help`" in error
 
 
 def test_it_says_that_the_port_is_in_use_and_its_help_lists_all_switches_and_faults(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     with Sandbox() as sandbox:
         assert main(["--port", str(sandbox.port)]) == 2
     captured = capsys.readouterr()
@@ -111,5 +115,6 @@ def test_it_says_that_the_port_is_in_use_and_its_help_lists_all_switches_and_fau
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
+    assert (text.startswith("Usage: "), [line for line in text.splitlines() if len(line) > 80]) == (True, [])
     guide = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text(encoding="utf-8")
     assert all(f"\n  {name}" in text and f"\n| `{name}` |" in guide for name in (*Switches().as_dict(), *FAULTS))

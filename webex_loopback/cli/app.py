@@ -82,8 +82,8 @@ def retired(ctx: click.Context, name: str, advice: str) -> None:
 def cli(debug: bool) -> None:
     """OAuth tokens for a Webex Integration: log in once in the browser, then use them from any program.
 
-    Exit codes: 0 success, 1 other error, 2 wrong setting or option, 3 login required, 4 login failed, 5 Webex or
-    network error, 6 token store error, 130 Ctrl-C.
+    Exit codes: 0 success, 1 other error, 2 wrong setting or option, 3 login required, 4 login not approved, 5 Webex
+    or network error, 6 token store error, 130 Ctrl-C.
     """
 
 
@@ -124,7 +124,10 @@ def completion(shell: str) -> None:
     """
     script = get_completion_class(shell)
     assert script is not None  # noqa: S101 - click.Choice
-    click.echo(script(cli, {}, "webex-loopback", "_WEBEX_LOOPBACK_COMPLETE").source())
+    source = script(cli, {}, "webex-loopback", "_WEBEX_LOOPBACK_COMPLETE").source()
+    # A .zshrc may end without compinit, which defines compdef. The first line, #compdef, has to stay the first.
+    load = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }"
+    click.echo(source.replace("\n", f"\n{load}\n", 1) if shell == "zsh" else source)
 
 
 def say(text: str, colour: str | None = None) -> None:

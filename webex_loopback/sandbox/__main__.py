@@ -2,15 +2,18 @@
 
 import argparse
 import contextlib
+import functools
 import os
+import queue
 import shlex
+import shutil
 import signal
 import sys
-import threading
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from .registration import PORT, REDIRECT_URIS, SCOPES
 from .request import Request
@@ -27,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     stdout gets the settings in the form of `config.env`; if it is a terminal, the guide on stderr shows them instead.
     stderr also gets a line per request, without values.
     """
-    parser = _parser()
-    options = parser.parse_args(argv)
+    command = parser()
+    options = command.parse_args(argv)
     try:
         sandbox = Sandbox(
             switches=_switches(options),
@@ -40,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             on_request=_log,
         )
     except ValueError as error:
-        parser.error(str(error))
+        command.error(str(error))
     with _until_signalled() as stop, contextlib.ExitStack() as stack:
         try:
             stack.enter_context(sandbox)
@@ -49,14 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             what = error.filename or f"{options.host}:{options.port}"
             hint = "another file with --settings" if error.filename else "another port with --port, or 0 for a free one"
-            _write(sys.stderr, f"{parser.prog}: cannot use {what}: {error.strerror or error}\nChoose {hint}.\n")
+            _write(sys.stderr, f"{command.prog}: cannot use {what}: {error.strerror or error}\n  Choose {hint}.\n")
             return 2
         settings = sandbox.environment()
         if not _is_terminal(sys.stdout):
             _write(sys.stdout, "".join(f"{name}={value}\n" for name, value in settings.items()))
         _write(sys.stderr, _guide(sandbox, settings))
-        while not stop.wait(1):  # on Windows a wait without a timeout cannot be interrupted
-            pass  # pragma: no cover - a second has passed
+        while True:
+            with contextlib.suppress(queue.Empty):
+                stop.get(timeout=1)  # on Windows a wait without a timeout cannot be interrupted
+                break
+    _write(sys.stderr, "\nStopped.\n")  # the terminal has echoed ^C
     return 0
 
 
@@ -69,14 +75,14 @@ def _guide(sandbox: Sandbox, settings: Mapping[str, str]) -> str:
 
 
 @contextlib.contextmanager
-def _until_signalled() -> Iterator[threading.Event]:
-    stop = threading.Event()
+def _until_signalled() -> Iterator["queue.SimpleQueue[int]"]:
+    stop: queue.SimpleQueue[int] = queue.SimpleQueue()  # Event.set() in a handler deadlocks with the Event.wait() below
     previous: dict[int, Any] = {}
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
     # Only the main thread can set handlers; other threads receive no signals.
     with contextlib.suppress(ValueError):
         for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
-            previous[number] = signal.signal(number, lambda *_: stop.set())
+            previous[number] = signal.signal(number, lambda number, _: stop.put(number))
     try:
         yield stop
     finally:
@@ -84,32 +90,56 @@ def _until_signalled() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _parser() -> argparse.ArgumentParser:
-    switches = "\n".join(f"  {name} ({default}): {meaning}" for name, default, meaning in Switches.describe())
-    faults = "\n".join(f"  {name}: {meaning}" for name, meaning in FAULTS.items())
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """Reports errors as the other commands do: without the usage, with the command that shows it."""
+
+    def error(self, message: str) -> NoReturn:
+        text = textwrap.fill(f"{self.prog}: {message}", _width(), break_on_hyphens=False)
+        self.exit(2, f"{text}\n  Run `{self.prog} --help` to see how it is used.\n")
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    def add_usage(self, usage: str | None, actions: Any, groups: Any, prefix: str | None = None) -> None:
+        super().add_usage(usage, actions, groups, prefix or "Usage: ")
+
+
+def parser(width: int | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the options; its help has lines of at most `width` characters, by default the terminal's."""
+    width = width or _width()
+    switches = [f"  {name} ({default}): {meaning}" for name, default, meaning in Switches.describe()]
+    faults = [f"  {name}: {meaning}" for name, meaning in FAULTS.items()]
+    over_http = ["While the sandbox runs: GET or PATCH /_sandbox/switches", "(Content-Type: application/json)."]
+    epilog = ["Switches and their defaults:", *switches, "", "Faults:", *faults, "", *over_http]
+    fill = functools.partial(textwrap.fill, width=width, subsequent_indent="      ", break_on_hyphens=False)
+    new = _Parser(
         prog="webex-loopback sandbox",
-        description="Run a simulated Webex on this machine, to try the login without an account.",
-        epilog=f"switches and their defaults:\n{switches}\n\nfaults:\n{faults}\n\n"
-        "While the sandbox runs: GET or PATCH /_sandbox/switches, with Content-Type: application/json.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s [OPTIONS]",
+        description="  Run a simulated Webex on this machine, to try the login without an account.",
+        epilog="\n".join(map(fill, epilog)),
+        formatter_class=functools.partial(_Help, width=width, max_help_position=26),
         allow_abbrev=False,
+        add_help=False,
     )
-    add = parser.add_argument
-    add("--port", type=int, default=PORT, help=f"port to listen on; 0 for a free one (default {PORT})")
-    add("--host", default="127.0.0.1", help="loopback address to listen on (default 127.0.0.1)")
-    add("--expires-in", type=float, metavar="SECONDS", help="lifetime of access tokens")
-    add("--refresh-token-expires-in", type=float, metavar="SECONDS", help="lifetime of refresh tokens")
-    add("--rotate", dest="rotation", action=argparse.BooleanOptionalAction, help="return new refresh tokens")
-    add("--latency", type=float, metavar="SECONDS", help="pause before a token request is processed")
-    add("--fault", metavar="FAULT", help="fault of every token request; see below")
-    add("--redirect-uri", action="append", metavar="URI", help="register only this redirect URI; repeatable")
-    add("--scope", action="append", metavar="SCOPE", help="register only this scope; repeatable")
-    add("--tls-cert", metavar="FILE", help="PEM certificate, to serve https")
-    add("--tls-key", metavar="FILE", help="PEM key of the certificate")
-    add("--settings", metavar="FILE", help="also write the settings to a new file, deleted at the end")
-    add("--switch", action="append", default=[], metavar="NAME=VALUE", help="set a switch; repeatable")
-    return parser
+    add = new.add_argument_group("Options").add_argument
+    add("--port", type=int, default=PORT, help=f"Port to listen on; 0 for a free one. Default: {PORT}.")
+    add("--host", default="127.0.0.1", help="Loopback address to listen on. Default: 127.0.0.1.")
+    add("--expires-in", type=float, metavar="SECONDS", help="Lifetime of access tokens.")
+    add("--refresh-token-expires-in", type=float, metavar="SECONDS", help="Lifetime of refresh tokens.")
+    add("--rotate", dest="rotation", action=argparse.BooleanOptionalAction, help="Return new refresh tokens.")
+    add("--latency", type=float, metavar="SECONDS", help="Pause before a token request is processed.")
+    add("--fault", metavar="FAULT", help="Fault of every token request; see below.")
+    add("--redirect-uri", action="append", metavar="URI", help="Register only this redirect URI; repeatable.")
+    add("--scope", action="append", metavar="SCOPE", help="Register only this scope; repeatable.")
+    add("--tls-cert", metavar="FILE", help="PEM certificate, to serve https.")
+    add("--tls-key", metavar="FILE", help="PEM key of the certificate.")
+    add("--settings", metavar="FILE", help="Also write the settings to a new file, deleted at the end.")
+    add("--switch", action="append", default=[], metavar="NAME=VALUE", help="Set a switch; see below. Repeatable.")
+    add("-h", "--help", action="help", help="Show this message and exit.")
+    return new
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size().columns, 100) - 2
 
 
 def _switches(options: argparse.Namespace) -> Switches:
