@@ -5,21 +5,21 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from playwright.sync_api import Browser, Page
-from rich.console import Console
+from playwright.sync_api import Browser, Page, ViewportSize
 from rich.terminal_theme import TerminalTheme
-from rich.text import Text
 
 from tests.journeys.browsers import chromium_running
+from tests.recording import animated
 from webex_loopback.login.pages import FailurePage, render
-from webex_loopback.sandbox import Sandbox
+from webex_loopback.sandbox import Person, Sandbox
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 COLOURS = [(24, 26, 31), (224, 108, 117), (126, 200, 120), (229, 192, 123), (97, 175, 239), (198, 120, 221), (86, 182, 194)]  # fmt: skip  # noqa: E501
@@ -29,25 +29,21 @@ THEME = TerminalTheme(
 
 
 @contextmanager
-def page_of(browser: Browser, *, language: str = "en-US", dark: bool = False, width: int = 860) -> Iterator[Page]:
+def page_of(browser: Browser, language: str = "en-US") -> Iterator[Page]:
     """Open a page in a browser profile of its own."""
-    with browser.new_context(
-        locale=language,
-        color_scheme="dark" if dark else "light",
-        viewport={"width": width, "height": 640},
-        device_scale_factor=2,
-    ) as context:
+    size: ViewportSize = {"width": 860, "height": 640}
+    with browser.new_context(locale=language, viewport=size, device_scale_factor=2) as context:
         yield context.new_page()
 
 
 class Terminal:
     """A tmux window whose screen can be taken as a picture."""
 
-    def __init__(self, browser: Browser, environ: dict[str, str]) -> None:
-        self.browser = browser
+    def __init__(self, browser: Browser, environ: dict[str, str], folder: str) -> None:
+        self.browser, self.folder = browser, folder  # the folder above the home directory is not shown
         # Not by tmux's -e: the window's shell may be a login shell, which sets PATH again.
         shell = shlex.join(["env", *(f"{name}={value}" for name, value in environ.items()), "bash", "--norc"])
-        self.tmux("new-session", "-d", "-x", "92", "-y", "34", shell)
+        self.tmux("new-session", "-d", "-x", "80", "-y", "40", shell)
         self.type("PS1='$ '; clear")
 
     def tmux(self, *command: str) -> str:
@@ -55,8 +51,10 @@ class Terminal:
         done = subprocess.run(["tmux", "-L", f"pictures-{os.getpid()}", *command], check=True, stdout=-1, text=True)
         return done.stdout.rstrip("\n")
 
-    def type(self, line: str) -> None:
-        self.tmux("send-keys", line, "Enter")
+    def type(self, line: str, seconds: float = 0) -> None:
+        for key in (*line, "Enter") if seconds else (line, "Enter"):
+            self.tmux("send-keys", *(["-l"] if key != "Enter" else []), key)
+            time.sleep(seconds)
         time.sleep(0.5)
 
     def screen(self, *options: str) -> str:
@@ -69,21 +67,44 @@ class Terminal:
                 raise TimeoutError(f"{text!r} did not appear:\n{self.screen()}")
             time.sleep(0.1)
 
-    def picture(self, name: str, title: str) -> None:
-        with open(os.devnull, "w") as nowhere:
-            console = Console(record=True, width=92, file=nowhere, force_terminal=True)
-            console.print(Text.from_ansi(self.screen("-e")))
-        svg = console.export_svg(title=title, theme=THEME)
-        with page_of(self.browser, width=1000) as page:
-            page.set_content(f"<style>body{{margin:0}}svg{{width:1000px;display:block}}</style>{svg}")
-            page.locator("svg").first.screenshot(path=IMAGES / f"{name}.png", omit_background=True)
+    def save(self, name: str, screens: Sequence[tuple[float, str]], title: str) -> None:
+        shown = [(at, screen.replace(self.folder, "")) for at, screen in screens]
+        svg = animated(shown, columns=80, title=title, theme=THEME)
+        (IMAGES / f"{name}.svg").write_text(svg)
 
-    def log_in(self, options: str, name: str, language: str = "en-US", dark: bool = False) -> None:
+    def record(self, sandbox: Sandbox) -> list[tuple[float, str]]:
+        """Log in and ask who that was, as somebody who types; return the screens and when they appeared."""
+        screens: list[tuple[float, str]] = []
+        began, ended = time.monotonic(), threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(0.04):
+                if not screens or screens[-1][1] != self.screen("-e"):
+                    screens.append((time.monotonic() - began, self.screen("-e")))
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        time.sleep(0.6)
+        self.type("webex-loopback login", 0.06)
+        self.wait_for("/start/")
+        sandbox.switches.latency = 0.6  # so that the steps can be seen
+        time.sleep(2)
+        Person().visit(next(line.strip() for line in self.screen("-J").splitlines() if "/start/" in line))
+        self.wait_for("Logged in as")
+        sandbox.switches.latency = 0
+        time.sleep(1.5)
+        self.type("webex-loopback whoami", 0.06)
+        time.sleep(2)
+        ended.set()
+        watching.join()
+        return screens
+
+    def log_in(self, name: str, language: str = "en-US") -> None:
         """Log in as a person does, and take pictures of the pages."""
-        self.type(f"clear; webex-loopback login {options}")
+        self.type("clear; webex-loopback login --force")
         self.wait_for("/start/")
         url = next(line.strip() for line in self.screen("-J").splitlines() if "/start/" in line)
-        with page_of(self.browser, language=language, dark=dark) as page:
+        with page_of(self.browser, language) as page:
             page.goto(url)
             page.get_by_role("button", name="Alex Morgan").click()
             page.wait_for_url("**/consent**")
@@ -97,7 +118,7 @@ class Terminal:
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, Sandbox() as sandbox, chromium_running() as browser:
-        home = Path(folder) / "home" / "alex"
+        home = Path(folder, "home/alex")
         home.mkdir(parents=True)
         opener = Path(folder) / "firefox"
         opener.write_text("#!/bin/sh\nexit 0\n")
@@ -110,23 +131,18 @@ def main() -> None:
             "TERM": "xterm-256color",
             "LANG": "C.UTF-8",
         }
-        terminal = Terminal(browser, sandbox.environment() | environ)
+        terminal = Terminal(browser, sandbox.environment() | environ, folder)
         try:
-            terminal.log_in("", "light")
-            terminal.picture("terminal-login", "webex-loopback login")
-            terminal.type("clear; webex-loopback status")
-            terminal.wait_for("spark:kms")
-            terminal.picture("terminal-status", "webex-loopback status")
-            terminal.log_in("--force", "dark", dark=True)
-            terminal.log_in("--force", "ja", "ja-JP")
+            terminal.save("login", terminal.record(sandbox), "A login in the terminal, and `webex-loopback whoami`")
+            terminal.log_in("light")
+            terminal.log_in("ja", "ja-JP")
             failure = FailurePage("invalid_scope", detail="invalid_scope: The requested scope is invalid.")
-            for language, name in (("en-US", "light"), ("ja-JP", "ja")):
-                with page_of(browser, language=language) as page:
-                    page.set_content(render(failure, language[:2]))
-                    page.screenshot(path=IMAGES / f"failure-{name}.png", full_page=True)
+            with page_of(browser) as page:
+                page.set_content(render(failure, "en"))
+                page.screenshot(path=IMAGES / "failure.png", full_page=True)
             terminal.type("clear; webex-loopback login --device --force")
             terminal.wait_for("approval")
-            terminal.picture("terminal-device", "webex-loopback login --device")
+            terminal.save("device", [(0, terminal.screen("-e"))], "webex-loopback login --device")
         finally:
             terminal.tmux("kill-server")
 
