@@ -42,7 +42,7 @@ def test_programs_get_names_and_numbers(run: Run, save: Make, store: FileTokenSt
     assert facts["access_token"]["expires_at_epoch"] == token.expires_at
     assert facts["refresh_token"]["seconds_left"] > 89 * DAY
     assert (facts["scopes_missing"], facts["refresh_due"]) == ([], False)
-    assert re.search(r"Organization +O\nFetched through +profile admin\n", run("status").out)
+    assert re.search(r"Organization +O\nFetched with +profile admin\n", run("status").out)
 
 
 @pytest.mark.parametrize(

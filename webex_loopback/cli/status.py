@@ -20,7 +20,7 @@ from webex_loopback.wording import columns, duration, moment, printable, wrap
 from .app import json_option, print_json, profile_option, say, span
 from .formats import iso
 
-_LABEL = 17  # columns
+_LABEL = 15  # columns
 
 
 @click.command()
@@ -146,7 +146,7 @@ def _rows(token: StoredToken, facts: dict[str, Any], now: float) -> Iterator[tup
     yield "Account", name_and_email(token.account) or "unknown (the token does not have spark:people_read)"
     if app := token.service_app:
         yield "Organization", app.org_id
-        yield "Fetched through", f"profile {app.using}"
+        yield "Fetched with", f"profile {app.using}"
     yield "Access token", _lifetime(token.expires_at, now)
     if token.refresh_token is not None:
         yield "Refresh token", _lifetime(token.refresh_token_expires_at, now)
