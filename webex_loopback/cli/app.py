@@ -218,7 +218,7 @@ class _Warnings(logging.Handler):
 def saying_what_ctrl_c_waits_for() -> Iterator[None]:
     """Meanwhile, have Ctrl-C that does not end a command at once say why: `finish()` lets a renewal end first."""
     text = "Waiting for the renewal to finish, at most 30 s, so that the login is not lost."
-    timer = Timer(0.3, say, [text])
+    timer = Timer(0.3, say, ["\n" * sys.stderr.isatty() + text])  # after "^C"
 
     def interrupt(number: int, frame: Any) -> None:
         if timer.ident is None:
