@@ -218,6 +218,16 @@ def test_text_is_wrapped_but_commands_stay_whole() -> None:
         assert columns(None) == columns(file) == 10_000
 
 
+def test_what_is_too_long_for_a_line_gets_its_own_and_less_indentation() -> None:
+    path = "/" + "x" * 28
+    assert wrap(f"Stored in {path}; and so on", 30, 10).split("\n") == [
+        "Stored in",
+        f"    {path};",
+        f"{'':10}and so on",
+    ]
+    assert wrap(f"  ID: {path}\n  b", 31).split("\n") == ["  ID:", f"  {path}", "  b"]
+
+
 JAPANESE = (
     "  `webex-loopback login -p 開発 --force`を実行し、（「許可」を）クリックしてください。ネットワークとプロキシの"
     "設定を確認してから、もう一度ログインしてください。詳細：https://developer.webex.com/docs/integrations。以上。"

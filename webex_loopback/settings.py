@@ -18,14 +18,18 @@ from . import paths
 from .errors import ConfigurationError
 from .private_file import is_ours, read_small_file, readable_by_others, writable_by_others
 from .secret import Secret
-from .wording import is_loopback as is_loopback  # noqa: PLC0414 - other modules import it from here
-from .wording import language, parse_duration, place, printable, split_list, unquoted
+from .wording import is_loopback, language, parse_duration, place, printable, split_list, unquoted
 
 ENVIRONMENT_ONLY = ("WEBEX_CONFIG_FILE", "WEBEX_PROFILE", "WEBEX_LOOPBACK_HOME", "WEBEX_LOCK_DIR")
 # They decide where secrets are sent: a file that was only found must not set them for secrets from elsewhere.
 _ENDPOINTS = ("api_base_url", "authorize_url", "token_url", "ca_bundle")
 # A command to run, and where all tokens are kept: never taken from a file that was only found.
 _NOT_FROM_FOUND = ("browser", "token_store", "token_store_key", "token_store_key_file")
+FORMS = {"client_id": r"(?i)(?<!\w)C[0-9a-f]{64}(?!\w)", "client_secret": r"(?i)(?<!\w)[0-9a-f]{64}(?!\w)"}
+_UNUSUAL = (
+    "WEBEX_{} does not have the usual form, 64 hexadecimal digits, after a C in a Client ID. "
+    "If a login fails, copy it again from the app's page."
+)
 _SECRETS = ("client_secret", "access_token", "token_store_key")
 
 
@@ -68,7 +72,7 @@ def _seconds(text: str) -> float:
     with suppress(ValueError):
         if 0 < (seconds := parse_duration(text)) <= 86_400:
             return seconds
-    raise ValueError("must be a number of seconds above 0 and at most 86400 (one day)")
+    raise ValueError("must be seconds, or a duration such as 5m; above 0, and at most one day")
 
 
 _HEADER = _matches(r"[\x21-\x7e]*", "contains white space or a character that cannot be sent in an HTTP header")
@@ -206,7 +210,8 @@ def load(**overrides: Any) -> Settings:
         problem = error.errors(include_url=False, include_input=False)[0]
         name, why = str(problem["loc"][0]), str(problem.get("ctx", {}).get("error", problem["msg"]))
     else:
-        settings._file, settings._warnings = file, tuple(warnings)
+        odd = [n for n in values if n in FORMS and not re.fullmatch(FORMS[n], values[n].text.get_secret_value())]
+        settings._file, settings._warnings = file, (*warnings, *(_UNUSUAL.format(name.upper()) for name in odd))
         settings._origins = {n: values[n].origin if n in values else "default" for n in _NAMES.values()}
         return settings
     # Outside the except clause: the ValidationError, which holds the refused value, must not be chained.

@@ -59,20 +59,21 @@ def without_tokens(text: str, limit: int = 500) -> str:
 def wrap(text: str, width: int, hanging: int = 0) -> str:
     """Wrap each line, keeping its indentation, at spaces and beside East Asian characters, which are two columns wide.
 
-    Text in backticks is not broken, so that it can be copied.
+    Text in backticks is not broken, so that it can be copied. What is too long for a line is indented by 4 at most.
     """
     lines = []
     for line in text.splitlines():
-        whole, used = "", 0
+        indent, whole, used = hanging or len(line) - len(line.lstrip()), "", 0
         for unit in re.findall(_UNIT, line):
             size = len(unit) + len(re.findall(f"[{_WIDE}]", unit))
             if whole and used + size > width:
                 lines.append(whole)
-                whole = " " * (hanging or len(line) - len(line.lstrip()))
-                used, size, unit = len(whole), size - len(unit) + len(unit.lstrip()), unit.lstrip()
+                size, unit = size - len(unit) + len(unit.lstrip()), unit.lstrip()
+                used = indent if indent + size <= width else min(indent, 4)
+                whole = " " * used
             whole, used = whole + unit, used + size
         lines.append(whole)
-    return "\n".join(lines).replace("\0", " ")
+    return "\n".join(lines)
 
 
 def columns(stream: IO[str] | None) -> int:

@@ -178,6 +178,8 @@ def test_an_error_is_told_once_with_its_tracking_id(run: Run, login: StoredToken
     assert "\x1b[31mNo" not in told.err
     sandbox.answer("/v1/x", 404, "<p>Nothing here")
     assert "Nothing here" in run("api", "x", code=1).err  # what cannot be put into a sentence
+    sandbox.answer("/v1/x", 405, times=2)
+    assert ["-X GET" in run("api", "x", *field, code=1).err for field in ([], ["-f", "max=2"])] == [False, True]
 
 
 def revoke(store: FileTokenStore, age: int) -> None:

@@ -63,7 +63,7 @@ def test_after_a_login_there_are_no_problems(
     assert logged_in.account.email in text
     assert not [secret for secret in sandbox.secrets if secret in text]
     names = "Python,config file,WEBEX_CLIENT_ID,redirect URI,browser,proxy,connection,clock,data directory,token store"
-    positions = [f"\n{text}".index(f"\n✓ {name} ") for name in f"{names},login,tokens,scopes".split(",")]
+    positions = [f"\n{text}".index(f"\n✓ {name} ") for name in f"{names},login,tokens,Webex,scopes".split(",")]
     assert positions == sorted(positions)
 
 
@@ -98,7 +98,6 @@ def test_every_finding_that_is_not_fine_has_a_remedy_and_every_error_an_exit_cod
         ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "redirect URI", "skipped", 0),
         ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "connection", "skipped", 0),
         ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "data directory", "ok", 0),
-        ({"WEBEX_CLIENT_ID": CLIENT_SECRET}, "WEBEX_CLIENT_ID", "warning", 0),
         ({"WEBEX_SCOPE": "x"}, "environment", "warning", 0),
         ({"WEBEX_REDIRECT_URI": "http://example.com/callback"}, "redirect URI", "error", 2),
         ({"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22"}, "browser", "warning", 0),
@@ -145,12 +144,14 @@ def test_settings_are_shown_with_their_origin(configured: str, monkeypatch: pyte
     path = Path("config.env").absolute()
     path.write_text("WEBEX_SCOPES=a:b\nnot a setting\nWEBEX_CLIENTID=x\n")
     monkeypatch.setenv("WEBEX_PROFILE", "work")
+    monkeypatch.setenv("WEBEX_LOGIN_TIMEOUT", "90")
     checks = list(examine(None, online=False))
     shown = {check.name: check.text for check in checks if check.level == "ok"}
     assert shown["config file"] == str(path)
     assert shown["WEBEX_SCOPES"] == f"a:b ({path})"
     assert shown["WEBEX_CLIENT_SECRET"] == "set (environment)"
     assert shown["WEBEX_PROFILE"] == "work (environment)"
+    assert shown["WEBEX_LOGIN_TIMEOUT"] == "1 min 30 s (environment)"
     warnings = " ".join(check.text for check in checks if check.level == "warning")
     assert f"{path}:2" in warnings
     assert "WEBEX_CLIENTID" in warnings
@@ -298,7 +299,7 @@ def test_the_lock_is_really_taken(store: FileTokenStore, monkeypatch: pytest.Mon
 
 
 def levels() -> dict[str, str]:
-    wanted = ("login", "tokens", "scopes", "integration", "service app")
+    wanted = ("login", "tokens", "scopes", "Integration", "Service App")
     return {check.name: check.level for check in examine(None, online=False) if check.name in wanted}
 
 
@@ -323,9 +324,25 @@ def test_tokens_that_end_soon_are_a_warning_and_dead_ones_an_error(
     assert (check.level, check.exit_code) == (level, 3 if level == "error" else 0)
 
 
+@pytest.mark.parametrize(
+    ("status", "online", "told"),
+    [(401, True, [("error", 3)]), (403, True, [("ok", 0)]), (500, True, []), (401, False, [])],
+)
+def test_webex_is_asked_whether_it_accepts_a_token_that_has_not_expired(
+    status: int, online: bool, told: list[tuple[str, int]], save: Make
+) -> None:
+    with listening(saying(f"HTTP/1.0 {status} x\r\n\r\n".encode())) as (origin, _):
+        save(api_base_url=f"{origin}/v1")
+        checks = found("Webex", online=online)
+        assert [(check.level, check.exit_code) for check in checks] == told
+        assert all(check.remedy == "Run `webex-loopback login --force`." for check in checks if check.exit_code)
+        save(api_base_url=f"{origin}/v1", age=15 * DAY)
+        assert found("Webex", online=online) == []
+
+
 def test_a_service_app_needs_no_refresh_token(save: Make) -> None:
     save(age=91 * DAY, refresh_token=None, service_app=ServiceApp(org_id="org", app_id="app", using="work"))
-    assert levels() == {"login": "ok", "tokens": "ok", "service app": "ok", "scopes": "ok"}
+    assert levels() == {"login": "ok", "tokens": "ok", "Service App": "ok", "scopes": "ok"}
 
 
 def test_scopes_and_settings_that_differ_from_the_login_are_reported(
@@ -337,7 +354,7 @@ def test_scopes_and_settings_that_differ_from_the_login_are_reported(
     assert ("c:d" in denied.text, "a:b" in denied.text) == (True, False)
     assert ("e:f" in new.text, new.remedy) == (True, "Run `webex-loopback login --force`.")
     save()
-    assert levels()["integration"] == "warning"
+    assert levels()["Integration"] == "warning"
 
 
 def test_a_token_in_the_environment_takes_precedence(save: Make, monkeypatch: pytest.MonkeyPatch) -> None:

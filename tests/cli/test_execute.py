@@ -43,6 +43,7 @@ def test_the_command_gets_the_token_and_the_api_that_it_is_for_and_its_exit_code
 def test_a_command_that_cannot_be_run(name: str, code: int) -> None:
     done = command("exec", "--", name)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False)
+    assert ("command not found" in done.stderr) == (code == 127)
 
 
 @pytest.mark.parametrize("separator", [["--"], []])

@@ -197,10 +197,12 @@ def test_an_existing_file_is_changed_only_with_force(init: Callable[..., str], c
 
 
 def test_settings_that_choose_where_secrets_go_are_named(init: Callable[..., str]) -> None:
-    Path("config.env").write_text("WEBEX_BROWSER=evil\n")  # in a cloned repository, for instance
+    # In a cloned repository, for instance.
+    Path("config.env").write_text("WEBEX_BROWSER=evil\nWEBEX_TOKEN_STORE=postgresql://me:hunter2@h/d\n")
     Path(".git").mkdir()
     told = init("--output", "config.env", "--force")
-    assert ("WEBEX_BROWSER" in told, "config.env* to .gitignore" in told) == (True, True)
+    assert ("WEBEX_BROWSER=evil" in told, "@h/d" in told, "config.env* to .gitignore" in told) == (True, True, True)
+    assert "hunter2" not in told
 
 
 @posix
@@ -325,6 +327,8 @@ def test_somebody_without_an_integration_is_guided_to_one(
     for label in ("Integration name", "Contact email", "Icon", "Description", f"Redirect URI(s) {URI}", "once"):
         assert label in shown
     assert "select spark:people_read spark:kms spark:rooms_read" in shown
+    assert "Will this use a mobile SDK? No" in shown
+    assert "Answer y or n." in shown
     assert (tmp_path / "opened").read_text() == "https://developer.webex.com/my-apps/new/integration\n"
     require(load())
     assert load().scope_list == ["spark:kms", "spark:people_read"]  # what is registered, not what was intended
@@ -333,12 +337,14 @@ def test_somebody_without_an_integration_is_guided_to_one(
 
 @posix
 def test_wrong_answers_are_asked_for_again() -> None:
-    answers = ["URL: ", "https://example.com/v1/authorize?client_id=x", "URL: ", "C123", "anyway? [y/N]: ", ""]
+    answers = ["URL: ", "https://developer.webex.com/my-apps/x"]
+    answers += ["URL: ", "https://example.com/v1/authorize?client_id=x", "URL: ", "C123", "anyway? [y/N]: ", ""]
     answers += ["URL: ", OTHER_SECRET, "URL: ", portal_url(uri="https://example.com/")]
     answers += ["/callback]: ", "http://example.com/", "/callback]: ", "http://127.0.0.1:9000/"]
     answers += ["(not shown): ", "", "(not shown): ", CLIENT_ID, "(not shown): ", "abc", "anyway? [y/N]: ", "y"]
     shown = talk("--no-login", *answers)
-    for words in ("not Webex", "not on this machine", "not a Client ID", "not a Client Secret", "64 hexadecimal"):
+    said = ("of the developer portal", "not Webex", "Nothing was entered.", "not on this machine", "64 hexadecimal")
+    for words in (*said, "not a Client ID", "not a Client Secret"):
         assert words in shown
     assert load().client_secret.get_secret_value() == "abc"
     assert load().redirect_uris == ["http://127.0.0.1:9000/"]
@@ -363,7 +369,8 @@ def test_what_the_file_contains_is_proposed(init: Callable[..., str], config: Pa
     init("--scopes", "a:b", "--redirect-uri", "http://localhost:8080/")
     before = config.read_bytes()
     answers = [f"[{CLIENT_ID}]: ", "", "[a:b]: ", "", "[http://localhost:8080/]: ", "", "Enter keeps the one in", ""]
-    assert "already contains" in talk("--no-login", *answers)
+    shown = talk("--no-login", *answers)
+    assert ("already contains" in shown, "Without spark:people_read" in shown) == (True, True)
     options = f"--no-login --url '{portal_url(OTHER_ID)}'"  # another Integration has another secret
     assert "Nothing was changed" in talk(options, "(not shown): ", OTHER_SECRET, "in it? [Y/n]: ", "n")
     assert config.read_bytes() == before
@@ -376,15 +383,24 @@ def test_without_a_terminal_nothing_is_asked(redirected: str) -> None:
 
 
 @posix
+def test_a_secret_typed_on_a_terminal_is_not_shown() -> None:
+    talk(f"--client-id {CLIENT_ID} --client-secret-stdin --no-login", "(not shown): ", CLIENT_SECRET)
+    assert load().client_secret.get_secret_value() == CLIENT_SECRET
+
+
+@posix
 def test_a_service_app_gets_a_file_of_its_own(config: Path) -> None:
-    shown = talk("--service-app -p acme", "Client ID or URL: ", OTHER_ID, "(not shown): ", OTHER_SECRET)
+    lines = on_terminal("init --service-app -p acme", "Client ID: ", OTHER_ID, "(not shown): ", OTHER_SECRET).split(
+        "\n"
+    )
+    shown = " ".join(" ".join(lines).split())
     own = config.with_name("acme.env")
     assert OTHER_ID in own.read_text()
     assert not [name for name in ("SCOPES", "REDIRECT_URI") if name in own.read_text()]
     assert not config.exists()
     assert "init --scopes 'spark:people_read spark:applications_token'" in shown
     command = "webex-loopback login -p acme --service-app ORG_ID --using default"
-    assert f"WEBEX_CONFIG_FILE={own} {command}" in shown
+    assert lines[-3:] == ["  webex-loopback login", f"  WEBEX_CONFIG_FILE={own} {command}", ""]  # to be pasted
 
 
 def test_a_login_can_follow(

@@ -32,7 +32,7 @@ def test_login_says_who_is_logged_in_and_until_when() -> None:
     done = command("login", "-p", "work")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert "Logged in as Alex Morgan <alex.morgan@example.com>." in done.stderr
-    assert re.search(r"Profile work\. Refreshed on first use after .* log in again\.", done.stderr)
+    assert re.search(r"Profile work\. Renewed on first use after .* log in again\.", done.stderr)
     again = command("login", "-p", "work").stderr
     assert "Already logged in as Alex Morgan" in again
     assert "`webex-loopback login -p work --force`" in again
@@ -43,7 +43,12 @@ def test_login_says_what_it_lacks(sandbox: Sandbox, monkeypatch: pytest.MonkeyPa
     sandbox.switches.omit, sandbox.switches.withhold = ["refresh_token"], ["spark:people_read"]
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "a-bots-token")
     told = command("login").stderr
-    parts = ("an unknown account.", "cannot be renewed", "not granted: spark:people_read", "ACCESS_TOKEN is set (env")
+    parts = (
+        "an unknown account (the token does not have spark:people_read).",
+        "cannot be renewed",
+        "not granted: spark:people_read",
+        "ACCESS_TOKEN is set (env",
+    )
     assert [part for part in parts if part not in told] == []
     assert re.search(r"log in again before \d{4}-", told)
 

@@ -42,20 +42,20 @@ def test_programs_get_names_and_numbers(run: Run, save: Make, store: FileTokenSt
     assert facts["access_token"]["expires_at_epoch"] == token.expires_at
     assert facts["refresh_token"]["seconds_left"] > 89 * DAY
     assert (facts["scopes_missing"], facts["refresh_due"]) == ([], False)
-    assert re.search(r"Service App +of organization O, through profile admin", run("status").out)
+    assert re.search(r"Organization +O\nFetched with +profile admin\n", run("status").out)
 
 
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({}, r"Refreshed on first use after .*\. If unused until .*, log in again\."),
-        ({"age": 13.5 * DAY}, r"Refreshed on first use from now on\. If unused until .*, log in again\."),
-        ({"refresh_token_expires_in": None}, r"Refreshed on first use after [-\d]+ [\d:]+\."),
+        ({}, r"Renewed on first use after .*\. If unused until .*, log in again\."),
+        ({"age": 13.5 * DAY}, r"Renewed on first use from now on\. If unused until .*, log in again\."),
+        ({"refresh_token_expires_in": None}, r"Renewed on first use after [-\d]+ [\d:]+\."),
         ({"age": 100 * DAY}, r"The refresh token has probably expired: log in again\."),
         ({"refresh_token": None}, r"There is no refresh token, so .*: log in again before .*\."),
         ({"refresh_token": None, "age": 15 * DAY}, r"There is no refresh token, so .*: log in again now\."),
         ({"refresh_token": None, "expires_in": None}, r"There is no refresh token, so .*: log in again then\."),
-        ({"service_app": ServiceApp(org_id="O", app_id="A", using="x"), "age": 100 * DAY}, r"Refreshed on .* now on\."),
+        ({"service_app": ServiceApp(org_id="O", app_id="A", using="x"), "age": 100 * DAY}, r"Renewed on .* now on\."),
     ],
 )
 def test_the_outlook_says_when_a_login_is_needed(make_token: Make, values: dict[str, object], said: str) -> None:
@@ -77,7 +77,10 @@ def test_the_table_fits_the_terminal(save: Make, columns: int) -> None:
     save(scopes_requested=[f"spark:some_scope_{n}" for n in range(12)])
     lines = on_terminal("status", columns=columns).splitlines()
     assert len(lines) > 8
-    assert all(len(line) <= columns or re.match("Stored in +/", line) for line in lines)  # a path stays whole
+    assert all(len(line) <= columns or re.match("    /", line) for line in lines)  # a path stays whole
+    lines = on_terminal("status --all", columns=columns).splitlines()
+    assert [line.find("Account") for line in lines] == [31, -1]
+    assert lines[1].index("alex.morgan@example.com") == 31
 
 
 def test_who_is_not_logged_in_is_told_the_command(run: Run) -> None:

@@ -13,6 +13,7 @@ from webex_loopback.errors import TokenStoreError
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.tokens.record import DAY, StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
+from webex_loopback.wording import moment
 
 from .conftest import Make, Run, command, posix
 
@@ -78,6 +79,18 @@ def test_refresh_says_so_when_the_new_tokens_are_stored(
     monkeypatch.setattr(FileTokenStore, "save", refuse)
     out, err = run("token", "--refresh", code=6)
     assert (out, "Refreshed" in err) == ("", False)
+
+
+def test_a_rejected_refresh_token_means_a_login_also_while_the_access_token_is_valid(
+    run: Run, logged_in: StoredToken, sandbox: Sandbox
+) -> None:
+    sandbox.switches.fault = "503"
+    run("token", "--refresh", code=5)
+    sandbox.switches.fault, sandbox.switches.dead_refresh_token = "", "invalid_request"
+    told = run("token", "--refresh", code=3).err
+    assert f"The access token is valid until {moment(logged_in.expires_at or 0)}." in told
+    assert "`webex-loopback login --force`" in told
+    assert run("token").out.strip() == secret(logged_in)
 
 
 def test_min_validity_renews_a_token_that_expires_sooner(

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import importlib
 import io
 import os
+import sys
 import threading
 import time
 import traceback
@@ -422,6 +424,14 @@ def test_full_thread_pools_do_not_hold_up_a_renewal(world: World) -> None:
                 done.set()
 
     assert asyncio.run(ask()) == 200
+
+
+def test_without_requests_the_remedy_is_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, RequestsAuth.__module__)
+    monkeypatch.setitem(sys.modules, "requests", None)
+    with pytest.raises(ConfigurationError, match="requests") as caught:
+        importlib.import_module(RequestsAuth.__module__)
+    assert caught.value.remedy == "Run `pip install requests`."
 
 
 @pytest.mark.parametrize("auth", [WebexAuth, RequestsAuth, aiohttp_middleware])

@@ -112,9 +112,9 @@ def test_the_command(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["login", "-p", "bot", "--service-app", sandbox.org_id, "--using", "admin"]) == 0
     told = capsys.readouterr().err
     assert "Logged in as Sandbox Service App" in told
-    assert f"Service App of organization {sandbox.org_id}, through profile admin." in told
+    assert f"Service App, fetched through profile admin, for organization {sandbox.org_id}\n" in told
     assert main(["status", "-p", "bot"]) == 0
-    assert "through profile admin" in " ".join(capsys.readouterr().out.split())
+    assert "Fetched with profile admin" in " ".join(capsys.readouterr().out.split())
     for arguments in (["--service-app", "x"], ["--using", "x"], ["--app-id", "x"], ["--service-app=x", "--using="]):
         assert main(["login", *arguments]) == 2
 
@@ -128,7 +128,7 @@ def test_check_counts_the_days_of_the_login_it_depends_on(sandbox: Sandbox, caps
     assert main(["status", "--all", "--check", "7d"]) == 3
     told = capsys.readouterr()
     assert "Profile bot: less than 7 days left. Run `webex-loopback login -p admin --force`." in told.err
-    assert "(Service App, through profile admin)" in told.out
+    assert "(through admin)" in told.out
     os.unlink(token_file("bot"))
     assert main(["status", "--all", "--check", "7d"]) == 3
     assert main(["status", "--all"]) == 0

@@ -13,7 +13,7 @@ import click
 from webex_loopback.errors import LoginRequired, TokenEndpointError, WebexLoopbackError
 from webex_loopback.webex.account import Account
 from webex_loopback.webex.client import Webex
-from webex_loopback.webex.transport import Answer
+from webex_loopback.webex.error_response import Answer
 from webex_loopback.wording import duration, printable
 
 from .app import json_option, print_json, profile_option, say
@@ -23,6 +23,7 @@ from .status import name_and_email
 
 _TRIES = 3
 _USUAL_WAIT, _LONGEST_WAIT = 5.0, 300.0  # seconds: without a Retry-After, and at most
+_POSTED = "Fields are sent with POST. To send them in the query string of a GET, add -X GET."
 _REFERENCE = "Compare method, path and fields with the API reference at https://developer.webex.com/docs."
 
 
@@ -122,7 +123,7 @@ def _fail(session: Session, request: Request, answer: Answer, *, include: bool) 
         message = f"{answer.host} answered {status}, a redirect, which is not followed for security reasons."
         raise WebexLoopbackError(message, remedy="Run the command with -i to see the URL.")
     if status not in (401, 403, 408, 423, 429) and status < 500:
-        error.remedy = _REFERENCE
+        error.remedy = _POSTED if status == 405 and request.method == "POST" else _REFERENCE
     told = session.explained(error, request.method, request.path.removeprefix(session.webex.api_base_url))
     raise told if isinstance(told, LoginRequired) else WebexLoopbackError(str(told), remedy=told.remedy)
 

@@ -7,7 +7,6 @@ import re
 import shlex
 import stat
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 import click
 
 from webex_loopback import __version__
-from webex_loopback.errors import ConfigurationError, LoginFailed, WebexLoopbackError
+from webex_loopback.errors import ConfigurationError, LoginFailed, TokenEndpointError, WebexLoopbackError
 from webex_loopback.login import browser
 from webex_loopback.login.certificate import HOSTS, describe
 from webex_loopback.login.listener import bind
@@ -27,6 +26,7 @@ from webex_loopback.private_file import is_ours, readable_by_others
 from webex_loopback.secret import Secret
 from webex_loopback.settings import ENVIRONMENT_ONLY, Settings, load, require
 from webex_loopback.tokens.record import DAY, StoredToken
+from webex_loopback.tokens.service_app import client_for
 from webex_loopback.tokens.source import TokenSource
 from webex_loopback.tokens.stores import open_store
 from webex_loopback.webex import transport
@@ -40,7 +40,6 @@ from .texts import catalogue
 LOCK_SECONDS = 5.0
 _COLUMN = 23  # where texts start: after a mark and the longest name, WEBEX_CLIENT_SECRET
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red"), "skipped": ("-", None)}
-_FORMS = {"WEBEX_CLIENT_ID": "(?i)C[0-9a-f]{64}", "WEBEX_CLIENT_SECRET": "(?i)[0-9a-f]{64}"}
 _TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 _LEFTOVER = re.compile(r"\.(new|tmp)$|\.(corrupt|foreign|future)-")
 
@@ -91,7 +90,8 @@ def doctor(profile: str | None, as_json: bool, offline: bool) -> int:
 def examine(profile: str | None, *, online: bool) -> Iterator[Check]:
     """Yield the findings in the order in which to fix them.
 
-    The ports, the lock and the space for a token file are actually acquired, then released. No secret is sent.
+    The ports, the lock and the space for a token file are actually acquired, then released. The only secret that is
+    sent is the stored access token, to the API that it is for.
     """
     case, version = _Case(profile, online), sys.version.split()[0]
     yield _find("python", own=__version__, python=version, platform=sys.platform, executable=sys.executable)
@@ -111,9 +111,9 @@ def as_lines(check: Check, width: int) -> str:
     mark, colour = _MARKS[check.level]
     if mark.encode(sys.stdout.encoding or "utf-8", "replace") == b"?":
         mark = "+" if check.level == "ok" else "x"  # code page 1252, for instance, lacks it
-    text = check.text + (f"\n-> {check.remedy}" if check.remedy else "")
-    lines = textwrap.indent(wrap(text, max(width - _COLUMN, 30)), " " * _COLUMN)
-    return f"{click.style(mark, fg=colour)} {check.name:<{_COLUMN - 3}} {lines[_COLUMN:]}"
+    remedy = f"\n{'':{_COLUMN}}-> {check.remedy}" if check.remedy else ""
+    text = f"{mark} {check.name:<{_COLUMN - 3}} {check.text}{remedy}"
+    return click.style(mark, fg=colour) + wrap(text, max(width, _COLUMN + 30), _COLUMN)[1:]
 
 
 def _find(key: str, /, **values: object) -> Check:
@@ -139,9 +139,8 @@ def _settings(case: _Case) -> Iterator[Check]:
     for name, origin in settings.origins.items():
         if origin != "default":
             value = getattr(settings, name.removeprefix("WEBEX_").lower())
-            odd = name in _FORMS and not re.fullmatch(_FORMS[name], getattr(value, "get_secret_value", value.__str__)())
-            shown = "set" if isinstance(value, Secret) else value
-            yield _find("odd" if odd else "value", name=name, value=shown, origin=origin)
+            shown = "set" if isinstance(value, Secret) else duration(value) if isinstance(value, float) else value
+            yield _find("value", name=name, value=shown, origin=origin)
     try:
         require(settings)
     except ConfigurationError as error:
@@ -195,7 +194,7 @@ def _connection(case: _Case) -> Iterator[Check]:
     if not case.online:
         yield _find("offline")
         return
-    with Webex(api_base_url=case.settings.api_base_url, token_url=url, ca_bundle=ca_bundle) as webex:
+    with Webex.of(case.settings) as webex:
         began = time.monotonic()
         status = webex.probe()
         portal = status == 511 or 300 <= status < 400
@@ -248,6 +247,8 @@ def _login(case: _Case, token: StoredToken | None) -> Iterator[Check]:
     soon = app is None and (token.refresh_token is None or (end is not None and end < now + 7 * DAY))
     dead = token.expired(now) and (not token.can_renew or (app is None and token.refresh_token_expired(now)))
     yield _find("ended" if dead else "ends_soon" if soon else "lasts", outlook=outlook(token, now), **told)
+    if case.online and not token.expired(now):
+        yield from _answer(token, told)
     yield _find("not_granted" if token.missing else "scopes", scopes=" ".join(token.missing or token.granted), **told)
     if app is not None:
         yield _find("service_app", org=app.org_id, using=app.using)
@@ -257,3 +258,16 @@ def _login(case: _Case, token: StoredToken | None) -> Iterator[Check]:
             yield _find("other_integration", **told)
         elif new:
             yield _find("new_scopes", scopes=" ".join(new), **told)
+
+
+def _answer(token: StoredToken, told: dict[str, str]) -> Iterator[Check]:
+    """Ask Webex whether it accepts the access token; that a network fails has been reported before."""
+    with contextlib.suppress(WebexLoopbackError), client_for(token) as webex:
+        try:
+            webex.people_me(token.access_token)
+        except TokenEndpointError as error:
+            if error.status_code == 401:
+                yield _find("rejected", **told)
+            if error.status_code != 403:  # which only means that a scope is missing
+                return
+        yield _find("accepted")

@@ -45,15 +45,17 @@ def execute(profile: str | None, min_validity: float | None, command: tuple[str,
             signal.signal(number, signal.SIG_DFL)
         os.execvpe(command[0], command, environ)  # noqa: S606 - no shell
     except OSError as error:
-        say(f"{printable(command[0])}: {error.strerror}", "red")
-        return 127 if isinstance(error, FileNotFoundError) else 126
+        missing = isinstance(error, FileNotFoundError)
+        why = "command not found" if missing and not shutil.which(command[0]) else error.strerror
+        say(f"{printable(command[0])}: {why}", "red")
+        return 127 if missing else 126
 
 
 def run_and_wait(command: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run a command as on Windows: found by PATH and PATHEXT, and left to handle Ctrl-C. Return its exit code."""
     program = shutil.which(command[0])
     if program is None:
-        raise FileNotFoundError(errno.ENOENT, "Command not found")
+        raise FileNotFoundError(errno.ENOENT, "command not found")
     if os.path.dirname(program) == os.curdir and not os.path.dirname(command[0]):
         # Windows looks there before PATH, and a cloned repository may hold a python.bat.
         raise FileNotFoundError(errno.ENOENT, f"Not run from the current directory. If you mean that, type {program}")

@@ -15,9 +15,10 @@ from webex_loopback.login.paste import terminal
 from webex_loopback.paths import data_directory, environment_path, login_command, profile_name
 from webex_loopback.private_file import make_private_directory, read_small_file, write_private_file
 from webex_loopback.secret import Secret
+from webex_loopback.wording import without_tokens
 
 from .app import profile_option, say
-from .interview import API_BASE_URL, DEFAULTS, ID, SECRET, Values, hold_interview, read_answer
+from .interview import API_BASE_URL, DEFAULTS, ID, SECRET, Values, ask, confirm, hold_interview, read_answer
 from .login import describe
 from .texts import refusal, words
 
@@ -57,7 +58,10 @@ def init(
     for name, text in options.items():
         given.update(read_answer(f"WEBEX_{name.upper()}", Secret(text)) if text.strip() else {})
     if from_stdin:
-        answer = Secret(sys.stdin.readline().strip() if sys.stdin else "")
+        if terminal(sys.stdin) is None:
+            answer = Secret(sys.stdin.readline().strip() if sys.stdin else "")
+        else:
+            answer = ask(words("ask_client_secret") + ":", hidden=True)
         if not answer:
             raise refusal("no_stdin", SECRET)
         given.update(read_answer(SECRET, answer))
@@ -74,8 +78,10 @@ def init(
         command = login_command(profile_name(profile), "--service-app", "ORG_ID", "--using", profile_name())
         assignment = f"$env:WEBEX_CONFIG_FILE = '{file.path}';" if sys.platform == "win32" else ""
         assignment = assignment or f"WEBEX_CONFIG_FILE={shlex.quote(file.path)}"
-        say(words("next_service_app", login=login_command(profile_name()), command=f"{assignment} {command}"))
-    elif log_in_now or (log_in_now is None and interactive and click.confirm(words("log_in"), default=True, err=True)):
+        say(words("next_service_app"))
+        # Not with say(), which would wrap what is to be pasted.
+        click.echo(f"  {login_command(profile_name())}\n  {assignment} {command}", err=True)
+    elif log_in_now or (log_in_now is None and interactive and confirm(words("log_in"))):
         if file.path != os.path.abspath("config.env"):  # that file is found without a name, and trusted less
             os.environ["WEBEX_CONFIG_FILE"] = file.path
         result = log_in(profile)
@@ -112,13 +118,14 @@ class _File:
 
     def _may_change(self, changed: Values) -> bool:
         if trusted := [name for name in _TRUSTED if name in self.known and name not in changed]:
-            say(words("trusted", path=self.path, names=", ".join(trusted)), "yellow")
+            shown = ", ".join(f"{name}={without_tokens(self.known[name])}" for name in trusted)
+            say(words("trusted", path=self.path, settings=shown), "yellow")
         if self.force or not self.text:
             return True
         names = ", ".join(changed)
         if not self.interactive:
             raise refusal("other_values", "WEBEX_CONFIG_FILE", path=self.path, names=names)
-        return click.confirm(words("change", path=self.path, names=names), default=True, err=True)
+        return confirm(words("change", path=self.path, names=names))
 
     def _write(self, changed: Values) -> None:
         text = Secret(_updated(self.text.get_secret_value() or _HEADER, changed))

@@ -5,18 +5,17 @@ import getpass
 import html
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote, urlsplit
-
-import click
 
 from webex_loopback.errors import ConfigurationError
 from webex_loopback.login import browser
 from webex_loopback.oauth.redirect_uri import RedirectURI
 from webex_loopback.secret import Secret
-from webex_loopback.settings import Settings, is_loopback
-from webex_loopback.wording import language, printable, split_list
+from webex_loopback.settings import FORMS, Settings
+from webex_loopback.wording import columns, is_loopback, language, printable, split_list, wrap
 
 from .app import say
 from .texts import catalogue, refusal, words
@@ -30,7 +29,7 @@ ID, SECRET, SCOPES = "WEBEX_CLIENT_ID", "WEBEX_CLIENT_SECRET", "WEBEX_SCOPES"
 REDIRECT_URI, API_BASE_URL = "WEBEX_REDIRECT_URI", "WEBEX_API_BASE_URL"
 DEFAULTS = {name: str(Settings.model_fields[name[6:].lower()].default) for name in (SCOPES, REDIRECT_URI, API_BASE_URL)}
 APPS_PAGE = "https://developer.webex.com/my-apps/new"
-_FORMS = {ID: r"(?i)(?<!\w)C[0-9a-f]{64}(?!\w)", SECRET: r"(?i)(?<!\w)[0-9a-f]{64}(?!\w)"}
+_FORMS = {f"WEBEX_{name.upper()}": pattern for name, pattern in FORMS.items()}
 _SCOPE = re.compile(r"[\w.-]+:[\w.:-]+|openid|email|profile|phone|address", re.ASCII)
 _BASE_URL = re.compile(r"(https://[^\s/?#@]+|http://(127(\.\d+){3}|localhost|\[::1\])(:\d+)?)(/[^\s?#]*)?")
 _HOSTS = ("webexapis.com", "api-usgov.webex.com")  # of the portal's URL; the second is Webex for Government (FedRAMP)
@@ -65,6 +64,8 @@ def read_answer(setting: str, answer: Secret) -> Values:
         # Mails wrap it, quote it with ">", and escape it for HTML; some programs encode it once more.
         text = html.unescape(re.sub(r"\s+(>\s*)*", "", text))
         return _read_authorization_url(text if "://" in text else unquote(text))
+    if not text:
+        raise refusal("empty", setting)
     if found := re.search(_FORMS[setting], text):
         return Values({setting: found[0]})
     is_the_other = re.search(_FORMS[SECRET if setting == ID else ID], text) is not None
@@ -86,7 +87,8 @@ def _read_authorization_url(text: str) -> Values:
         elif (parts.scheme, parts.path, parts.username) == ("https", "/v1/authorize", None) and host in _HOSTS:
             base = f"https://{host}/v1"
     if not _BASE_URL.fullmatch(base) or not values.get("client_id"):
-        raise refusal("bad_host" if host and not base else "bad_url", ID, host=host)
+        portal = host == "developer.webex.com"
+        raise refusal("portal" if portal else "bad_host" if host and not base else "bad_url", ID, host=host)
     found = read_answer(ID, Secret(values["client_id"]))
     found[API_BASE_URL] = base
     if scopes := split_list(values.get("scope", "")):
@@ -123,23 +125,36 @@ def hold_interview(given: Values, known: Mapping[str, str], *, service_app: bool
         say("\n" + words("form" if step == 3 else f"{kind}{name[6:].lower()}", url=APPS_PAGE))
         if step == 3:
             _show_form(values)
-        values.update(_answer(values, known, name, optional=step == 0 and not service_app))
+        values.update(_answer(values, known, name, kind, optional=step == 0 and not service_app))
     return values
 
 
-def _answer(values: Values, known: Mapping[str, str], name: str, *, optional: bool) -> Values:
+def ask(question: str, *, hidden: bool = False) -> Secret:
+    """Ask on the terminal; Ctrl-D quits, like Ctrl-C."""
+    prompt = wrap(question, columns(sys.stdout)) + " "
+    return Secret((getpass.getpass(prompt) if hidden else input(prompt)).strip())
+
+
+def confirm(question: str, *, default: bool = True) -> bool:
+    """Ask a yes-or-no question until it is answered."""
+    while True:
+        answer = ask(f"{question} [{'Y/n' if default else 'y/N'}]:").get_secret_value()
+        answer = unicodedata.normalize("NFKC", answer).lower()
+        if answer in ("", "y", "yes", "n", "no"):
+            return answer.startswith("y") if answer else default
+        say(words("yes_or_no"), "yellow")
+
+
+def _answer(values: Values, known: Mapping[str, str], name: str, kind: str, *, optional: bool) -> Values:
     """Ask for a setting until the answer is usable, or empty if that is an answer."""
     key, default = name[6:].lower(), known.get(name) or DEFAULTS.get(name, "")
     if name == SECRET:
         optional, default = bool(default) and values[ID] == known.get(ID), ""
     for number, (scope, text) in enumerate(catalogue(language())["scopes"].items() if name == SCOPES else (), 1):
         say(f"  {number:2}  {scope:<34}  {text}")
-    question = words(f"ask_{key}{'_keep' * (name == SECRET and optional)}") + (f" [{default}]: " if default else ": ")
+    question = words(f"ask_{kind}{key}{'_keep' * (name == SECRET and optional)}") + f" [{default}]" * bool(default)
     while True:
-        try:
-            answer = Secret((getpass.getpass(question) if name == SECRET else input(question)).strip() or default)
-        except EOFError:  # Ctrl-D
-            raise click.Abort from None
+        answer = ask(f"{question}:", hidden=name == SECRET) or Secret(default)
         if not answer and optional:
             return Values()
         try:
@@ -148,18 +163,20 @@ def _answer(values: Values, known: Mapping[str, str], name: str, *, optional: bo
             say(f"{error} {error.remedy}", "yellow")
             continue
         odd = name in _FORMS and not re.fullmatch(_FORMS[name], found[name])
-        if odd and not click.confirm(words(f"odd_{key}", length=len(found[name])), err=True):
+        if odd and not confirm(words(f"odd_{key}", length=len(found[name])), default=False):
             continue
+        if name == SCOPES and not {"spark:people_read", "spark:all"}.intersection(found[name].split()):
+            say(words("no_people_read"), "yellow")
         for setting in found if len(found) > 1 else ():
-            say(f"  {setting}={printable(found[setting], 200)}")
+            say(f"  {setting}: {printable(found[setting], 200)}")
         return found
 
 
 def _show_form(values: Values) -> None:
     """Say what to enter in which field of the portal's form, and open it."""
     for label, text in catalogue(language())["init"]["form_fields"].items():
-        say(f"  {label:<18}{text.format(redirect_uri=values[REDIRECT_URI], scopes=values[SCOPES])}")
+        say(f"  {label:<29}{text.format(redirect_uri=values[REDIRECT_URI], scopes=values[SCOPES])}")
     say(words("form_end"))
-    if click.confirm(words("form_open"), default=True, err=True):
+    if confirm(words("form_open")):
         opened = browser.open_url(browser.find(os.environ), f"{APPS_PAGE}/integration")
         say("" if opened else words("form_closed"))

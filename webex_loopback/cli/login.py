@@ -28,7 +28,7 @@ _STARTS = {
 @profile_option
 @click.option("--scopes", metavar="SCOPES", help="Instead of WEBEX_SCOPES; separated by spaces or commas.")
 @click.option("--redirect-uri", metavar="URI", help="Instead of WEBEX_REDIRECT_URI; exactly as registered.")
-@click.option("--timeout", "timeout_seconds", metavar="SECONDS", help="Instead of WEBEX_LOGIN_TIMEOUT.")
+@click.option("--timeout", "timeout_seconds", metavar="TIME", help="Instead of WEBEX_LOGIN_TIMEOUT, for example 5m.")
 @click.option("--no-browser", is_flag=True, help="Print the URL; do not open a browser.")
 @click.option("--browser", metavar="CMD", default="", help="Open the URL with this command; %s stands for the URL.")
 @click.option("--device", is_flag=True, help="Approve with a code on another device; needs no browser here.")
@@ -94,11 +94,14 @@ def logout(ctx: click.Context, profile: str | None, revoke: bool) -> None:
 
 def describe(profile: str | None, token: StoredToken, how: str) -> None:
     """Say who is logged in, and until when."""
-    name, who = profile_name(profile), printable(name_and_email(token.account)) or "an unknown account"
+    name, unknown = profile_name(profile), "an unknown account"
+    if "spark:people_read" not in token.granted:
+        unknown = "an unknown account (the token does not have spark:people_read)"
+    who = printable(name_and_email(token.account)) or unknown
     say(f"{_STARTS.get(how, 'Logged in as')} {who}.", "green")
     say(f"  Profile {name}. {outlook(token, time.time())}")
     if app := token.service_app:
-        say(f"  Service App of organization {printable(app.org_id)}, through profile {printable(app.using)}.")
+        say(f"  Service App, fetched through profile {printable(app.using)}, for organization {printable(app.org_id)}")
     if token.missing:
         say(f"  Requested but not granted: {printable(' '.join(token.missing))}", "yellow")
     if how == "already":

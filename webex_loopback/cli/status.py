@@ -54,9 +54,7 @@ def status(profile: str | None, every: bool, as_json: bool, check: float) -> int
         print_json(facts)
     else:
         for label, text in _rows(token, facts, now):
-            # \0 is a space at which no line breaks: a long path stays beside its label.
-            line = label.ljust(_LABEL).replace(" ", "\0") + printable(text, 4096)
-            click.echo(wrap(line, columns(sys.stdout), _LABEL))
+            click.echo(wrap(label.ljust(_LABEL) + printable(text, 4096), columns(sys.stdout), _LABEL))
     return _check([facts], check)
 
 
@@ -124,12 +122,15 @@ def _print_list(found: list[dict[str, Any]]) -> None:
     if not found:
         say("No profile is logged in. Run `webex-loopback login`.")
     wide = max((len(facts["profile"]) for facts in found), default=0)
+    if found and sys.stdout.isatty():
+        wide = max(wide, len("Profile"))
+        click.echo(f"  {'Profile':<{wide}}  {'Until next login':<18}  Account (* is used without -p)")
     for facts in found:
         left, text = _left(facts), printable(facts.get("error", ""), 4096)
         if not text:
             account = facts["account"]["email"] or facts["account"]["name"] or "unknown account"
             if app := facts["service_app"]:
-                account += f" (Service App, through profile {app['using']})"
+                account += f" (through {app['using']})"
             until_login = "no known expiry" if left == math.inf else f"{duration(left)} left" if left else "expired"
             text = f"{until_login:<18}  {printable(account)}"
         click.echo(f"{'*' if facts['profile'] == profile_name() else ' '} {facts['profile']:<{wide}}  {text}")
@@ -144,7 +145,8 @@ def _rows(token: StoredToken, facts: dict[str, Any], now: float) -> Iterator[tup
     yield "Profile", facts["profile"]
     yield "Account", name_and_email(token.account) or "unknown (the token does not have spark:people_read)"
     if app := token.service_app:
-        yield "Service App", f"of organization {app.org_id}, through profile {app.using}"
+        yield "Organization", app.org_id
+        yield "Fetched with", f"profile {app.using}"
     yield "Access token", _lifetime(token.expires_at, now)
     if token.refresh_token is not None:
         yield "Refresh token", _lifetime(token.refresh_token_expires_at, now)
@@ -173,4 +175,4 @@ def outlook(token: StoredToken, now: float) -> str:
         return "The refresh token has probably expired: log in again."
     due = f"after {moment(token.refresh_at)}" if now < token.refresh_at else "from now on"
     until = "" if end is None or token.service_app else f" If unused until {moment(end)}, log in again."
-    return f"Refreshed on first use {due}.{until}"
+    return f"Renewed on first use {due}.{until}"

@@ -6,13 +6,15 @@ import time
 
 import click
 
-from webex_loopback.errors import ConfigurationError, TokenStoreError
+from webex_loopback.errors import ConfigurationError, LoginRequired, TokenEndpointError, TokenStoreError
+from webex_loopback.paths import profile_name
 from webex_loopback.private_file import write_private_file
+from webex_loopback.tokens.decision import means_login, rejection
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.source import TokenSource
-from webex_loopback.wording import duration, printable
+from webex_loopback.wording import duration, moment, printable
 
-from .app import profile_option, say, span
+from .app import profile_option, say, saying_what_ctrl_c_waits_for, span
 from .formats import FORMATS, WITH_REFRESH_TOKEN, write
 
 
@@ -53,6 +55,7 @@ def token(profile: str | None, form: str | None, refresh: bool, min_validity: fl
         say("This output contains secrets. Keep it out of chats, tickets and repositories.", "yellow")
 
 
+@saying_what_ctrl_c_waits_for()
 def valid_token(source: TokenSource, min_validity: float | None, *, refresh: bool = False) -> str:
     """Return an access token that is valid for `min_validity` seconds, renewed first if necessary or requested."""
     if source.from_environment() and not refresh:
@@ -64,7 +67,14 @@ def valid_token(source: TokenSource, min_validity: float | None, *, refresh: boo
     if refresh or _left(before) < least:
         if before is not None and not refresh:
             _check(_left(before, before.issued_at), least)  # what Webex granted last; a renewal would not help
-        access_token = source.refresh()
+        try:
+            access_token = source.refresh()
+        except TokenEndpointError as error:  # while the current token is valid
+            if before is None or before.service_app or not means_login(error, before, time.time()):
+                raise
+            until = f" The access token is valid until {moment(before.expires_at)}." if before.expires_at else ""
+            command = before.login_command(profile_name(source.profile), "--force")
+            raise LoginRequired(rejection(error) + until, remedy=f"Run `{command}`.") from None
         after = source.stored()
         if after == before:
             what = "The token was renewed, but the new tokens could not be stored."

@@ -3,15 +3,19 @@
 from functools import partial
 from typing import Any
 
-from requests import PreparedRequest, Response
-from requests.cookies import extract_cookies_to_jar
-from requests.exceptions import UnrewindableBodyError
-from requests.utils import rewind_body
-
+from webex_loopback.errors import ConfigurationError
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.source import TokenSource
 
 from .authorization_header import authorize, reauthorize, source_for
+
+try:
+    from requests import PreparedRequest, Response
+    from requests.cookies import extract_cookies_to_jar
+    from requests.exceptions import UnrewindableBodyError
+    from requests.utils import rewind_body
+except ImportError as error:
+    raise ConfigurationError(f"Cannot import requests: {error}.", remedy="Run `pip install requests`.") from error
 
 
 class RequestsAuth:
