@@ -125,7 +125,7 @@ def test_common_usage_errors_are_translated(message: str) -> None:
     ("english", "japanese"),
     [
         (
-            "  Profile p. Renewed on first use from now on. If unused until 2026-12-09 07:05, log in again.",
+            "  Profile p. Refreshed on first use from now on. If unused until 2026-12-09 07:05, log in again.",
             "  プロファイル：p。今後、最初に使用したときにトークンを更新します。"
             "2026年12月9日 7:05まで使用しなかった場合は、もう一度ログインしてください。",
         ),

@@ -32,7 +32,7 @@ def test_login_says_who_is_logged_in_and_until_when() -> None:
     done = command("login", "-p", "work")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert "Logged in as Alex Morgan <alex.morgan@example.com>." in done.stderr
-    assert re.search(r"Profile work\. Renewed on first use after .* log in again\.", done.stderr)
+    assert re.search(r"Profile work\. Refreshed on first use after .* log in again\.", done.stderr)
     again = command("login", "-p", "work").stderr
     assert "Already logged in as Alex Morgan" in again
     assert "`webex-loopback login -p work --force`" in again

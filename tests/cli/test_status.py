@@ -48,14 +48,14 @@ def test_programs_get_names_and_numbers(run: Run, save: Make, store: FileTokenSt
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({}, r"Renewed on first use after .*\. If unused until .*, log in again\."),
-        ({"age": 13.5 * DAY}, r"Renewed on first use from now on\. If unused until .*, log in again\."),
-        ({"refresh_token_expires_in": None}, r"Renewed on first use after [-\d]+ [\d:]+\."),
+        ({}, r"Refreshed on first use after .*\. If unused until .*, log in again\."),
+        ({"age": 13.5 * DAY}, r"Refreshed on first use from now on\. If unused until .*, log in again\."),
+        ({"refresh_token_expires_in": None}, r"Refreshed on first use after [-\d]+ [\d:]+\."),
         ({"age": 100 * DAY}, r"The refresh token has probably expired: log in again\."),
         ({"refresh_token": None}, r"There is no refresh token, so .*: log in again before .*\."),
         ({"refresh_token": None, "age": 15 * DAY}, r"There is no refresh token, so .*: log in again now\."),
         ({"refresh_token": None, "expires_in": None}, r"There is no refresh token, so .*: log in again then\."),
-        ({"service_app": ServiceApp(org_id="O", app_id="A", using="x"), "age": 100 * DAY}, r"Renewed on .* now on\."),
+        ({"service_app": ServiceApp(org_id="O", app_id="A", using="x"), "age": 100 * DAY}, r"Refreshed on .* now on\."),
     ],
 )
 def test_the_outlook_says_when_a_login_is_needed(make_token: Make, values: dict[str, object], said: str) -> None:

@@ -11,9 +11,7 @@ import os
 import signal
 import sys
 import textwrap
-from collections.abc import Iterator
 from importlib import import_module
-from threading import Timer
 from typing import IO, Any
 
 import click
@@ -215,28 +213,6 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         say(record.getMessage(), "yellow")
-
-
-@contextlib.contextmanager
-def saying_what_ctrl_c_waits_for() -> Iterator[None]:
-    """Meanwhile, have Ctrl-C that does not end a command at once say why: `finish()` lets a renewal end first."""
-    text = "Waiting for the renewal to finish, at most 30 s, so that the login is not lost."
-    timer = Timer(0.3, say, ["\n" * sys.stderr.isatty() + text])  # after "^C"
-
-    def interrupt(number: int, frame: Any) -> None:
-        if timer.ident is None:
-            timer.start()
-        signal.default_int_handler(number, frame)
-
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # in the background, a shell ignores it
-    if ours:
-        signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        timer.cancel()
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _end_like_ctrl_c() -> list[int]:

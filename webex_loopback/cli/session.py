@@ -11,8 +11,6 @@ from webex_loopback.tokens.service_app import client_for
 from webex_loopback.tokens.source import TokenSource
 from webex_loopback.webex.client import Webex
 
-from .app import saying_what_ctrl_c_waits_for
-
 # Start of the path, and the scope for GET; for other methods with `_write` instead of `_read`, if it ends so.
 _SCOPES = {
     **{name: f"spark:{name}_read" for name in ("devices", "memberships", "messages", "people", "rooms", "teams")},
@@ -38,8 +36,7 @@ class Session:
     def __init__(self, profile: str | None) -> None:
         self._source, self.profile = TokenSource(profile), profile_name(profile)
         origin = self._source.from_environment()
-        with saying_what_ctrl_c_waits_for():
-            self.token, self._renewed = Secret(self._source.get_token()), bool(origin)
+        self.token, self._renewed = Secret(self._source.get_token()), bool(origin)
         self.stored = None if origin else self._source.stored()
         if self.stored is not None:
             self.webex = client_for(self.stored, self.profile)
@@ -52,8 +49,7 @@ class Session:
         """Renew a rejected token, once, however short it lives; return whether there is another one now."""
         before, renewed, self._renewed = self.token, self._renewed, True
         if not renewed:
-            with saying_what_ctrl_c_waits_for():
-                self.token = Secret(self._source.refresh(rejected=before.get_secret_value()))
+            self.token = Secret(self._source.refresh(rejected=before.get_secret_value()))
         return self.token != before
 
     def explained(self, error: TokenEndpointError, method: str, path: str) -> TokenEndpointError | LoginRequired:

@@ -175,4 +175,4 @@ def outlook(token: StoredToken, now: float) -> str:
         return "The refresh token has probably expired: log in again."
     due = f"after {moment(token.refresh_at)}" if now < token.refresh_at else "from now on"
     until = "" if end is None or token.service_app else f" If unused until {moment(end)}, log in again."
-    return f"Renewed on first use {due}.{until}"
+    return f"Refreshed on first use {due}.{until}"

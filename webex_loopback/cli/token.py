@@ -14,7 +14,7 @@ from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.source import TokenSource
 from webex_loopback.wording import duration, moment, printable
 
-from .app import profile_option, say, saying_what_ctrl_c_waits_for, span
+from .app import profile_option, say, span
 from .formats import FORMATS, WITH_REFRESH_TOKEN, write
 
 
@@ -55,7 +55,6 @@ def token(profile: str | None, form: str | None, refresh: bool, min_validity: fl
         say("This output contains secrets. Keep it out of chats, tickets and repositories.", "yellow")
 
 
-@saying_what_ctrl_c_waits_for()
 def valid_token(source: TokenSource, min_validity: float | None, *, refresh: bool = False) -> str:
     """Return an access token that is valid for `min_validity` seconds, renewed first if necessary or requested."""
     if source.from_environment() and not refresh:

@@ -256,4 +256,4 @@ def _failure(error: errors.WebexLoopbackError) -> FailurePage:
 
 
 def _told(denial: AuthorizationResponse | errors.AuthorizationDenied) -> str:
-    return ": ".join(filter(None, (denial.error, denial.error_description)))
+    return ": ".join(filter(None, (denial.error, denial.error_description))).rstrip(".")

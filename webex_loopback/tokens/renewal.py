@@ -133,13 +133,16 @@ class Renewal:
                     keeper, lambda current: self._make(keeper, current, attempt), wait_seconds=wait_seconds
                 )
                 flight = self._flight = start(lambda: self._fly(transaction, seen))
+
+        def interrupted() -> bool:
+            if transaction is None or transaction.cancel():
+                return True
+            log.warning("Waiting for the renewal to finish, at most 30 s, so that the login is not lost.")
+            return False
+
         seconds = max(attempt.until - time.monotonic(), 0)
         try:
-            record = finish(
-                flight,
-                seconds if required else min(seconds, OPTIONAL_SECONDS),
-                cancel=transaction.cancel if transaction else lambda: True,
-            )
+            record = finish(flight, seconds if required else min(seconds, OPTIONAL_SECONDS), cancel=interrupted)
         except Late:
             if transaction is not None:
                 flight.add_done_callback(lambda late: self._tell(late, seen))

@@ -19,8 +19,7 @@ from urllib.parse import urlsplit
 
 from webex_loopback.errors import ConfigurationError, ServerUnreachable
 from webex_loopback.secret import Secret
-from webex_loopback.webex.error_response import Answer as Answer  # noqa: PLC0414 - `api` imports it from here
-from webex_loopback.webex.error_response import http_date
+from webex_loopback.webex.error_response import Answer, http_date
 from webex_loopback.webex.worker import Late, run
 from webex_loopback.wording import duration, is_loopback, printable, without_tokens
 
