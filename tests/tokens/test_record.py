@@ -129,7 +129,10 @@ def test_a_damaged_record_is_refused_without_its_values(make_token: Make, damage
     assert "client-secret-one" not in shown
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"version": 1}'])
+ODD_VERSION = b'{"version": "9", "refresh_at": 5, "access_token": "a", "issued_at": 1}'
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"version": 1}', ODD_VERSION])
 def test_what_is_not_a_record_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedToken):
         StoredToken.from_json(body)

@@ -74,20 +74,22 @@ def init(
         say(words("service_app" if service_app else "title"), "cyan")
     if not file.set_up(given, service_app=service_app):
         return
+    assignment = f"WEBEX_CONFIG_FILE={shlex.quote(file.path)} "
+    if sys.platform == "win32":
+        assignment = f"$env:WEBEX_CONFIG_FILE = '{file.path}'; "
     if service_app:
         command = login_command(profile_name(profile), "--service-app", "ORG_ID", "--using", profile_name())
-        assignment = f"$env:WEBEX_CONFIG_FILE = '{file.path}';" if sys.platform == "win32" else ""
-        assignment = assignment or f"WEBEX_CONFIG_FILE={shlex.quote(file.path)}"
         say(words("next_service_app"))
         # Not with say(), which would wrap what is to be pasted.
-        click.echo(f"  {login_command(profile_name())}\n  {assignment} {command}", err=True)
+        click.echo(f"  {login_command(profile_name())}\n  {assignment}{command}", err=True)
     elif log_in_now or (log_in_now is None and interactive and confirm(words("log_in"))):
         if file.path != os.path.abspath("config.env"):  # that file is found without a name, and trusted less
             os.environ["WEBEX_CONFIG_FILE"] = file.path
         result = log_in(profile)
         describe(profile, result.token, result.how)
     else:
-        say(words("next", command=login_command(profile_name(profile))))
+        found = file.path in (own, os.path.abspath("config.env"), environment_path("WEBEX_CONFIG_FILE"))
+        say(words("next", command=("" if found else assignment) + login_command(profile_name(profile))))
 
 
 class _File:

@@ -149,7 +149,7 @@ class StoredToken:
         version = values.get("version", VERSION)
         if isinstance(version, int) and version > VERSION:
             raise FutureVersion(f"has format version {version}; this webex-loopback reads version {VERSION}")
-        fields, wrong = {}, []
+        fields, wrong = {}, [] if version == VERSION else ["version"]
         for name, read in _READERS.items():
             try:
                 if name in _REQUIRED or values.get(name) is not None:
