@@ -37,7 +37,7 @@ for _ in sys.stdin:
                 asyncio.run(aget_token())
         finally:
             armed = False
-    except Bell as bell:
+    except Exception as bell:  # a Bell, or what asyncio makes of it if it rings in the event loop's own code
         with contextlib.suppress(AssertionError):  # from the repr of a thread that was being made
             print(*traceback.TracebackException.from_exception(bell, capture_locals=True).format(), file=sys.stderr)
         if sys.argv[2] == "leave":  # it ends the program, as it does one that knows nothing of tokens
