@@ -166,6 +166,11 @@ def test_messages_are_translated_with_their_fields_or_not_at_all(english: str, j
     assert translated(english, "en") == english
 
 
+def test_a_text_of_many_sentences_takes_no_time() -> None:
+    text = "。 " * 100 + "x"  # any web page can send it to the loopback server, as an error
+    assert translated(text, "ja") == text
+
+
 @pytest.mark.parametrize("grant", ["authorization_code", "refresh_token", "device_code", "service_app", "api", ""])
 @pytest.mark.parametrize(
     ("status", "body"), [(400, ""), (401, '{"error": "invalid_grant", "message": "It. Is. Bad."}')]
