@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import trustme
 
 from tests.journeys.attack import wait_until
 from tests.login.visitors import Visitor, nobody
@@ -169,6 +170,24 @@ def test_a_stored_token_is_sent_only_where_it_comes_from(
         monkeypatch.setenv("WEBEX_API_BASE_URL", other.base_url)
         assert log_in(open_browser=Visitor()).how == "browser"
         assert other.count("/v1/people/me") == 1  # with the new token, after the login
+
+
+def test_a_stored_token_is_sent_with_the_certificates_of_its_login(
+    logged_in: StoredToken, store: FileTokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, other, served, config = (str(tmp_path / name) for name in ("own.pem", "other.pem", "served.pem", "named.env"))
+    for path in (other, own):
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(path)
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(served)
+    Path(config).write_text(f"WEBEX_CA_BUNDLE={other}\n")
+    monkeypatch.setenv("WEBEX_CONFIG_FILE", config)
+    with Sandbox(tls=(served, served)) as sandbox, store.lock():
+        monkeypatch.setenv("WEBEX_API_BASE_URL", sandbox.base_url)
+        api, exchange = sandbox.base_url, f"{sandbox.base_url}/access_token"
+        store.save(dataclasses.replace(logged_in, api_base_url=api, token_url=exchange, ca_bundle=own))
+        sandbox.switches.update({"api_faults": ["500"]})  # which says nothing about the token
+        assert log_in(open_browser=nobody).how == "already"
 
 
 @pytest.mark.parametrize(
