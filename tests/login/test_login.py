@@ -235,7 +235,7 @@ def waiting(login: "Future[LoginResult]", capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_second_login_waits_for_the_first_and_takes_its_token(
-    sandbox: Sandbox, redirect_uri: str, capsys: pytest.CaptureFixture[str]
+    sandbox: Sandbox, redirect_uri: str, store: FileTokenStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     urls: queue.Queue[str] = queue.Queue()
     first = worker.start(lambda: log_in(open_browser=urls.put))
@@ -243,6 +243,7 @@ def test_a_second_login_waits_for_the_first_and_takes_its_token(
     second = worker.start(lambda: log_in(open_browser=nobody))
     place = f"on port {urlsplit(redirect_uri).port} (pid {os.getpid()})"
     assert f"Another login for profile default is in progress {place}" in waiting(second, capsys)
+    assert sys.platform == "win32" or os.stat(f"{store.path}.login").st_mode & 0o777 == 0o600  # doctor looks at it
     Person().visit(url)
     assert first.result(10).how == "browser"
     assert second.result(10).how == "other"
