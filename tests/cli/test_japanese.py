@@ -39,7 +39,6 @@ PARTS = {
     "MalformedToken": (".py", "The token file '/x' {}."),
     "FutureVersion": (".py", "The token file '/x' {}."),
     "_unavailable": ("keyring.py", "{}."),
-    "_unusable": ("certificate.py", "WEBEX_TLS_CERT: {}."),
     "Choice": ("browser.py", "{}"),
 }
 ENGLISH = {  # the answers of the loopback server; on stdout; for Python programs only
@@ -155,6 +154,10 @@ def test_common_usage_errors_are_translated(message: str) -> None:
         (
             "The row in postgresql://h (profile p) cannot be used: it cannot be decrypted with WEBEX_TOKEN_STORE_KEY.",
             "postgresql://h（プロファイルp）の行を使用できません（WEBEX_TOKEN_STORE_KEYで復号できません）。",
+        ),
+        (
+            "WEBEX_TLS_CERT and WEBEX_TLS_KEY: WEBEX_TLS_KEY is not set.",
+            "WEBEX_TLS_CERTとWEBEX_TLS_KEY：WEBEX_TLS_KEYが設定されていません。",
         ),
         ("使用できません。 コピーしてください：https://h/", "使用できません。コピーしてください：https://h/"),
         ("Profile now is not logged in. And so on.", "Profile now is not logged in. And so on."),
