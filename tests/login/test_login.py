@@ -26,7 +26,7 @@ from webex_loopback.login.adopt import adopt
 from webex_loopback.login.login import LoginResult, log_in, log_out
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.secret import Secret
-from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.record import DAY, StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
 from webex_loopback.webex import worker
@@ -386,6 +386,13 @@ def issued(sandbox: Sandbox, redirect_uri: str) -> StoredToken:
     token = log_in("other", open_browser=Visitor(email="hanako.yamada@example.com")).token
     log_out("other")
     return token
+
+
+def test_the_time_left_of_an_imported_token_is_not_its_lifetime(issued: StoredToken) -> None:
+    for days, lifetime in ((2, 14), (20, 20)):
+        imported = an_import(issued.access_token, expires_at=int(time.time()) + days * DAY)
+        token = adopt("default", imported, force=True)
+        assert round(((token.expires_at or 0) - token.issued_at) / DAY) == lifetime
 
 
 def test_imported_tokens_are_checked_and_saved(issued: StoredToken, store: FileTokenStore) -> None:
