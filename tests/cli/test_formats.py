@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from webex_loopback.cli.formats import WITH_REFRESH_TOKEN, Imported, _flat_yaml, read, write
@@ -217,6 +217,7 @@ lines = st.lists(
 
 
 @given(lines)
+@example("x:  [a]")
 def test_what_is_accepted_means_the_same_to_yaml(text: str) -> None:
     try:
         pairs = dict(_flat_yaml(text.strip()))

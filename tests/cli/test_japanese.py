@@ -39,7 +39,6 @@ PARTS = {
     "MalformedToken": (".py", "The token file '/x' {}."),
     "FutureVersion": (".py", "The token file '/x' {}."),
     "_unavailable": ("keyring.py", "{}."),
-    "_unusable": ("certificate.py", "WEBEX_TLS_CERT: {}."),
     "Choice": ("browser.py", "{}"),
 }
 ENGLISH = {  # the answers of the loopback server; on stdout; for Python programs only
@@ -156,6 +155,10 @@ def test_common_usage_errors_are_translated(message: str) -> None:
             "The row in postgresql://h (profile p) cannot be used: it cannot be decrypted with WEBEX_TOKEN_STORE_KEY.",
             "postgresql://h（プロファイルp）の行を使用できません（WEBEX_TOKEN_STORE_KEYで復号できません）。",
         ),
+        (
+            "WEBEX_TLS_CERT and WEBEX_TLS_KEY: WEBEX_TLS_KEY is not set.",
+            "WEBEX_TLS_CERTとWEBEX_TLS_KEY：WEBEX_TLS_KEYが設定されていません。",
+        ),
         ("使用できません。 コピーしてください：https://h/", "使用できません。コピーしてください：https://h/"),
         ("Profile now is not logged in. And so on.", "Profile now is not logged in. And so on."),
         ("Cancelled. And so on.", "Cancelled. And so on."),
@@ -164,6 +167,11 @@ def test_common_usage_errors_are_translated(message: str) -> None:
 def test_messages_are_translated_with_their_fields_or_not_at_all(english: str, japanese: str) -> None:
     assert translated(english, "ja") == japanese
     assert translated(english, "en") == english
+
+
+def test_a_text_of_many_sentences_takes_no_time() -> None:
+    text = "。 " * 100 + "x"  # any web page can send it to the loopback server, as an error
+    assert translated(text, "ja") == text
 
 
 @pytest.mark.parametrize("grant", ["authorization_code", "refresh_token", "device_code", "service_app", "api", ""])

@@ -95,6 +95,12 @@ def test_import_reads_standard_input(tokens: Path) -> None:
     assert (done.returncode, "Standard input" in done.stderr) == (2, True)
 
 
+def test_import_without_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch, tokens: Path) -> None:
+    monkeypatch.setattr("sys.stdin", None)  # closed: `<&-`
+    run("import", str(tokens), "-p", "other")
+    run("import", "-p", "third", code=2)
+
+
 @pytest.mark.parametrize("path", [pytest.param("/dev/zero", marks=posix), "nowhere", ".", "\x1b[31m"])
 def test_import_of_what_cannot_be_read(run: Run, path: str) -> None:
     told = run("import", path, code=2).err

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import trustme
 
 from tests.journeys.attack import wait_until
 from tests.login.visitors import Visitor, nobody
@@ -25,7 +26,7 @@ from webex_loopback.login.adopt import adopt
 from webex_loopback.login.login import LoginResult, log_in, log_out
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.secret import Secret
-from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.record import DAY, StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
 from webex_loopback.webex import worker
@@ -171,6 +172,24 @@ def test_a_stored_token_is_sent_only_where_it_comes_from(
         assert other.count("/v1/people/me") == 1  # with the new token, after the login
 
 
+def test_a_stored_token_is_sent_with_the_certificates_of_its_login(
+    logged_in: StoredToken, store: FileTokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, other, served, config = (str(tmp_path / name) for name in ("own.pem", "other.pem", "served.pem", "named.env"))
+    for path in (other, own):
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(path)
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(served)
+    Path(config).write_text(f"WEBEX_CA_BUNDLE={other}\n")
+    monkeypatch.setenv("WEBEX_CONFIG_FILE", config)
+    with Sandbox(tls=(served, served)) as sandbox, store.lock():
+        monkeypatch.setenv("WEBEX_API_BASE_URL", sandbox.base_url)
+        api, exchange = sandbox.base_url, f"{sandbox.base_url}/access_token"
+        store.save(dataclasses.replace(logged_in, api_base_url=api, token_url=exchange, ca_bundle=own))
+        sandbox.switches.update({"api_faults": ["500"]})  # which says nothing about the token
+        assert log_in(open_browser=nobody).how == "already"
+
+
 @pytest.mark.parametrize(
     ("switches", "due", "how"),
     [
@@ -216,7 +235,7 @@ def waiting(login: "Future[LoginResult]", capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_second_login_waits_for_the_first_and_takes_its_token(
-    sandbox: Sandbox, redirect_uri: str, capsys: pytest.CaptureFixture[str]
+    sandbox: Sandbox, redirect_uri: str, store: FileTokenStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     urls: queue.Queue[str] = queue.Queue()
     first = worker.start(lambda: log_in(open_browser=urls.put))
@@ -224,6 +243,7 @@ def test_a_second_login_waits_for_the_first_and_takes_its_token(
     second = worker.start(lambda: log_in(open_browser=nobody))
     place = f"on port {urlsplit(redirect_uri).port} (pid {os.getpid()})"
     assert f"Another login for profile default is in progress {place}" in waiting(second, capsys)
+    assert sys.platform == "win32" or os.stat(f"{store.path}.login").st_mode & 0o777 == 0o600  # doctor looks at it
     Person().visit(url)
     assert first.result(10).how == "browser"
     assert second.result(10).how == "other"
@@ -366,6 +386,13 @@ def issued(sandbox: Sandbox, redirect_uri: str) -> StoredToken:
     token = log_in("other", open_browser=Visitor(email="hanako.yamada@example.com")).token
     log_out("other")
     return token
+
+
+def test_the_time_left_of_an_imported_token_is_not_its_lifetime(issued: StoredToken) -> None:
+    for days, lifetime in ((2, 14), (20, 20)):
+        imported = an_import(issued.access_token, expires_at=int(time.time()) + days * DAY)
+        token = adopt("default", imported, force=True)
+        assert round(((token.expires_at or 0) - token.issued_at) / DAY) == lifetime
 
 
 def test_imported_tokens_are_checked_and_saved(issued: StoredToken, store: FileTokenStore) -> None:

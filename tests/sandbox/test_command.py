@@ -59,6 +59,17 @@ def test_it_prints_settings_and_a_guide_logs_requests_without_secrets_and_exits_
     assert (paths, end) == (["GET /_sandbox/switches 200", *token_requests], "Stopped.\n")
 
 
+def test_a_signal_that_was_ignored_before_stays_ignored() -> None:
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as by nohup
+    try:
+        with command() as (process, _):
+            process.send_signal(signal.SIGHUP)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1.5)
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
 def test_the_settings_file_is_private_and_deleted_at_the_end_unless_somebody_replaced_it(tmp_path: Path) -> None:
     path = tmp_path / "sandbox.env"
     for end in (signal.SIGKILL, signal.SIGTERM):  # the second one finds what the first has left

@@ -30,7 +30,7 @@ _MILLISECONDS_FROM = 1e11  # as seconds that would be the year 5138
 # `name: text`, as wxc_sdk writes it. A plain scalar has no indicator at its start, and nothing in it that YAML reads as
 # more than text.
 _YAML_LINE = re.compile(
-    r"""([A-Za-z_][A-Za-z0-9_]*):(?: +(?:'((?:[ -&(-~]|'')*)'|(?![,\[\]{}#&*!|>%@`"']|[-?:](?: |$))"""
+    r"""([A-Za-z_][A-Za-z0-9_]*):(?: ++(?:'((?:[ -&(-~]|'')*)'|(?![,\[\]{}#&*!|>%@`"']|[-?:](?: |$))"""
     r"""((?:(?!: | #|: *$)[ -~])*)))? *"""
 )
 

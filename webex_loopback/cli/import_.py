@@ -6,6 +6,7 @@ import time
 import click
 
 from webex_loopback.login.adopt import adopt
+from webex_loopback.login.paste import terminal
 from webex_loopback.oauth.token_response import MalformedToken
 from webex_loopback.paths import profile_name
 from webex_loopback.tokens.move import move_login
@@ -42,7 +43,7 @@ def import_(profile: str | None, file: str | None, from_store: str | None, force
         say(f"  Moved from {printable(str(old), 4096)} to {printable(str(new), 4096)}.")
         return
     file, name = file or "-", profile_name(profile)
-    if file == "-" and sys.stdin.isatty():
+    if file == "-" and terminal(sys.stdin) is not None:
         say("Paste the tokens, then press Ctrl-D.")
     data = read_file(file, _LARGEST)
     try:

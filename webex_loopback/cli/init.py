@@ -88,7 +88,8 @@ def init(
         result = log_in(profile)
         describe(profile, result.token, result.how)
     else:
-        found = file.path in (own, os.path.abspath("config.env"), environment_path("WEBEX_CONFIG_FILE"))
+        here = os.path.abspath("config.env") if os.path.isfile("config.env") else own
+        found = file.path == (environment_path("WEBEX_CONFIG_FILE") or here)
         say(words("next", command=("" if found else assignment) + login_command(profile_name(profile))))
 
 

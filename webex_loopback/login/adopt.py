@@ -9,11 +9,13 @@ from webex_loopback.oauth.token_response import TokenResponse
 from webex_loopback.paths import login_command
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load
-from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.record import DAY, StoredToken
 from webex_loopback.tokens.service_app import request_tokens
 
 from .attempt import Attempt
 from .progress import Progress
+
+_LIFETIME = 14 * DAY  # of Webex's access tokens
 
 
 def adopt(profile: str, imported: Any, *, force: bool = False) -> StoredToken:
@@ -65,4 +67,6 @@ def _completed(attempt: Attempt, imported: Any) -> StoredToken:
         None if end is None else end - now for end in (imported.expires_at, imported.refresh_token_expires_at)
     )
     response = TokenResponse(imported.access_token, imported.refresh_token, left, refresh_left, imported.scopes)
-    return StoredToken.from_response(response, now=now, **attempt.fields() | fields)
+    token = StoredToken.from_response(response, now=now, **attempt.fields() | fields)
+    # When it was issued is not known; counted from now, the time left would pass for all that Webex grants.
+    return replace(token, issued_at=now if left is None else min(now, now + left - _LIFETIME))

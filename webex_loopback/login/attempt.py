@@ -176,8 +176,12 @@ class Attempt:
 
     def announce(self, place: str) -> None:
         """Tell other logins, by a file, where this one waits."""
-        with contextlib.suppress(OSError), open(self._holder_file, "w", encoding="utf-8") as file:
+        with contextlib.suppress(OSError), open(self._holder_file, "w", encoding="utf-8", opener=_private) as file:
             file.write(place + f" (pid {os.getpid()})")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def read_holder(path: str) -> str:

@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from webex_loopback import errors
 from webex_loopback.oauth.authorization import AuthorizationRequest, AuthorizationResponse, NotThisLogin, read_pasted
@@ -29,7 +30,7 @@ from .pages import FailurePage, SuccessPage
 from .paste import Keyboard
 
 ANSWER_SECONDS = 30.0  # how long Webex may take to answer once the code has been sent
-MOST_IGNORED_LINES = 3
+MOST_LINES = 3  # about requests of one kind, lest harmless ones hide one of a stranger
 _REMEMBERED_LINES = 5  # of what was pasted: a URL may arrive wrapped
 _DENIALS = ("access_denied", "invalid_scope", "login_required", "server_error")
 _PAGES = {errors.ServerUnreachable: "unreachable", errors.TokenStoreError: "store", errors.LoginTimeout: "timeout"}
@@ -52,7 +53,7 @@ class CodeGrant:
     _came: bool = False
     _how: str = ""  # the response arrived: `browser` or `pasted`
     _saved: StoredToken | None = None
-    _ignored: int = 0
+    _reported: "Counter[str]" = field(default_factory=Counter)
 
     def run(self) -> tuple[StoredToken, str]:
         """Return the stored token, and `browser` or `pasted`."""
@@ -181,8 +182,8 @@ class CodeGrant:
             with contextlib.suppress(RuntimeError):  # the time has just run out
                 self._patience.reschedule(self._loop.time() + 0.5)  # for the page to arrive
         elif text:
-            self._ignored += kind in ("ignored", "stranger")
-            if self._ignored <= MOST_IGNORED_LINES or kind not in ("ignored", "stranger"):
+            self._reported[kind] += 1
+            if self._reported[kind] <= MOST_LINES:
                 self.attempt.display.note(text)
 
     async def _exchange(self, response: AuthorizationResponse) -> StoredToken:
@@ -223,10 +224,10 @@ class CodeGrant:
     def _timed_out(self, timeout: float) -> errors.LoginTimeout:
         say, key = self.attempt.say, "timeout_webex" if self._came or not self.listener.sockets else "timeout_browser"
         what = say(key, time=duration(timeout, self.attempt.display.words.language))
-        if self._ignored:
-            what += " " + say("timeout_ignored", count=self._ignored)
+        if ignored := self._reported["ignored"] + self._reported["stranger"]:
+            what += " " + say("timeout_ignored", count=ignored)
         remedy = say(f"{key}.remedy", uri=self.listener.redirect_uri.text)
-        return errors.LoginTimeout(what, ignored=self._ignored, remedy=remedy)
+        return errors.LoginTimeout(what, ignored=ignored, remedy=remedy)
 
     def _denial(self, response: AuthorizationResponse) -> errors.AuthorizationDenied:
         """Return the exception for an error response (RFC 6749 §4.1.2.1)."""

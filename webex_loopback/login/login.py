@@ -72,7 +72,7 @@ def log_in(
         redirect_uris = [RedirectURI.parse(text) for text in settings.redirect_uris]
         _check_certificates(settings.ca_bundle)
         before = attempt.stored()
-        if before and not (force or login_hint or prompt) and attempt.matches(before) and _is_accepted(attempt):
+        if before and not (force or login_hint or prompt) and attempt.matches(before) and _is_accepted(attempt, before):
             return attempt.result(attempt.store.load() or before, "already")
         waited = stack.enter_context(attempt.queue())
         now = attempt.stored()
@@ -124,16 +124,17 @@ def _check_certificates(ca_bundle: str) -> None:
         ssl_context(ca_bundle)
 
 
-def _is_accepted(attempt: Attempt) -> bool:
-    """Whether Webex accepts the stored token, renewed if due. For one that `matches`: it is sent to this Webex."""
+def _is_accepted(attempt: Attempt, stored: StoredToken) -> bool:
+    """Whether Webex accepts the stored token, renewed if due, which is sent only as it says: see `client_for`."""
     from webex_loopback.tokens.renewal import Renewal
+    from webex_loopback.tokens.service_app import client_for
 
     try:
         access_token = Secret(Renewal(attempt.store, profile=attempt.profile).token()[0])
     except errors.WebexLoopbackError:
         return False
     try:
-        with attempt.webex() as webex:
+        with client_for(stored) as webex:
             webex.people_me(access_token)
     except errors.TokenEndpointError as error:
         # 403: a valid token without spark:people_read. A fault at Webex says nothing about the token.

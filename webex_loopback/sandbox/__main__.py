@@ -82,6 +82,8 @@ def _until_signalled() -> Iterator["queue.SimpleQueue[int]"]:
     # Only the main thread can set handlers; other threads receive no signals.
     with contextlib.suppress(ValueError):
         for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
+            if signal.getsignal(number) is signal.SIG_IGN and number != signal.SIGINT:
+                continue  # nohup's stays ignored; a script's background job may still be ended with `kill -INT`
             previous[number] = signal.signal(number, lambda number, _: stop.put(number))
     try:
         yield stop

@@ -27,6 +27,7 @@ def _table() -> list[tuple[list[str], str]]:
     return sorted(split, key=lambda message: -len("".join(message[0][::2])))
 
 
+@functools.lru_cache(1000)  # without it, the time doubles with each sentence, and texts come from the network, too
 def _japanese(text: str) -> str:
     """Return sentences, or the content of a field, in Japanese; "" if one of them is not in the table."""
     for end in re.finditer(r"(?<=[.?。]) +|$", text):  # a message of the table may consist of several sentences
