@@ -21,10 +21,10 @@ def translated(text: str, language: str) -> str:
 
 @functools.cache
 def _table() -> list[tuple[list[str], str]]:
-    """Return the messages, split into literals and fields, those with the longest literals first."""
+    """Return the messages, split into literals and fields, those with the longest beginning first."""
     with open(os.path.join(os.path.dirname(__file__), "ja.json"), encoding="utf-8") as file:
         split = [(re.split(r"{(\w+)}", english), japanese) for english, japanese in json.load(file).items()]
-    return sorted(split, key=lambda message: -len("".join(message[0][::2])))
+    return sorted(split, key=lambda message: (-len(message[0][0]), -len("".join(message[0][::2]))))
 
 
 @functools.lru_cache(1000)  # without it, the time doubles with each sentence, and texts come from the network, too
