@@ -53,7 +53,7 @@ def test_the_demo_tells_its_story_in_forty_lines_and_leaves_everything_as_it_was
 @pytest.mark.parametrize(
     ("person", "options", "code", "said"),
     [
-        ("'hanako.yamada@example.com'", [], 0, "山田 花子"),
+        ("'hanako.yamada@example.com'", [], 0, "<hanako.yamada@example.com>"),
         ("decision='decline'", [], 4, "In the browser"),
         ("decision='decline'", ["--no-browser"], 0, "(--no-browser)"),
     ],

@@ -225,7 +225,7 @@ def test_a_named_file_is_written_and_a_found_one_is_not(
 ) -> None:
     Path("config.env").write_text("WEBEX_SCOPES=a:b\n")
     for options in ([], ["--output", "~/elsewhere/my.env"]):
-        assert "WEBEX_CONFIG_FILE=" in init(*options)  # in the command that is next
+        assert "WEBEX_CONFIG_FILE" in init(*options)  # in the command that is next
     monkeypatch.setenv("WEBEX_CONFIG_FILE", str(tmp_path / "named.env"))
     init()
     for path in (config, tmp_path / "home" / "elsewhere" / "my.env", tmp_path / "named.env"):
