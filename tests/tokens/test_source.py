@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+import httpx
 import pytest
 
 from webex_loopback import ConfigurationError, LoginRequired, TokenSource, TokenStoreError, aget_token, get_token
@@ -189,6 +190,15 @@ def test_an_environments_token_cannot_be_renewed(monkeypatch: pytest.MonkeyPatch
     assert TokenSource().refresh(rejected="bot-token") == "bot-token"
     with pytest.raises(LoginRequired):
         TokenSource().refresh()
+
+
+def test_after_a_requested_renewal_nobody_is_given_the_old_token(saved: StoredToken) -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        assert source.get_token() == "access-token-one"
+        return httpx.Response(200, json={"access_token": "access-token-two", "expires_in": 3600})
+
+    source = TokenSource(http_client=httpx.Client(transport=httpx.MockTransport(answer)))
+    assert source.refresh() == source.get_token() == "access-token-two"
 
 
 def test_a_cancelled_task_leaves_the_renewal_to_the_others(

@@ -168,12 +168,13 @@ class TokenSource:
                 "WEBEX_ACCESS_TOKEN is set, and a token given there cannot be renewed.",
                 remedy="Put a new token there (personal access tokens last 12 hours), or unset it to use the login.",
             )
-        self._hot = _NOTHING
         try:
             return self._renewal().token(forced=True, rejected=given)[0]
         except BaseException as error:
             _clear_locals(error)
             raise
+        finally:
+            self._hot = _NOTHING  # last: meanwhile another thread may have been given the old token
 
     def stored(self) -> "StoredToken | None":
         """Return the stored record as it is, without renewing it.
