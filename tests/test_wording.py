@@ -243,3 +243,9 @@ def test_japanese_text_is_wrapped_by_columns_and_by_the_rules_for_punctuation(wi
     assert "".join(line.strip() for line in lines) == JAPANESE.strip()
     assert all(line.startswith("  ") and line[2] not in "、。」）：" and line[-1] not in "（「" for line in lines)
     assert sum("`webex-loopback login -p 開発 --force`" in line for line in lines) == 1
+
+
+def test_a_long_text_of_a_server_does_not_take_long() -> None:
+    began = time.perf_counter()
+    assert without_tokens("://" + "a:" * 50_000).endswith("…")
+    assert time.perf_counter() - began < 1

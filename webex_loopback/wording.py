@@ -20,7 +20,7 @@ _NAMED = (
     r"""(=|["']\s*:\s*["'])[^\s"'&;,]+"""
 )
 _AUTHORIZATION = r"(?i)\b(bearer|basic) [^\s\"',]{12,}"
-_USER_INFO = r"://[^/\s@]*:[^/\s]*@"
+_USER_INFO = r"://[^/\s@:]*:[^/\s]*@"
 
 _WIDE = "\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\U0001f300-\U0003fffd"
 _CLOSING = "、。，．：；？！」』）】ぁぃぅぇぉっゃゅょァィゥェォッャュョー～々"

@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -248,3 +249,17 @@ def test_a_rejected_token_is_explained_in_japanese(monkeypatch: pytest.MonkeyPat
     assert re.search(r"^127\.0\.0\.1がエラーを返しました（401: .*、トラッキングID：.*）。$", japanese, re.MULTILINE)
     assert "  WEBEX_ACCESS_TOKENに別のトークンを設定するか、設定を解除してください。" in japanese
     assert "127.0.0.1 answered 401: " in english
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(". " * 4000, "." * 8000, "Unexpected error: " + ". : ' `" * 1100, "Did you mean x? " * 15 + "zzz."),
+        *("Did you mean " * 600 + "?" * 200, "a (" * 2000 + ") is not safe to use, because " * 60 + "x"),
+        *(f"Try again in {number} s." for number in ("9" * 400, "\u0663", "999999")),
+    ],
+)
+def test_any_text_of_a_server_is_translated_at_once(text: str) -> None:
+    began = time.perf_counter()
+    assert translated(text, "ja")
+    assert time.perf_counter() - began < 0.2

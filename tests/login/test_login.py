@@ -172,6 +172,7 @@ def test_a_stored_token_is_sent_only_where_it_comes_from(
         assert other.count("/v1/people/me") == 1  # with the new token, after the login
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Wine accepts certificates of an unknown issuer")
 def test_a_stored_token_is_sent_with_the_certificates_of_its_login(
     logged_in: StoredToken, store: FileTokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,10 +183,11 @@ def test_a_stored_token_is_sent_with_the_certificates_of_its_login(
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(served)
     Path(config).write_text(f"WEBEX_CA_BUNDLE={other}\n")
     monkeypatch.setenv("WEBEX_CONFIG_FILE", config)
-    with Sandbox(tls=(served, served)) as sandbox, store.lock():
+    with Sandbox(tls=(served, served)) as sandbox:
         monkeypatch.setenv("WEBEX_API_BASE_URL", sandbox.base_url)
         api, exchange = sandbox.base_url, f"{sandbox.base_url}/access_token"
-        store.save(dataclasses.replace(logged_in, api_base_url=api, token_url=exchange, ca_bundle=own))
+        with store.lock():
+            store.save(dataclasses.replace(logged_in, api_base_url=api, token_url=exchange, ca_bundle=own))
         sandbox.switches.update({"api_faults": ["500"]})  # which says nothing about the token
         assert log_in(open_browser=nobody).how == "already"
 

@@ -10,13 +10,23 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from unittest.mock import Mock
 
+import httpx
 import pytest
 
-from webex_loopback import ConfigurationError, LoginRequired, TokenSource, TokenStoreError, aget_token, get_token
+from webex_loopback import (
+    ConfigurationError,
+    LoginRequired,
+    TokenSource,
+    TokenStoreError,
+    WebexLoopbackError,
+    aget_token,
+    get_token,
+)
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.tokens import source as module
 from webex_loopback.tokens.quick_look import quick_look
@@ -191,6 +201,15 @@ def test_an_environments_token_cannot_be_renewed(monkeypatch: pytest.MonkeyPatch
         TokenSource().refresh()
 
 
+def test_after_a_requested_renewal_nobody_is_given_the_old_token(saved: StoredToken) -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        assert source.get_token() == "access-token-one"
+        return httpx.Response(200, json={"access_token": "access-token-two", "expires_in": 3600})
+
+    source = TokenSource(http_client=httpx.Client(transport=httpx.MockTransport(answer)))
+    assert source.refresh() == source.get_token() == "access-token-two"
+
+
 def test_a_cancelled_task_leaves_the_renewal_to_the_others(
     sandbox: Sandbox, logged_in: StoredToken, make_due: Make
 ) -> None:
@@ -322,3 +341,19 @@ def test_an_exception_of_a_signal_handler_shows_no_secret(
     tracebacks = list(itertools.takewhile(bool, (interrupted_at(number, rejected) for number in range(1000))))
     assert len(tracebacks) > 30
     assert [text for text in tracebacks if "-token-one" in text] == []
+
+
+def test_an_error_that_is_raised_again_ends_no_generator_that_has_caught_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = TokenStoreError("It is down.", problem="unavailable")
+    source = TokenSource(store=MemoryTokenStore())
+    monkeypatch.setattr(source.store, "load", Mock(side_effect=error))
+
+    def errors() -> Iterator[WebexLoopbackError]:
+        while True:
+            try:
+                source.get_token()
+            except WebexLoopbackError as caught:
+                yield caught
+
+    one, other = errors(), errors()
+    assert [next(one), next(other), next(one)] == [error] * 3

@@ -8,6 +8,7 @@ import re
 from webex_loopback.wording import duration, parse_duration
 
 _WORDS = ("host", "profile", "setting", "status", "uri")  # fields without spaces; the others are part of one sentence
+_MOST_SENTENCES, _DEEPEST = 12, 4  # in a text, and of fields within fields: servers send what they like
 _TEXTS = ("account", "detail")  # fields that may contain several sentences
 
 
@@ -27,27 +28,39 @@ def _table() -> list[tuple[list[str], str]]:
     return sorted(split, key=lambda message: (-len(message[0][0]), -len("".join(message[0][::2]))))
 
 
-@functools.lru_cache(1000)  # without it, the time doubles with each sentence, and texts come from the network, too
-def _japanese(text: str) -> str:
+@functools.lru_cache(4096)  # a rest of a text is asked for again and again
+def _japanese(text: str, depth: int = 0) -> str:
     """Return sentences, or the content of a field, in Japanese; "" if one of them is not in the table."""
-    for end in re.finditer(r"(?<=[.?。]) +|$", text):  # a message of the table may consist of several sentences
-        found, rest = _entry(text[: end.start()]), text[end.end() :]
-        following = _japanese(rest) if found and rest else ""
+    ends = list(re.finditer(r"(?<=[.?。]) +|$", text))
+    possible = len(ends) <= _MOST_SENTENCES and depth <= _DEEPEST
+    for end in ends if possible else ():  # a message of the table may consist of several sentences
+        found, rest = _entry(text[: end.start()], depth), text[end.end() :]
+        following = _japanese(rest, depth) if found and rest else ""
         if found and (following or not rest):
             return found + following
     return ""
 
 
-def _entry(text: str) -> str:
+@functools.lru_cache(4096)
+def _entry(text: str, depth: int) -> str:
     if re.fullmatch(r".*。|[\u3041-\uff9f].*[^.]", text):
         return text  # it is in Japanese
     for parts, japanese in _table():
-        if all(literal in text for literal in parts[::2]):
-            fields = (_field(parts[at - 1], part) if at % 2 else re.escape(part) for at, part in enumerate(parts))
-            if match := re.fullmatch("".join(fields), text):
-                values = match.groupdict().items()
-                return japanese.format(**{name: value if name in _WORDS else _value(value) for name, value in values})
+        likely = text.startswith(parts[0]) and text.endswith(parts[-1]) and all(part in text for part in parts[::2])
+        if likely and (match := _pattern(*parts).fullmatch(text)):
+            values = match.groupdict().items()
+            return japanese.format(**{n: value if n in _WORDS else _value(value, depth + 1) for n, value in values})
     return ""
+
+
+@functools.cache
+def _pattern(*parts: str) -> re.Pattern[str]:
+    """Return the pattern of a message; what has matched a field and the literal after it is not tried again."""
+    pattern = re.escape(parts[0])
+    for at in range(1, len(parts), 2):
+        field = _field(parts[at - 1], parts[at]) + re.escape(parts[at + 1])
+        pattern += f"(?>{field})" if at + 2 < len(parts) else field
+    return re.compile(pattern)
 
 
 def _field(before: str, name: str) -> str:
@@ -55,9 +68,9 @@ def _field(before: str, name: str) -> str:
     return f"(?P<{name}>(?:{'' if name in _TEXTS else r'(?![.](?: |$))'}{one})+?)"
 
 
-def _value(text: str) -> str:
-    if re.fullmatch(r"\d+ (?:days?|h|min|s)(?: \d+ (?:h|min|s))?", text):
+def _value(text: str, depth: int) -> str:
+    if re.fullmatch(r"(?a)\d{1,6} (?:days?|h|min|s)(?: \d\d? (?:h|min|s))?", text):
         return duration(sum(parse_duration("".join(part)) for part in re.findall(r"(\d+) ([dhms])", text)), "ja")
     if re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", text):
         return "{}年{}月{}日 {}:{:02}".format(*map(int, re.findall(r"\d+", text)))
-    return _japanese(text) or text
+    return _japanese(text, depth) or text

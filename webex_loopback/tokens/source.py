@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 1.0  # how long to answer from memory without checking the file and the environment
 
 _NOTHING = (0.0, 0.0, "")
+_SUSPENDS = 0x2A0  # code flags of generators, coroutines, and asynchronous generators, as in `inspect`
 
 
 def get_token(profile: "str | None" = None, *, interactive: bool = False) -> str:
@@ -168,12 +169,13 @@ class TokenSource:
                 "WEBEX_ACCESS_TOKEN is set, and a token given there cannot be renewed.",
                 remedy="Put a new token there (personal access tokens last 12 hours), or unset it to use the login.",
             )
-        self._hot = _NOTHING
         try:
             return self._renewal().token(forced=True, rejected=given)[0]
         except BaseException as error:
             _clear_locals(error)
             raise
+        finally:
+            self._hot = _NOTHING  # last: meanwhile another thread may have been given the old token
 
     def stored(self) -> "StoredToken | None":
         """Return the stored record as it is, without renewing it.
@@ -295,9 +297,11 @@ def _clear_locals(error: BaseException) -> None:
     """Clear the variables of the functions called: a signal handler may raise while they hold secrets."""
     step = error.__traceback__
     while step and (step := step.tb_next):
+        if step.tb_frame.f_code.co_flags & _SUSPENDS:  # before Python 3.13, clear() would end a generator that waits
+            continue
         try:
             step.tb_frame.clear()
-        except RuntimeError:  # it is not finished, such as a generator
+        except RuntimeError:  # it is not finished
             continue
 
 

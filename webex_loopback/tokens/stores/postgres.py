@@ -138,10 +138,12 @@ class PostgresTokenStore:
         try:
             connection = self._query(lambda connection: connection)
             milliseconds = max(int(wait_seconds * 1000), 1)  # 0 would mean without limit
-            limits = f"SET LOCAL lock_timeout = {milliseconds}; SET LOCAL statement_timeout = {milliseconds + 1000};"
+            limits = f"SET LOCAL lock_timeout = {milliseconds}; SET LOCAL statement_timeout = {milliseconds + 1000}"
             try:
-                # Several statements at once are one transaction, with which the limits end.
-                connection.execute(f"{limits} SELECT pg_advisory_lock({key})")
+                with connection.transaction():  # with which the limits end
+                    # Before version 13, a statement_timeout does not apply to the statements sent along with it.
+                    connection.execute(limits)
+                    connection.execute("SELECT pg_advisory_lock(%s)", (key,))
             except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled):
                 raise locked from None
             except psycopg.Error as error:
