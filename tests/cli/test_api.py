@@ -272,7 +272,8 @@ def test_the_token_of_the_environment(
     before = len(sandbox.requests)
     Path("config.env").write_text(f"WEBEX_API_BASE_URL={sandbox.base_url}\n")
     Path("config.env").chmod(0o600)
-    assert "config.env" in run("api", "people/me", code=2).err
+    for arguments in (["api", "people/me"], ["whoami"]):
+        assert "config.env" in run(*arguments, code=2).err
     assert len(sandbox.requests) == before
 
 

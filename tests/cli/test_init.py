@@ -5,6 +5,7 @@ import os
 import re
 import stat
 import string
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -196,8 +197,11 @@ def test_an_existing_file_is_changed_only_with_force(init: Callable[..., str], c
     assert load().token_url == "https://webexapis.com/v1/access_token"
 
 
-def test_settings_that_choose_where_secrets_go_are_named(init: Callable[..., str]) -> None:
-    # In a cloned repository, for instance.
+def test_settings_that_choose_where_secrets_go_are_named(
+    init: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In a cloned repository, for instance, whose core.fsmonitor would be run by git.
+    monkeypatch.setattr(subprocess, "Popen", None)
     Path("config.env").write_text("WEBEX_BROWSER=evil\nWEBEX_TOKEN_STORE=postgresql://me:hunter2@h/d\n")
     Path(".git").mkdir()
     told = init("--output", "config.env", "--force")

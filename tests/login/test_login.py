@@ -301,6 +301,8 @@ def test_a_corrupt_file_is_set_aside_when_it_is_replaced(
     (aside,) = Path(store.path).parent.glob("default.json.corrupt-*")
     assert aside.read_text() == "{"
     assert f"It was moved to {aside}." in capsys.readouterr().err
+    Path(store.path).write_text("{")
+    assert adopt("default", an_import(result.token.access_token)) == store.load()
 
 
 @posix

@@ -194,6 +194,17 @@ def test_a_broken_configuration_file_does_not_matter_to_a_stored_token(
     assert get_token() == "access-token-one"
 
 
+def test_a_found_file_does_not_choose_where_the_refresh_token_goes(
+    sandbox: Sandbox, logged_in: StoredToken, make_due: Make
+) -> None:
+    make_due()
+    nowhere = "http://127.0.0.1:9/v1"
+    Path("config.env").touch(mode=0o600)
+    Path("config.env").write_text(f"WEBEX_API_BASE_URL={nowhere}\nWEBEX_TOKEN_URL={nowhere}\nWEBEX_CA_BUNDLE=x\n")
+    assert get_token() != logged_in.access_token.get_secret_value()
+    assert sandbox.count("refresh_token") == 1
+
+
 def test_an_environments_token_cannot_be_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "bot-token")
     assert TokenSource().refresh(rejected="bot-token") == "bot-token"
