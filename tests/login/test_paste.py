@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -63,7 +62,7 @@ class Login:
 
     def __init__(self, terminal: Terminal, act: Callable[["Login"], object] = lambda login: None) -> None:
         self.terminal = terminal
-        self.future: Future[None] = Future()
+        self.future: worker.Work[None] = worker.Work()
         self.lines: list[str] = []
         self._act = act
 
@@ -82,7 +81,7 @@ class Login:
         try:
             self._act(self)
         finally:
-            self.future.set_result(None)
+            self.future.run(lambda: None)
 
     def _on_line(self, line: str) -> bool:
         self.lines.append(line)
@@ -139,10 +138,10 @@ def test_an_exception_from_a_signal_handler_restores_the_terminal(terminal: Term
 
 WATCH = """
 import signal, sys
-from concurrent.futures import Future
+from webex_loopback.webex.worker import Work
 from webex_loopback.login.paste import Keyboard
 signal.signal(int(sys.argv[1]), signal.SIG_DFL)
-Keyboard().watch(Future(), lambda line: True)
+Keyboard().watch(Work(), lambda line: True)
 """
 
 

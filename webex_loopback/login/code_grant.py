@@ -65,7 +65,7 @@ class CodeGrant:
             with runner:
                 return self._loop.run_until_complete(task)
 
-        login: Future[StoredToken] | None = None
+        login: worker.Work[StoredToken] | None = None
         try:
             login = worker.start(finish)
             self.keyboard.watch(login, self._typed)

@@ -13,8 +13,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
 from typing import Any, TextIO
+
+from webex_loopback.webex.worker import Work
 
 if sys.platform == "win32":  # pragma: no cover - needs Windows
     import ctypes
@@ -80,7 +81,7 @@ class Keyboard:
         """Whether there is a terminal or a notebook to paste into."""
         return self._terminal is not None or bool(self._prompt)
 
-    def watch(self, login: "Future[Any]", on_line: Callable[[str], bool]) -> None:
+    def watch(self, login: "Work[Any]", on_line: Callable[[str], bool]) -> None:
         """Pass on each line that is pasted, and a lone `o` at once, until the login ends.
 
         `on_line` returns whether it was the right one; a notebook then stops asking. A background job leaves the
@@ -92,7 +93,7 @@ class Keyboard:
                 if any(on_line(line) for line in lines):
                     self._prompt = ""
 
-    def _keys(self, login: "Future[Any]") -> bytes:
+    def _keys(self, login: "Work[Any]") -> bytes:
         """Wait a moment; return what was typed."""
         if self._prompt:
             with contextlib.suppress(NotImplementedError, EOFError):
@@ -103,7 +104,7 @@ class Keyboard:
                 self._hide(self._terminal)
                 return _typed(self._terminal)
             self._terminal = None
-        wait([login], 4 * _PAUSE_SECONDS)  # on Windows Ctrl-C does not wake a thread that waits
+        login.join(4 * _PAUSE_SECONDS)
         return b""
 
     def _hide(self, descriptor: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from webex_loopback.errors import LoginRequired, ServerUnreachable, TokenStoreError, WebexLoopbackError
 from webex_loopback.paths import login_command
 from webex_loopback.secret import Secret
-from webex_loopback.webex.worker import Late, finish, start
+from webex_loopback.webex.worker import Late, Work, finish, start
 from webex_loopback.wording import duration
 
 from .decision import Decision, Fail, Failure, Renew, Use, decide, failure_of, means_login, rejection
@@ -81,7 +81,7 @@ class Renewal:
         self._complaint = ""
         self._failure: Failure | None = None
         self._guard = threading.RLock()  # re-entrant: a signal handler may ask for a token, too
-        self._flight: Future[StoredToken] | None = None
+        self._flight: Work[StoredToken] | None = None
 
     def token(self, *, forced: bool = False, rejected: Secret | None = None) -> tuple[str, float]:
         """Return an access token, and the time until which it may be used without calling this again.
@@ -256,7 +256,7 @@ class Renewal:
             self._announced = key
             self._call(self.on_login_needed, record)
 
-    def _tell(self, flight: "Future[StoredToken]", seen: StoredToken) -> None:
+    def _tell(self, flight: Future[StoredToken], seen: StoredToken) -> None:
         if flight.exception() is None and (record := flight.result()) != seen:
             self._call(self.on_refresh, record)
 

@@ -4,13 +4,14 @@ Python runs signal handlers in the main thread only. An exception that a handler
 therefore never interrupts work in a worker, only the wait for it; see `finish`.
 """
 
+import sys
+import threading
 import time
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
-from concurrent import futures
 from concurrent.futures import Future
 from contextvars import copy_context
-from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
@@ -21,43 +22,78 @@ class Late(TimeoutError):
     """The work is still running; a class of its own, since a program's alarm usually raises TimeoutError."""
 
 
-def start(function: Callable[[], _T]) -> "Future[_T]":
-    """Start the function in a daemon thread; return the future of its result, which cannot be cancelled.
+class Work(Future[_T]):
+    """A future that cannot be cancelled, for a thread in which signal handlers raise.
+
+    If one raises between two lines of a `threading.Condition`, that stays locked, and the worker could not deliver its
+    result. So here it only sets an attribute, and those who wait use a bare lock, which it unlocks.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_running_or_notify_cancel()
+        self._outcome: tuple[Any, BaseException | None] | None = None
+        self._running = allocate_lock()
+        self._running.acquire()
+
+    def run(self, function: Callable[[], _T]) -> None:
+        """Call the function, keep what comes of it, and tell those who wait and those who await."""
+        if threading.gettrace():  # of a debugger, or of coverage; a Thread would do so
+            sys.settrace(threading.gettrace())
+        try:
+            self._outcome = function(), None
+        except BaseException as error:
+            self._outcome = None, error
+        self._running.release()
+        value, failure = self._outcome
+        self.set_result(value) if failure is None else self.set_exception(failure)  # type: ignore[arg-type]
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end, but not for longer."""
+        until = time.monotonic() + seconds
+        while not self.done() and (left := until - time.monotonic()) > 0:
+            if self._running.acquire(timeout=min(left, _SLICE_SECONDS)):
+                self._running.release()  # for the next one who waits
+
+    def done(self) -> bool:
+        return self._outcome is not None
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        return self._outcome[1] if self._outcome else super().exception(timeout)
+
+    def result(self, timeout: float | None = None) -> _T:
+        if self._outcome is None:
+            return super().result(timeout)
+        value, error = self._outcome
+        if error is not None:
+            raise error
+        return value  # type: ignore[no-any-return]
+
+
+def start(function: Callable[[], _T]) -> Work[_T]:
+    """Start the function in a daemon thread; return the future of its result.
 
     The interpreter may exit while it runs; `transaction` makes it wait for what must be completed.
     """
-    future: Future[_T] = Future()
-    future.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            result = function()
-        except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-
+    work: Work[_T] = Work()
     try:
-        # Not the event loop's executor: its threads may all be waiting for this token.
-        Thread(target=copy_context().run, args=(run,), daemon=True, name="webex-loopback").start()
+        # Neither a Thread, whose start() waits on a Condition, nor one of the event loop's executor, which may all be
+        # waiting for this token.
+        start_new_thread(copy_context().run, (work.run, function))
     except RuntimeError:  # the interpreter is shutting down and starts no threads
-        run()
-    except KeyError as error:  # CPython's Thread.start() may raise it if a signal handler raises
-        raise error.__context__ or error from None
-    return future
+        work.run(function)
+    return work
 
 
-def wait(future: "Future[_T]", seconds: float) -> _T:
+def wait(work: Work[_T], seconds: float) -> _T:
     """Return the result, or raise what the function raised, or `Late` if it is still running after `seconds`."""
-    until = time.monotonic() + seconds
-    while not future.done() and (left := until - time.monotonic()) > 0:
-        futures.wait([future], min(left, _SLICE_SECONDS))
-    if not future.done():
+    work.join(seconds)
+    if not work.done():
         raise Late(f"still running after {seconds:g} seconds")
-    return future.result()
+    return work.result()
 
 
-def finish(future: "Future[_T]", seconds: float, *, cancel: Callable[[], bool] = lambda: False) -> _T:
+def finish(work: Work[_T], seconds: float, *, cancel: Callable[[], bool] = lambda: False) -> _T:
     """Like `wait`, but an exception of a signal handler is raised only when the work, or the time, has ended.
 
     `cancel` is called then, and returns whether the work has been cancelled and need not be waited for.
@@ -66,9 +102,9 @@ def finish(future: "Future[_T]", seconds: float, *, cancel: Callable[[], bool] =
     interruption: BaseException | None = None
     while True:
         try:
-            result = wait(future, until - time.monotonic())
+            result = wait(work, until - time.monotonic())
         except BaseException as error:
-            if (future.done() and future.exception() is error) or isinstance(error, Late):
+            if (work.done() and work.exception() is error) or isinstance(error, Late):
                 raise interruption or error from None
             if cancel():
                 raise
