@@ -38,8 +38,8 @@ class Work(Future[_T]):
 
     def run(self, function: Callable[[], _T]) -> None:
         """Call the function, keep what comes of it, and tell those who wait and those who await."""
-        if threading.gettrace():  # of a debugger, or of coverage; a Thread would do so
-            sys.settrace(threading.gettrace())
+        sys.settrace(threading.gettrace())  # of a debugger, or of coverage; a Thread would do this
+        sys.setprofile(threading.getprofile())
         try:
             self._outcome = function(), None
         except BaseException as error:
