@@ -16,6 +16,7 @@ from webex_loopback.private_file import read_small_file
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load, require
 from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.source import TokenSource
 from webex_loopback.tokens.stores import TokenStore, open_store
 from webex_loopback.tokens.stores.file import FileTokenStore
 
@@ -126,11 +127,10 @@ def _check_certificates(ca_bundle: str) -> None:
 
 def _is_accepted(attempt: Attempt, stored: StoredToken) -> bool:
     """Whether Webex accepts the stored token, renewed if due, which is sent only as it says: see `client_for`."""
-    from webex_loopback.tokens.renewal import Renewal
     from webex_loopback.tokens.service_app import client_for
 
     try:
-        access_token = Secret(Renewal(attempt.store, profile=attempt.profile).token()[0])
+        access_token = Secret(TokenSource(attempt.profile, store=attempt.store).get_token())
     except errors.WebexLoopbackError:
         return False
     try:
