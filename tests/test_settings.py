@@ -18,7 +18,7 @@ from dotenv import dotenv_values
 from webex_loopback import paths
 from webex_loopback.errors import ConfigurationError
 from webex_loopback.secret import Secret
-from webex_loopback.settings import ENVIRONMENT_ONLY, Settings, load, require
+from webex_loopback.settings import ENVIRONMENT_ONLY, Settings, load, powershell_quoted, require
 
 ROOT = Path(__file__).parent.parent
 NAMES = {f"WEBEX_{field.upper()}": field for field in Settings.model_fields}
@@ -498,3 +498,7 @@ def test_a_traceback_with_local_variables_shows_no_secret(content: str, monkeypa
     assert "overrides = {}" in shown  # local variables are there
     assert SECRET not in shown
     assert error.__context__ is None or isinstance(error.__context__, OSError)
+
+
+def test_a_path_is_quoted_as_powershell_reads_it() -> None:
+    assert powershell_quoted(r"C:\Users\O'Neil\config.env") == r"'C:\Users\O''Neil\config.env'"

@@ -27,7 +27,7 @@ _ENDPOINTS = ("api_base_url", "authorize_url", "token_url", "ca_bundle")
 _NOT_FROM_FOUND = ("browser", "token_store", "token_store_key", "token_store_key_file")
 FORMS = {"client_id": r"(?i)(?<!\w)C[0-9a-f]{64}(?!\w)", "client_secret": r"(?i)(?<!\w)[0-9a-f]{64}(?!\w)"}
 _UNUSUAL = (
-    "WEBEX_{} does not have the usual form, 64 hexadecimal digits, after a C in a Client ID. "
+    "WEBEX_{} is not in Webex's usual format: 64 hexadecimal digits, with a C before them in a Client ID. "
     "If a login fails, copy it again from the app's page."
 )
 _SECRETS = ("client_secret", "access_token", "token_store_key")
@@ -193,8 +193,8 @@ def load(**overrides: Any) -> Settings:
     environment = _values(texts, "environment")
     file, warnings, values = _read_config_file(paths.config_file())
     if file and file.found and "access_token" in values.keys() - environment.keys():
-        shown = printable(file.path)
-        warnings.append(f"WEBEX_ACCESS_TOKEN in {shown}, found in the current directory, replaces a stored token.")
+        text = "WEBEX_ACCESS_TOKEN in {}, found in the current directory, is used instead of a stored token."
+        warnings.append(text.format(printable(file.path)))
     values |= environment | _values(given, "command line")
     for name in _NOT_FROM_FOUND:
         if file and file.found and name in values and values[name].origin == file.path:
@@ -301,7 +301,7 @@ def _read_text(name: str, path: str, checked: os.stat_result | None = None) -> s
     if "\0" in text or "\ufffd" in text:
         del text
         remedy = "Save it as UTF-8 in your editor. To convert UTF-16 without a byte order mark in PowerShell: "
-        command = "`(gc {0} -Encoding Unicode) | Set-Content {0} -Encoding utf8`".format(shlex.quote(printable(path)))
+        command = "`(gc {0} -Encoding Unicode) | Set-Content {0} -Encoding utf8`".format(powershell_quoted(path))
         raise _error(name, f"({printable(path)}) is not UTF-8 text.", remedy + command)
     return text
 
@@ -311,10 +311,16 @@ def _unknown(names: Iterable[str], where: str) -> list[str]:
     return [f"{printable(name, 60)} in {where} has no effect there; is it misspelled?" for name in odd[:5]]
 
 
+def powershell_quoted(path: str) -> str:
+    """Quote a path for a command to paste into PowerShell, which doubles apostrophes."""
+    return "'{}'".format(printable(path, 4096).replace("'", "''"))
+
+
 def _not_from_found(name: str, path: str, why: str) -> ConfigurationError:
     what = f"is set in {printable(path)}, a file that was only found in the current directory, and {why}."
-    export = "$env:" if os.name == "nt" else "export "  # PowerShell
-    trust = f"If you trust that file, run `{export}WEBEX_CONFIG_FILE={shlex.quote(printable(path))}`. "
+    powershell = f"$env:WEBEX_CONFIG_FILE={powershell_quoted(path)}"
+    command = powershell if os.name == "nt" else f"export WEBEX_CONFIG_FILE={shlex.quote(printable(path))}"
+    trust = f"If you trust that file, run `{command}`. "
     return _error(name, what, trust + f"Otherwise, set WEBEX_{name.upper()} in the environment.")
 
 

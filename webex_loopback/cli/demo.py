@@ -54,7 +54,8 @@ def demo(ctx: click.Context, no_browser: bool) -> None:
         config = os.path.join(directory, "config.env")  # empty, so that the user's own file is not read
         write_private_file(config, b"")
         settings = {"WEBEX_LOOPBACK_HOME": directory, "WEBEX_CONFIG_FILE": config}
-        settings |= {"WEBEX_SCOPES": "spark:people_read spark:messages_write", "WEBEX_LANG": "en"}  # as all of the demo
+        # In English, as the demo itself is.
+        settings |= {"WEBEX_SCOPES": "spark:people_read spark:messages_write", "WEBEX_LANG": "en"}
         os.environ |= sandbox.environment() | settings
         choice = find(os.environ)
         _head("1. Log in: webex-loopback login")

@@ -15,6 +15,7 @@ from webex_loopback.login.paste import terminal
 from webex_loopback.paths import data_directory, environment_path, login_command, profile_name
 from webex_loopback.private_file import make_private_directory, read_small_file, write_private_file
 from webex_loopback.secret import Secret
+from webex_loopback.settings import powershell_quoted
 from webex_loopback.wording import without_tokens
 
 from .app import profile_option, say
@@ -76,7 +77,7 @@ def init(
         return
     assignment = f"WEBEX_CONFIG_FILE={shlex.quote(file.path)} "
     if sys.platform == "win32":
-        assignment = f"$env:WEBEX_CONFIG_FILE = '{file.path}'; "
+        assignment = f"$env:WEBEX_CONFIG_FILE = {powershell_quoted(file.path)}; "
     if service_app:
         command = login_command(profile_name(profile), "--service-app", "ORG_ID", "--using", profile_name())
         say(words("next_service_app"))

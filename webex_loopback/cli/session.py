@@ -3,11 +3,11 @@
 import re
 
 from webex_loopback.errors import LoginRequired, TokenEndpointError
-from webex_loopback.paths import login_command, profile_name
+from webex_loopback.paths import profile_name
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load
 from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.service_app import client_for
+from webex_loopback.tokens.service_app import client_for, login_with_scope
 from webex_loopback.tokens.source import TokenSource
 from webex_loopback.webex.client import Webex
 
@@ -92,6 +92,5 @@ def explain_403(method: str, path: str, stored: StoredToken | None, profile: str
         again = "have an administrator authorize it again in Control Hub"
         command = stored.login_command(profile, "--force")
         return f"It probably needs the scope {scope}. Select it on the Service App, {again}, then run `{command}`."
-    wanted = " ".join(dict.fromkeys([*filter(re.compile(r"[\w:.-]+").fullmatch, stored.scopes_requested), scope]))
-    command = login_command(profile, "--scopes", f'"{wanted}"', "--force")
+    command = login_with_scope(profile, stored.scopes_requested, scope)
     return f"The token does not have the scope {scope}. Select it on the Integration, then run `{command}`."

@@ -68,5 +68,5 @@ def _completed(attempt: Attempt, imported: Any) -> StoredToken:
     )
     response = TokenResponse(imported.access_token, imported.refresh_token, left, refresh_left, imported.scopes)
     token = StoredToken.from_response(response, now=now, **attempt.fields() | fields)
-    # When it was issued is not known; counted from now, the time left would pass for all that Webex grants.
+    # The time of issue is not known. If it were set to now, the time left would be taken for the whole lifetime.
     return replace(token, issued_at=now if left is None else min(now, now + left - _LIFETIME))

@@ -51,7 +51,7 @@ class Attempt:
 
     def __init__(self, profile: str, settings: Settings, display: Progress, *, force: bool) -> None:
         self.profile, self.settings, self.display, self.force = profile, settings, display, force
-        # Of a command that repeats this login, which would otherwise find the profile logged in.
+        # For the command in a remedy, which would otherwise only report that the profile is logged in.
         self.options = ["--force"] if force else []
         self.store = open_store(profile, settings.token_store)
         self._holder_file = f"{os.path.realpath(token_file(profile))}.login"
@@ -77,8 +77,7 @@ class Attempt:
     def webex(self) -> "Webex":
         from webex_loopback.webex.client import Webex
 
-        names = ("api_base_url", "token_url", "ca_bundle")
-        return Webex(**{name: getattr(self.settings, name) for name in names}, profile=self.profile)
+        return Webex.of(self.settings, profile=self.profile)
 
     def stored(self) -> StoredToken | None:
         """Return the stored token; None also for a record that will be set aside."""

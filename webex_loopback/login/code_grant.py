@@ -30,7 +30,7 @@ from .pages import FailurePage, SuccessPage
 from .paste import Keyboard
 
 ANSWER_SECONDS = 30.0  # how long Webex may take to answer once the code has been sent
-MOST_LINES = 3  # about requests of one kind, so that harmless ones do not hide a stranger's
+MOST_LINES = 3  # about each kind of request, so that harmless ones cannot hide a stranger's
 _REMEMBERED_LINES = 5  # of what was pasted: a URL may arrive wrapped
 _DENIALS = ("access_denied", "invalid_scope", "login_required", "server_error")
 _PAGES = {errors.ServerUnreachable: "unreachable", errors.TokenStoreError: "store", errors.LoginTimeout: "timeout"}

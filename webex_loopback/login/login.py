@@ -126,7 +126,7 @@ def _check_certificates(ca_bundle: str) -> None:
 
 
 def _is_accepted(attempt: Attempt, stored: StoredToken) -> bool:
-    """Whether Webex accepts the stored token, renewed if due, which is sent only as it says: see `client_for`."""
+    """Whether the Webex that issued the stored token accepts it; it is renewed first if due."""
     from webex_loopback.tokens.service_app import client_for
 
     try:

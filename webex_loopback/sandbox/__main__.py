@@ -129,7 +129,7 @@ def parser(width: int | None = None) -> argparse.ArgumentParser:
     add("--refresh-token-expires-in", type=float, metavar="SECONDS", help="Lifetime of refresh tokens.")
     add("--rotate", dest="rotation", action=argparse.BooleanOptionalAction, help="Return new refresh tokens.")
     add("--latency", type=float, metavar="SECONDS", help="Pause before a token request is processed.")
-    add("--fault", metavar="FAULT", help="Fault of every token request; see below.")
+    add("--fault", metavar="FAULT", help="Make every token request fail like this; see below.")
     add("--redirect-uri", action="append", metavar="URI", help="Register only this redirect URI; repeatable.")
     add("--scope", action="append", metavar="SCOPE", help="Register only this scope; repeatable.")
     add("--tls-cert", metavar="FILE", help="PEM certificate, to serve https.")

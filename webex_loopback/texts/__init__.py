@@ -8,7 +8,7 @@ import re
 from webex_loopback.wording import duration, parse_duration
 
 _WORDS = ("host", "profile", "setting", "status", "uri")  # fields without spaces; the others are part of one sentence
-_MOST_SENTENCES, _DEEPEST = 12, 4  # in a text, and of fields within fields: servers send what they like
+_MOST_SENTENCES, _DEEPEST = 12, 4  # limits for hostile text: sentences, and fields nested in fields
 _TEXTS = ("account", "detail")  # fields that may contain several sentences
 
 
@@ -28,7 +28,7 @@ def _table() -> list[tuple[list[str], str]]:
     return sorted(split, key=lambda message: (-len(message[0][0]), -len("".join(message[0][::2]))))
 
 
-@functools.lru_cache(4096)  # a rest of a text is asked for again and again
+@functools.lru_cache(4096)  # the same remainder of a text is looked up repeatedly
 def _japanese(text: str, depth: int = 0) -> str:
     """Return sentences, or the content of a field, in Japanese; "" if one of them is not in the table."""
     ends = list(re.finditer(r"(?<=[.?。]) +|$", text))
@@ -55,7 +55,7 @@ def _entry(text: str, depth: int) -> str:
 
 @functools.cache
 def _pattern(*parts: str) -> re.Pattern[str]:
-    """Return the pattern of a message; what has matched a field and the literal after it is not tried again."""
+    """Return the pattern of a message; its atomic groups prevent backtracking, which hostile text could exploit."""
     pattern = re.escape(parts[0])
     for at in range(1, len(parts), 2):
         field = _field(parts[at - 1], parts[at]) + re.escape(parts[at + 1])

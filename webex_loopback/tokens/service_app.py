@@ -6,7 +6,7 @@ Separate from `renewal` so that a process that only waits for another's renewal 
 import base64
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from webex_loopback.errors import ConfigurationError, LoginRequired, TokenEndpointError
@@ -41,6 +41,12 @@ def client_for(record: StoredToken, profile: str = "", http_client: "httpx.Clien
         http_client=http_client,
         profile=profile,
     )
+
+
+def login_with_scope(profile: str, scopes: Iterable[str], scope: str) -> str:
+    """Return the command that logs in again with one more scope; without any that a shell would not read as text."""
+    harmless = filter(re.compile(r"[\w:.-]+").fullmatch, scopes)
+    return login_command(profile, "--scopes", '"{}"'.format(" ".join(dict.fromkeys([*harmless, scope]))), "--force")
 
 
 def request_tokens(
@@ -89,8 +95,7 @@ def fetch_service_app(
     """
     until, through = time.monotonic() + seconds, source.stored()
     scopes = ["spark:people_read"] if through is None else through.scopes_requested
-    needed = '"{}"'.format(" ".join(dict.fromkeys([*filter(re.compile(r"[\w:.-]+").fullmatch, scopes), SCOPE])))
-    command = login_command(app.using, "--scopes", needed, "--force")
+    command = login_with_scope(app.using, scopes, SCOPE)
     if through is not None:
         _check(through, app, webex, client_id)
     try:

@@ -297,7 +297,7 @@ def _clear_locals(error: BaseException) -> None:
     """Clear the variables of the functions called: a signal handler may raise while they hold secrets."""
     step = error.__traceback__
     while step and (step := step.tb_next):
-        if step.tb_frame.f_code.co_flags & _SUSPENDS:  # before Python 3.13, clear() would end a generator that waits
+        if step.tb_frame.f_code.co_flags & _SUSPENDS:  # before Python 3.13, clear() closes suspended generators
             continue
         try:
             step.tb_frame.clear()

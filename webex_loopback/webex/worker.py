@@ -23,10 +23,10 @@ class Late(TimeoutError):
 
 
 class Work(Future[_T]):
-    """A future that cannot be cancelled, for a thread in which signal handlers raise.
+    """A future that cannot be cancelled and is safe to wait for in a thread where signal handlers raise exceptions.
 
-    If one raises between two lines of a `threading.Condition`, that stays locked, and the worker could not deliver its
-    result. So here it only sets an attribute, and those who wait use a bare lock, which it unlocks.
+    An exception raised inside a `threading.Condition` may leave it locked, and the worker could then never deliver its
+    result. So the worker sets an attribute first, and waiting threads use a bare lock that it releases.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Work(Future[_T]):
         self._running.acquire()
 
     def run(self, function: Callable[[], _T]) -> None:
-        """Call the function, keep what comes of it, and tell those who wait and those who await."""
+        """Call the function, store its result or exception, and wake whoever waits."""
         sys.settrace(threading.gettrace())  # of a debugger, or of coverage; a Thread would do this
         sys.setprofile(threading.getprofile())
         try:
@@ -49,11 +49,11 @@ class Work(Future[_T]):
         self.set_result(value) if failure is None else self.set_exception(failure)  # type: ignore[arg-type]
 
     def join(self, seconds: float) -> None:
-        """Wait for the end, but not for longer."""
+        """Wait for the end of the work, at most this long."""
         until = time.monotonic() + seconds
         while not self.done() and (left := until - time.monotonic()) > 0:
             if self._running.acquire(timeout=min(left, _SLICE_SECONDS)):
-                self._running.release()  # for the next one who waits
+                self._running.release()  # for the next waiting thread
 
     def done(self) -> bool:
         return self._outcome is not None
