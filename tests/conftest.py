@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -20,11 +20,15 @@ from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.webex.account import Account
 from webex_loopback.wording import language
 
+Patch: TypeAlias = pytest.MonkeyPatch
+Output: TypeAlias = pytest.CaptureFixture[str]
+Make: TypeAlias = Callable[..., StoredToken]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs modes, owners, signals or terminals of POSIX")
 KEPT = ("PATH", "PATHEXT", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "VIRTUAL_ENV", "CI")
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def clean_environment(monkeypatch: Patch, tmp_path: Path) -> Iterator[None]:
     """Hide the developer's own settings, proxies, display and tokens."""
     for name in list(os.environ):
         if not name.startswith(("PYTEST", "COV", "HYPOTHESIS", "WINE")) and name not in KEPT:
@@ -43,7 +47,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
 
 
 @pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+def sandbox(monkeypatch: Patch) -> Iterator[Sandbox]:
     """A running sandbox, and the settings of its Integration in the environment."""
     with Sandbox() as running:
         for name, value in running.environment().items():
@@ -64,7 +68,7 @@ def free_port() -> Callable[[], int]:
 
 
 @pytest.fixture
-def redirect_uri(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]) -> str:
+def redirect_uri(sandbox: Sandbox, monkeypatch: Patch, free_port: Callable[[], int]) -> str:
     """A redirect URI on a free port, registered with the sandbox and set."""
     uri = f"http://127.0.0.1:{free_port()}/callback"
     sandbox.redirect_uris.append(uri)
@@ -72,11 +76,16 @@ def redirect_uri(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, free_port: C
     return uri
 
 
+def visiting(person: str = "") -> str:
+    """Return the command of a browser: a simulated user, in a process, is the sandbox's `Person(...)`."""
+    visit = f"__import__('webex_loopback.sandbox').sandbox.Person({person}).visit(__import__('sys').argv[1])"
+    return f'"{sys.executable}" -c "{visit}" %s'
+
+
 @pytest.fixture
-def browser(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A simulated user, in a process, is the browser that commands open."""
-    visit = "import sys; from webex_loopback.sandbox import Person; Person().visit(sys.argv[1])"
-    monkeypatch.setenv("WEBEX_BROWSER", f'"{sys.executable}" -c "{visit}" %s')
+def browser(monkeypatch: Patch) -> None:
+    """A simulated user is the browser that commands open."""
+    monkeypatch.setenv("WEBEX_BROWSER", visiting())
 
 
 @pytest.fixture
@@ -86,7 +95,7 @@ def store(tmp_path: Path) -> FileTokenStore:
 
 
 @pytest.fixture
-def make_token() -> Callable[..., StoredToken]:
+def make_token() -> Make:
     """Make a record that no server has issued; `age` seconds old."""
 
     def make(
@@ -99,13 +108,8 @@ def make_token() -> Callable[..., StoredToken]:
         age: float = 0,
         **others: Any,
     ) -> StoredToken:
-        response = TokenResponse(
-            access_token=Secret(access_token),
-            refresh_token=None if refresh_token is None else Secret(refresh_token),
-            expires_in=expires_in,
-            refresh_token_expires_in=refresh_token_expires_in,
-            scope=scope,
-        )
+        refresh = None if refresh_token is None else Secret(refresh_token)
+        response = TokenResponse(Secret(access_token), refresh, expires_in, refresh_token_expires_in, scope)
         fields: dict[str, Any] = {
             "scopes_requested": ["spark:people_read"],
             "client_id": "C" + "0" * 64,
@@ -128,7 +132,7 @@ def logged_in(sandbox: Sandbox, redirect_uri: str, store: FileTokenStore) -> Sto
 
 
 @pytest.fixture
-def make_due(store: FileTokenStore) -> Callable[..., StoredToken]:
+def make_due(store: FileTokenStore) -> Make:
     """Make a stored token due for renewal: expired, unless `left` seconds should be left."""
 
     def make(left: float = 0) -> StoredToken:
@@ -136,9 +140,12 @@ def make_due(store: FileTokenStore) -> Callable[..., StoredToken]:
             stored = store.load()
             assert stored is not None
             now = int(time.time())
-            due = dataclasses.replace(
-                stored, refresh_at=now - 1, expires_at=int(now + left) - (left == 0), issued_at=now - 1_000_000
-            )
+            ends: Any = {
+                "refresh_at": now - 1,
+                "expires_at": int(now + left) - (left == 0),
+                "issued_at": now - 1_000_000,
+            }
+            due = dataclasses.replace(stored, **ends)
             store.save(due)
         source.forget()
         return due

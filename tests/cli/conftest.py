@@ -5,19 +5,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
+from tests.conftest import Make, Output
 from webex_loopback.cli.app import main
 from webex_loopback.paths import token_file
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
-Run = Callable[..., Any]
-Make = Callable[..., StoredToken]
-posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals, devices or terminals of POSIX")
+Run: TypeAlias = Callable[..., Any]
 
 
 def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -47,15 +45,8 @@ def on_terminal(line: str, *dialogue: str, columns: int = 80, code: int = 0) -> 
     return shown.replace("\r\n", "\n")
 
 
-def visitor(folder: Path, person: str = "") -> str:
-    """Return a command that opens a URL in the place of a browser: the sandbox's `Person(...)`."""
-    script = folder / "visit.py"
-    script.write_text(f"import sys; from webex_loopback.sandbox import Person; Person({person}).visit(sys.argv[1])")
-    return f'"{sys.executable}" "{script}" %s'
-
-
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
+def run(capsys: Output) -> Run:
     """Run a command in this process, check its exit code, and return what it printed."""
 
     def run(*arguments: str, code: int = 0) -> Any:

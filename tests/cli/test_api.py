@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.conftest import Make, Output, Patch, posix
 from webex_loopback import log_in
 from webex_loopback.cli.app import main
 from webex_loopback.cli.request import Request, read_options
@@ -20,7 +21,7 @@ from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import ServiceApp, StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
-from .conftest import Make, Run, on_terminal, posix
+from .conftest import Run, on_terminal
 
 EMAIL = "hanako.yamada@example.com"
 TO = ("-f", f"toPersonEmail={EMAIL}")
@@ -78,10 +79,8 @@ TYPED_JSON = {"a": 1, "b": True, "c": None, "d": ["x"], "e": "x", "f": "NaN", "g
         ({"raw": ["a=1", "b=x=y"]}, "POST", "messages", {"a": "1", "b": "x=y"}),
         (TYPED, "POST", "messages", TYPED_JSON),
         ({"raw": ["a=1 2&ü"], "typed": ["b=true"], "method": "get"}, "GET", "messages?a=1%202%26%C3%BC&b=true", None),
-        ({"raw": ["id=1", "id=2"], "method": "DELETE"}, "DELETE", "messages?id=1&id=2", None),
         ({"raw": ["a=1"], "path": "rooms?b=2", "method": "GET"}, "GET", "rooms?b=2&a=1", None),
         ({"raw": ["\udcff=\udcff"], "method": "GET"}, "GET", "messages?%3F=%3F", None),
-        ({"raw": ["a=\udcff"], "method": "PUT"}, "PUT", "messages", {"a": "\udcff"}),
     ],
 )
 def test_options_become_a_request(given: dict[str, object], method: str, path: str, content: object) -> None:
@@ -102,9 +101,7 @@ def test_fields_beside_files_and_input() -> None:
 
 
 @pytest.mark.parametrize("arguments", BAD)
-def test_bad_options_exit_with_2_and_nothing_is_sent(
-    save: Make, capsys: pytest.CaptureFixture[str], arguments: str
-) -> None:
+def test_bad_options_exit_with_2_and_nothing_is_sent(save: Make, capsys: Output, arguments: str) -> None:
     save()  # a login at a port where nobody listens: a request would exit with 5
     Path("a").touch()
     assert main(["api", "messages", *arguments.split()]) == 2
@@ -135,16 +132,14 @@ def test_a_redirect_is_not_followed(run: Run, sandbox: Sandbox, elsewhere: Sandb
 @pytest.mark.parametrize(
     ("first", "second", "whole"),
     [
-        ({"numbers": [1], "total": 3}, {"numbers": [2, 3], "more": 1}, {"numbers": [1, 2, 3], "total": 3, "more": 1}),
-        ([1], [2], [1, 2]),
+        ('{"x": [1], "total": 3}', '{"x": [2, 3], "more": 1}', {"x": [1, 2, 3], "total": 3, "more": 1}),
+        ("[1]", "[2]", [1, 2]),
     ],
 )
-def test_pages_of_any_shape_are_joined(
-    run: Run, sandbox: Sandbox, first: object, second: object, whole: object
-) -> None:
+def test_pages_of_any_shape_are_joined(run: Run, sandbox: Sandbox, first: str, second: str, whole: object) -> None:
     following = '</v1/numbers?start=1>;rel="prev", </v1/numbers?start=2>; title="x"; rel="last next"'
-    sandbox.answer("/v1/numbers", body=json.dumps(first), headers={"Link": following})
-    sandbox.answer("/v1/numbers", body=json.dumps(second))
+    sandbox.answer("/v1/numbers", body=first, headers={"Link": following})
+    sandbox.answer("/v1/numbers", body=second)
     assert json.loads(run("api", "numbers", "--paginate").out) == whole
 
 
@@ -226,16 +221,10 @@ def test_whoami_prints_the_account(run: Run, sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize(
     ("faults", "code", "requests"),
-    [
-        (["429:rand(30),add(30)", "503:0"], 0, 3),
-        (["429:0"] * 3, 1, 3),
-        (["503:3600"], 1, 1),
-        (["502"], 1, 1),
-        (["reset"], 5, 1),
-    ],
+    [(["429:rand(30),add(30)", "503:0"], 0, 3), (["429:0"] * 3, 1, 3), (["503:3600"], 1, 1), (["502"], 1, 1)],
 )
 def test_a_busy_server_is_asked_three_times(
-    run: Run, sandbox: Sandbox, faults: list[str], code: int, requests: int, monkeypatch: pytest.MonkeyPatch
+    run: Run, sandbox: Sandbox, faults: list[str], code: int, requests: int, monkeypatch: Patch
 ) -> None:
     monkeypatch.setattr("webex_loopback.cli.api._USUAL_WAIT", 0.1)
     before = sandbox.count("/v1/people/me")
@@ -257,9 +246,7 @@ def test_on_a_terminal(sandbox: Sandbox) -> None:
     assert "6 bytes that are not text" in on_terminal("api x")
 
 
-def test_the_token_of_the_environment(
-    run: Run, login: StoredToken, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_token_of_the_environment(run: Run, login: StoredToken, sandbox: Sandbox, monkeypatch: Patch) -> None:
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", login.access_token.get_secret_value())
     run("api", f"{sandbox.base_url}/people/me?x=http://y")
     assert "the scope spark:messages_read. Set WEBEX_ACCESS_TOKEN" in run("api", "messages/x", code=1).err

@@ -6,18 +6,20 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.conftest import Make, Patch, posix
+from tests.journeys.attack import wait_until
 from webex_loopback.cli.app import COMMANDS, RETIRED
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.webex.account import Account
 
-from .conftest import Make, Run, command, posix
+from .conftest import Run, command
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ def test_an_error_has_a_remedy_and_a_traceback_only_with_debug(run: Run) -> None
     assert "Traceback" not in command("status", "-p", "work").stderr
 
 
-def test_a_fault_of_our_own_is_reported_like_any_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_our_own_is_reported_like_any_error(run: Run, monkeypatch: Patch) -> None:
     monkeypatch.setitem(COMMANDS, "broken", ("app.\x1b[31m", ""))
     told = run("broken", code=1).err
     assert ("Unexpected error: AttributeError" in told, "--debug" in told, "\x1b" in told) == (True, True, False)
@@ -95,9 +97,7 @@ def test_a_signal_waits_for_the_new_tokens_to_be_stored(
     make_due()
     sandbox.switches.rotation, sandbox.switches.answer_latency = True, 1.0
     child = subprocess.Popen([sys.executable, "-m", "webex_loopback", "token"], stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 20
-    while sandbox.count("refresh_token") == 0 and time.monotonic() < until:
-        time.sleep(0.02)
+    wait_until(lambda: sandbox.count("refresh_token"), 20)
     child.send_signal(number)
     _, told = child.communicate(timeout=20)
     assert (child.returncode, "Traceback" in told) == (128 + number, False)
@@ -122,13 +122,11 @@ def test_completion_knows_commands_and_profiles(run: Run, save: Make, words: str
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
 def test_the_completion_of_zsh_loads_without_compinit(run: Run, tmp_path: Path) -> None:
     (tmp_path / ".zshrc").write_text(f"{run('completion', 'zsh').out}\nprint $_comps[webex-loopback]\n")
-    environ = os.environ | {"ZDOTDIR": str(tmp_path), "TERM": "dumb"}
-    done = subprocess.run(
-        ["zsh", "-dic", "true"], env=environ, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
+    environ: Any = {"env": os.environ | {"ZDOTDIR": str(tmp_path), "TERM": "dumb"}, "stdin": subprocess.DEVNULL}
+    done = subprocess.run(["zsh", "-dic", "true"], capture_output=True, text=True, **environ)
     assert (done.stdout, done.stderr) == ("_webex_loopback_completion\n", "")
 
 
-def test_the_sandbox_command_passes_everything_on(run: Run, tmp_path: Path) -> None:
+def test_the_sandbox_command_passes_everything_on(run: Run) -> None:
     assert "Usage: webex-loopback sandbox" in run("sandbox", "--help").out
     run("sandbox", "--port", "70000", code=2)

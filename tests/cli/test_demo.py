@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Make, command, visitor
+from tests.conftest import Make, Patch, visiting
+
+from .conftest import command
 
 NONSENSE = {
     "WEBEX_CLIENT_ID": "mine",
@@ -26,7 +28,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_demo_tells_its_story_in_forty_lines_and_leaves_everything_as_it_was(
-    save: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    save: Make, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     save()
     for name, value in NONSENSE.items():
@@ -59,8 +61,8 @@ def test_the_demo_tells_its_story_in_forty_lines_and_leaves_everything_as_it_was
     ],
 )
 def test_the_person_in_the_browser_decides(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, person: str, options: list[str], code: int, said: str
+    monkeypatch: Patch, person: str, options: list[str], code: int, said: str
 ) -> None:
-    monkeypatch.setenv("BROWSER", visitor(tmp_path, person))
+    monkeypatch.setenv("BROWSER", visiting(person))
     done = command("demo", *options)
     assert (done.returncode, said in done.stdout) == (code, True)

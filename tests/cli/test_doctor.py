@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trustme
 
+from tests.conftest import Make, Patch, posix
 from tests.webex.conftest import listening, saying
 from tests.windows import UNDER_WINE
 from webex_loopback.cli import doctor
@@ -24,7 +25,7 @@ from webex_loopback.sandbox import Sandbox
 from webex_loopback.tokens.record import DAY, ServiceApp, StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
-from .conftest import Make, Run, posix
+from .conftest import Run
 
 CLIENT_ID = "C" + "0a" * 32
 CLIENT_SECRET = "1b" * 32
@@ -43,7 +44,7 @@ def only(name: str, profile: str | None = None, online: bool = False) -> Check:
 
 
 @pytest.fixture
-def configured(monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]) -> str:
+def configured(monkeypatch: Patch, free_port: Callable[[], int]) -> str:
     """An Integration in the environment; returns its redirect URI."""
     uri = f"http://127.0.0.1:{free_port()}/callback"
     for name, value in (("CLIENT_ID", CLIENT_ID), ("CLIENT_SECRET", CLIENT_SECRET), ("REDIRECT_URI", uri)):
@@ -51,11 +52,8 @@ def configured(monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]) ->
     return uri
 
 
-# The whole
-
-
 def test_after_a_login_there_are_no_problems(
-    run: Run, logged_in: StoredToken, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    run: Run, logged_in: StoredToken, sandbox: Sandbox, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("BROWSER", sys.executable)
     text = run("doctor").out
@@ -68,7 +66,7 @@ def test_after_a_login_there_are_no_problems(
 
 
 def test_without_anything_every_check_still_runs_and_the_exit_code_is_that_of_the_first_error(
-    run: Run, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]
+    run: Run, monkeypatch: Patch, free_port: Callable[[], int]
 ) -> None:
     monkeypatch.setenv("WEBEX_API_BASE_URL", f"http://127.0.0.1:{free_port()}/v1")
     monkeypatch.setenv("WEBEX_REDIRECT_URI", f"http://127.0.0.1:{free_port()}/callback")
@@ -108,7 +106,7 @@ def test_every_finding_that_is_not_fine_has_a_remedy_and_every_error_an_exit_cod
     ],
 )
 def test_findings_that_follow_from_the_environment(
-    environ: dict[str, str], name: str, level: str, code: int, configured: str, monkeypatch: pytest.MonkeyPatch
+    environ: dict[str, str], name: str, level: str, code: int, configured: str, monkeypatch: Patch
 ) -> None:
     for variable, value in environ.items():
         monkeypatch.setenv(variable, value)
@@ -130,17 +128,14 @@ def test_findings_that_follow_from_the_environment(
     ],
 )
 def test_foreign_text_is_shown_without_secrets_and_control_characters(
-    name: str, value: str, hidden: str, configured: str, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, hidden: str, configured: str, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv(name, value)
     everything = "".join(check.text + check.remedy for check in examine(None, online=False))
     assert not [text for text in (hidden, "\u202e", CLIENT_SECRET) if text in everything]
 
 
-# Settings
-
-
-def test_settings_are_shown_with_their_origin(configured: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_shown_with_their_origin(configured: str, monkeypatch: Patch) -> None:
     path = Path("config.env").absolute()
     path.write_text("WEBEX_SCOPES=a:b\nnot a setting\nWEBEX_CLIENTID=x\n")
     monkeypatch.setenv("WEBEX_PROFILE", "work")
@@ -163,12 +158,7 @@ def test_a_missing_credential_is_an_error_only_without_a_login(save: Make) -> No
     assert only("settings").level == "warning"
 
 
-# This machine
-
-
-def test_a_port_in_use_is_an_error_only_if_no_other_is_available(
-    configured: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_port_in_use_is_an_error_only_if_no_other_is_available(configured: str, monkeypatch: Patch) -> None:
     for _ in range(2):
         assert only("redirect URI").level == "ok"  # bound, and released
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -182,7 +172,7 @@ def test_a_port_in_use_is_an_error_only_if_no_other_is_available(
 
 @posix
 def test_the_certificate_of_an_https_redirect_uri(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]
+    tmp_path: Path, monkeypatch: Patch, free_port: Callable[[], int]
 ) -> None:
     monkeypatch.setenv("WEBEX_REDIRECT_URI", f"https://127.0.0.1:{free_port()}/")
     assert "self-signed" in only("certificate").text
@@ -202,16 +192,11 @@ def test_the_certificate_of_an_https_redirect_uri(
         assert (check.level, check.exit_code) == (level, code)
 
 
-# The network
-
-
 @pytest.mark.parametrize(
     ("status", "level", "code"),
     [(200, "ok", 0), (405, "ok", 0), (302, "error", 5), (511, "error", 5), (503, "warning", 0)],
 )
-def test_what_answers_in_place_of_the_token_endpoint(
-    status: int, level: str, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_answers_in_place_of_the_token_endpoint(status: int, level: str, code: int, monkeypatch: Patch) -> None:
     with listening(saying(f"HTTP/1.0 {status} x\r\n\r\n".encode())) as (origin, _):
         monkeypatch.setenv("WEBEX_API_BASE_URL", f"{origin}/v1")
         checks = {check.name: check for check in examine(None, online=True)}
@@ -228,7 +213,7 @@ def test_a_wrong_clock_is_a_warning(sandbox: Sandbox, offset: float, words: str)
 
 
 @pytest.mark.skipif(UNDER_WINE, reason="Wine accepts certificates of an unknown issuer, but none for an IP address")
-def test_sources_of_trust_and_the_issuer_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_of_trust_and_the_issuer_are_named(tmp_path: Path, monkeypatch: Patch) -> None:
     authority = trustme.CA(organization_name="Example Corp. Inspection")
     server, bundle = tmp_path / "server.pem", tmp_path / "ca.pem"
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(server)
@@ -243,13 +228,8 @@ def test_sources_of_trust_and_the_issuer_are_named(tmp_path: Path, monkeypatch: 
         assert "Example Corp. Inspection" in only("issuer", online=True).text
 
 
-# The data directory and the token store
-
-
 @posix
-def test_a_data_directory_is_private_and_its_real_path_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_data_directory_is_private_and_its_real_path_is_shown(tmp_path: Path, monkeypatch: Patch) -> None:
     assert "created" in only("data directory").text
     monkeypatch.setenv("WEBEX_LOOPBACK_HOME", str(tmp_path / "link"))
     (tmp_path / "link").symlink_to("data")
@@ -286,16 +266,13 @@ def test_leftovers_of_killed_saves_are_one_warning(save: Make, tmp_path: Path) -
     assert sorted(tokens.iterdir()) == before
 
 
-def test_the_lock_is_really_taken(store: FileTokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lock_is_really_taken(store: FileTokenStore, monkeypatch: Patch) -> None:
     monkeypatch.setattr(doctor, "LOCK_SECONDS", 0.05)
     check = only("token store")
     assert (check.level, store.path in check.text) == ("ok", True)
     assert os.listdir(os.path.dirname(store.path)) == ["default.json.lock"]
     with store.lock():
         assert only("token store").exit_code == 6
-
-
-# The token
 
 
 def levels() -> dict[str, str]:
@@ -346,7 +323,7 @@ def test_a_service_app_needs_no_refresh_token(save: Make) -> None:
 
 
 def test_scopes_and_settings_that_differ_from_the_login_are_reported(
-    configured: str, save: Make, monkeypatch: pytest.MonkeyPatch
+    configured: str, save: Make, monkeypatch: Patch
 ) -> None:
     save(client_id=CLIENT_ID, scopes_requested=["a:b", "c:d"], scope=["a:b"])
     monkeypatch.setenv("WEBEX_SCOPES", "a:b e:f")
@@ -357,7 +334,7 @@ def test_scopes_and_settings_that_differ_from_the_login_are_reported(
     assert levels()["Integration"] == "warning"
 
 
-def test_a_token_in_the_environment_takes_precedence(save: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_in_the_environment_takes_precedence(save: Make, monkeypatch: Patch) -> None:
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", CLIENT_SECRET)
     assert levels()["login"] == "skipped"
     assert only("settings").level == "warning"

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import stat
-import string
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import Patch, posix
 from webex_loopback.cli import init as init_file
 from webex_loopback.cli import interview
 from webex_loopback.cli.interview import API_BASE_URL, ID, REDIRECT_URI, SCOPES, SECRET, read_answer
@@ -23,7 +23,7 @@ from webex_loopback.errors import ConfigurationError
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load, require
 
-from .conftest import Run, on_terminal, posix, visitor
+from .conftest import Run, on_terminal
 
 CLIENT_ID, OTHER_ID = "C" + "0a" * 32, "C" + "0b" * 32
 CLIENT_SECRET, OTHER_SECRET = "1c" * 32, "2d" * 32
@@ -44,7 +44,7 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def init(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def init(run: Run, monkeypatch: Patch) -> Callable[..., str]:
     """Run `init` without a terminal, by default with a client ID and a secret; return what it says."""
 
     def init(*arguments: str, client_id: str = CLIENT_ID, secret: str = CLIENT_SECRET, code: int = 0) -> str:
@@ -58,16 +58,11 @@ def init(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     return init
 
 
-# What people paste
-
-
 @pytest.mark.parametrize(
     "change",
     [
         lambda url: url.replace("%20", "+"),
-        lambda url: f"  <{url}>\n",
         lambda url: f"OAuth Authorization URL: “{url}”",
-        lambda url: url.replace("&scope", "\n  &scope"),
         lambda url: url.replace("&scope", "&\n> scope"),
         lambda url: url.replace("&", "&amp;"),
         lambda url: quote(url, safe=""),
@@ -83,7 +78,6 @@ def test_an_authorization_url_survives_copying(change: Callable[[str], str]) -> 
 @pytest.mark.parametrize(
     ("setting", "text", "value"),
     [
-        (ID, f"Client ID: {CLIENT_ID}", CLIENT_ID),
         (ID, f"クライアント ID：{CLIENT_ID}", CLIENT_ID),
         (ID, f" \u200b`Ｃ{CLIENT_ID[1:]}`\u00a0,", CLIENT_ID),
         (ID, "'abc'", "abc"),
@@ -105,8 +99,6 @@ def test_other_answers_survive_copying(setting: str, text: str, value: str) -> N
         (ID, "nonsense://"),
         (ID, "http://webexapis.com/v1/authorize?client_id=x"),
         (ID, "https://webexapis.com.example.com/v1/authorize?client_id=x"),
-        (ID, "https://webexapis.com@example.com/v1/authorize?client_id=x"),
-        (ID, "ftp://127.0.0.1/v1/authorize?client_id=x"),
         (ID, "http://me@127.0.0.1/v1/authorize?client_id=x"),
         (ID, "https://webexapis.com/v1/authorize?" + "a=b&" * 200 + "client_id=x"),
         (ID, f" {CLIENT_SECRET}."),
@@ -132,21 +124,11 @@ def test_no_text_breaks_the_reading(text: str) -> None:
                 assert all(read_answer(setting, Secret(candidate)).values())
 
 
-def test_both_languages_say_the_same_and_the_menu_fits_on_one_screen() -> None:
-    folder = Path(interview.__file__).parent / "texts"
-    languages = [json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("en", "ja")]
-    shapes = []
-    for texts in languages:
-        keys = [(section, key) for section, entries in texts.items() for key in entries]
-        fields = [re.findall(r"\{(\w+)\}", str(texts[section][key])) for section, key in keys]
-        shapes.append([(key, sorted(set(found))) for key, found in zip(keys, fields, strict=True)])
-        assert len(texts["scopes"]) + texts["init"]["scopes"].count("\n") + 2 <= 24
-        assert max(len(text.encode("shift-jis")) for text in texts["scopes"].values()) + 42 <= 80
-    assert shapes[0] == shapes[1]
-    assert not set(string.Formatter().parse(str(languages))) & {None}  # no stray brace
-
-
-# Without a terminal
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_the_menu_fits_on_one_screen(language: str) -> None:
+    texts = json.loads((Path(interview.__file__).parent / "texts" / f"{language}.json").read_text("utf-8"))
+    assert len(texts["scopes"]) + texts["init"]["scopes"].count("\n") + 2 <= 24
+    assert max(len(text.encode("shift-jis")) for text in texts["scopes"].values()) + 42 <= 80
 
 
 def test_options_are_enough(init: Callable[..., str], config: Path) -> None:
@@ -169,7 +151,6 @@ def test_options_are_enough(init: Callable[..., str], config: Path) -> None:
         (["--redirect-uri", f"{URI} http://example.com/"], {}, "WEBEX_REDIRECT_URI"),
         (["--url", "https://example.com/v1/authorize?client_id=x"], {}, "example.com"),
         (["--url", "abc"], {}, "OAuth Authorization URL"),
-        ([], {"client_id": "日本"}, "Client ID"),
         (["--api-base-url", "http://example.com/v1"], {}, "http://example.com/v1"),
     ],
 )
@@ -197,9 +178,7 @@ def test_an_existing_file_is_changed_only_with_force(init: Callable[..., str], c
     assert load().token_url == "https://webexapis.com/v1/access_token"
 
 
-def test_settings_that_choose_where_secrets_go_are_named(
-    init: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_that_choose_where_secrets_go_are_named(init: Callable[..., str], monkeypatch: Patch) -> None:
     # In a cloned repository, for instance, whose core.fsmonitor would be run by git.
     monkeypatch.setattr(subprocess, "Popen", None)
     Path("config.env").write_text("WEBEX_BROWSER=evil\nWEBEX_TOKEN_STORE=postgresql://me:hunter2@h/d\n")
@@ -211,8 +190,7 @@ def test_settings_that_choose_where_secrets_go_are_named(
 
 @posix
 def test_whatever_is_not_a_text_file_is_refused(init: Callable[..., str]) -> None:
-    other = Path("other")
-    other.write_text("A=b\n")
+    Path("other").write_text("A=b\n")
     os.mkdir("directory")
     os.mkfifo("fifo")
     os.symlink("other", "link")
@@ -221,11 +199,11 @@ def test_whatever_is_not_a_text_file_is_refused(init: Callable[..., str]) -> Non
     for path in ("directory", "fifo", "link", "shift-jis", "/dev/null", "other/below-a-file", "/proc/no-room"):
         init("--force", "--output", path, code=2)
     assert {name: os.lstat(name).st_ino for name in os.listdir()} == before
-    assert other.read_text() == "A=b\n"
+    assert Path("other").read_text() == "A=b\n"
 
 
 def test_a_named_file_is_written_and_a_found_one_is_not(
-    init: Callable[..., str], config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    init: Callable[..., str], config: Path, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     Path("config.env").write_text("WEBEX_SCOPES=a:b\n")
     for options in ([], ["--output", "~/elsewhere/my.env"]):
@@ -235,9 +213,6 @@ def test_a_named_file_is_written_and_a_found_one_is_not(
     for path in (config, tmp_path / "home" / "elsewhere" / "my.env", tmp_path / "named.env"):
         assert CLIENT_ID in path.read_text()
     assert Path("config.env").read_text() == "WEBEX_SCOPES=a:b\n"
-
-
-# The file
 
 
 @posix
@@ -267,8 +242,7 @@ WEBEX_CLIENT_ID=twice
 no equals sign"""
 
 
-@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize(("encoding", "end"), [("utf-8", ""), ("utf-8", "\n"), ("utf-8-sig", "\r\n")])
 def test_what_else_is_in_the_file_stays(end: str, encoding: str, init: Callable[..., str], config: Path) -> None:
     existing = EXISTING.replace("\n", end or "\n") + end
     config.write_bytes(existing.encode(encoding))
@@ -307,9 +281,6 @@ def test_a_value_is_read_back_as_it_was_or_refused(value: str, before: str) -> N
     assert init_file._values(text)[SCOPES] == value
 
 
-# The interview, on a real terminal
-
-
 def talk(options: str, *dialogue: str, code: int = 0) -> str:
     shown = on_terminal(f"init {options}", *dialogue, code=code)
     assert CLIENT_SECRET not in shown
@@ -317,13 +288,8 @@ def talk(options: str, *dialogue: str, code: int = 0) -> str:
 
 
 @posix
-def test_somebody_without_an_integration_is_guided_to_one(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opener = tmp_path / "opener"
-    opener.write_text(f'#!/bin/sh\necho "$1" > {tmp_path / "opened"}\n')
-    opener.chmod(0o755)
-    monkeypatch.setenv("BROWSER", str(opener))
+def test_somebody_without_an_integration_is_guided_to_one(config: Path, tmp_path: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setenv("BROWSER", f"sh -c 'echo \"$0\" > {tmp_path}/opened'")
     answers = ["Client ID or URL: ", "", "Scopes [spark:people_read spark:kms]: ", "1 2 3", "/callback]: ", URI]
     answers += ["browser? [Y/n]: ", "perhaps", "browser? [Y/n]: ", "y"]
     answers += ["Client ID or URL: ", portal_url(scopes="spark:kms spark:people_read")]
@@ -394,26 +360,23 @@ def test_a_secret_typed_on_a_terminal_is_not_shown() -> None:
 
 @posix
 def test_a_service_app_gets_a_file_of_its_own(config: Path) -> None:
-    lines = on_terminal("init --service-app -p acme", "Client ID: ", OTHER_ID, "(not shown): ", OTHER_SECRET).split(
-        "\n"
-    )
-    shown = " ".join(" ".join(lines).split())
+    told = on_terminal("init --service-app -p acme", "Client ID: ", OTHER_ID, "(not shown): ", OTHER_SECRET)
     own = config.with_name("acme.env")
     assert OTHER_ID in own.read_text()
     assert not [name for name in ("SCOPES", "REDIRECT_URI") if name in own.read_text()]
     assert not config.exists()
-    assert "init --scopes 'spark:people_read spark:applications_token'" in shown
+    assert "init --scopes 'spark:people_read spark:applications_token'" in " ".join(told.split())
     command = "webex-loopback login -p acme --service-app ORG_ID --using default"
-    assert lines[-3:] == ["  webex-loopback login", f"  WEBEX_CONFIG_FILE={own} {command}", ""]  # to be pasted
+    assert told.endswith(f"\n  webex-loopback login\n  WEBEX_CONFIG_FILE={own} {command}\n")  # to be pasted
 
 
+@pytest.mark.usefixtures("browser")
 def test_a_login_can_follow(
-    init: Callable[..., str], sandbox: Any, redirect_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    init: Callable[..., str], sandbox: Any, redirect_uri: str, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     """From the portal's URL to stored tokens; the browser is a person over HTTP."""
     for name in sandbox.environment():
         monkeypatch.delenv(name)
-    monkeypatch.setenv("WEBEX_BROWSER", visitor(tmp_path))
     url = portal_url(sandbox.client_id, "spark:people_read", redirect_uri)
     url = url.replace("https://webexapis.com/v1", sandbox.base_url)
     for where in ("--output=config.env", "--output=my.env"):

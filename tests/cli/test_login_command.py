@@ -5,19 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Patch, posix
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
-from .conftest import Run, command, posix, visitor
+from .conftest import Run, command
 
 pytestmark = pytest.mark.usefixtures("sandbox")
-
-
-@pytest.fixture
-def browser(tmp_path: Path, redirect_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The browser is a person who logs in and approves."""
-    monkeypatch.setenv("WEBEX_BROWSER", visitor(tmp_path))
 
 
 @pytest.fixture
@@ -27,7 +22,7 @@ def tokens(run: Run, logged_in: StoredToken, tmp_path: Path) -> Path:
     return tmp_path / "tokens.json"
 
 
-@pytest.mark.usefixtures("browser")
+@pytest.mark.usefixtures("browser", "redirect_uri")
 def test_login_says_who_is_logged_in_and_until_when() -> None:
     done = command("login", "-p", "work")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
@@ -38,17 +33,13 @@ def test_login_says_who_is_logged_in_and_until_when() -> None:
     assert "`webex-loopback login -p work --force`" in again
 
 
-@pytest.mark.usefixtures("browser")
-def test_login_says_what_it_lacks(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("browser", "redirect_uri")
+def test_login_says_what_it_lacks(sandbox: Sandbox, monkeypatch: Patch) -> None:
     sandbox.switches.omit, sandbox.switches.withhold = ["refresh_token"], ["spark:people_read"]
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "a-bots-token")
     told = command("login").stderr
-    parts = (
-        "an unknown account (the token does not have spark:people_read).",
-        "cannot be renewed",
-        "not granted: spark:people_read",
-        "ACCESS_TOKEN is set (env",
-    )
+    parts = ["an unknown account (the token does not have spark:people_read).", "cannot be renewed"]
+    parts += ["not granted: spark:people_read", "ACCESS_TOKEN is set (env"]
     assert [part for part in parts if part not in told] == []
     assert re.search(r"log in again before \d{4}-", told)
 
@@ -89,15 +80,11 @@ def test_import_says_what_it_found_and_whose_it_is(run: Run, tokens: Path) -> No
     run("import", str(tokens), "-p", "other", "--force")
 
 
-def test_import_reads_standard_input(tokens: Path) -> None:
+def test_import_reads_standard_input(run: Run, monkeypatch: Patch, tokens: Path) -> None:
     assert command("import", "-p", "other", input=tokens.read_text()).returncode == 0
     done = command("import", "-p", "third", input="")
     assert (done.returncode, "Standard input" in done.stderr) == (2, True)
-
-
-def test_import_without_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch, tokens: Path) -> None:
     monkeypatch.setattr("sys.stdin", None)  # closed: `<&-`
-    run("import", str(tokens), "-p", "other")
     run("import", "-p", "third", code=2)
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Make, Patch, posix
 from webex_loopback.cli.status import outlook
 from webex_loopback.tokens.record import DAY, ServiceApp
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.webex.account import Account
 
-from .conftest import Make, Run, on_terminal, posix
+from .conftest import Run, on_terminal
 
 
 def test_everything_is_shown_but_secrets(run: Run, save: Make, store: FileTokenStore) -> None:
@@ -90,7 +91,7 @@ def test_who_is_not_logged_in_is_told_the_command(run: Run) -> None:
     run("status", "-p", "../x", code=2)
 
 
-def test_the_token_of_the_environment_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_of_the_environment_is_named(run: Run, monkeypatch: Patch) -> None:
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "a-bots-token")
     assert "WEBEX_ACCESS_TOKEN is set (environment)" in run("status").out
     assert json.loads(run("status", "--json").out)["source"] == "WEBEX_ACCESS_TOKEN"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Make, Patch, posix
 from webex_loopback.cli.formats import FORMATS
 from webex_loopback.errors import TokenStoreError
 from webex_loopback.sandbox import Sandbox
@@ -15,7 +16,7 @@ from webex_loopback.tokens.record import DAY, StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.wording import moment
 
-from .conftest import Make, Run, command, posix
+from .conftest import Run, command
 
 
 def secret(token: StoredToken | None) -> str:
@@ -23,7 +24,7 @@ def secret(token: StoredToken | None) -> str:
     return token.access_token.get_secret_value()
 
 
-@pytest.mark.parametrize("options", [[], ["--profile", "default"], ["-p", "default"]])
+@pytest.mark.parametrize("options", [[], ["-p", "default"]])
 def test_a_valid_token_and_nothing_else_is_printed_without_the_command_line_s_imports(
     save: Make, options: list[str]
 ) -> None:
@@ -47,7 +48,7 @@ def test_formats_for_shells_and_curl(run: Run, save: Make) -> None:
     assert run("token", "--format=curl") == ('header = "Authorization: Bearer access-token-one"\n', "")
 
 
-def test_the_token_of_the_environment_is_printed_as_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_of_the_environment_is_printed_as_it_is(run: Run, monkeypatch: Patch) -> None:
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", ' "Bearer a-bots-token"\n')
     assert command("token").stdout == "a-bots-token\n"
     assert all("a-bots-token" in run("token", "--format", form).out for form in FORMATS)
@@ -66,7 +67,7 @@ def test_a_token_that_is_due_is_renewed(logged_in: StoredToken, make_due: Make, 
 
 
 def test_refresh_says_so_when_the_new_tokens_are_stored(
-    run: Run, logged_in: StoredToken, sandbox: Sandbox, store: FileTokenStore, monkeypatch: pytest.MonkeyPatch
+    run: Run, logged_in: StoredToken, sandbox: Sandbox, store: FileTokenStore, monkeypatch: Patch
 ) -> None:
     out, err = run("token", "--refresh")
     assert (out.strip(), err) == (secret(store.load()), "Refreshed. The access token is valid for 14 days.\n")

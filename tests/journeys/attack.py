@@ -9,8 +9,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
-from email.message import Message
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -33,23 +31,15 @@ SUCCESS = SuccessPage("default", "Alex Morgan", "alex.morgan@example.com", ("spa
 in_thread = worker.start
 
 
-@dataclass(frozen=True)
 class Answer:
     """An HTTP response as sent; `status` 0: the connection ended without one."""
 
-    raw: bytes
-
-    @property
-    def status(self) -> int:
-        return int(self.raw[9:12]) if self.raw.startswith(b"HTTP/1.") else 0
-
-    @property
-    def headers(self) -> "Message[str, str]":
-        return email.message_from_bytes(self.raw.partition(b"\r\n\r\n")[0].partition(b"\r\n")[2])
-
-    @property
-    def body(self) -> str:
-        return self.raw.partition(b"\r\n\r\n")[2].decode()
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        head, _, body = raw.partition(b"\r\n\r\n")
+        self.status = int(raw[9:12]) if raw.startswith(b"HTTP/1.") else 0
+        self.headers = email.message_from_bytes(head.partition(b"\r\n")[2])
+        self.body = body.decode()
 
     def check(self) -> "Answer":
         """Assert what is true of every answer; return this one."""
@@ -67,12 +57,11 @@ class Answer:
 
 def connect(port: int, host: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None) -> socket.socket:
     """Open a connection; with `tls`, after the handshake."""
-    plain = socket.create_connection((host, port), 10)
-    try:
-        return tls.wrap_socket(plain, server_hostname=host) if tls else plain
-    except BaseException:
-        plain.close()
-        raise
+    with contextlib.ExitStack() as stack:
+        plain = stack.enter_context(socket.create_connection((host, port), 10))
+        connection = tls.wrap_socket(plain, server_hostname=host) if tls else plain
+        stack.pop_all()
+    return connection
 
 
 def read(connection: socket.socket) -> Answer:
@@ -116,11 +105,11 @@ class Running:
     ) -> None:
         self.events: list[tuple[str, str]] = []
         self._cookie = ""
-        self.trouble: list[str] = []  # asyncio's; it is also logged
+        self.trouble: list[str] = []  # asyncio's
         self.tls = ANY_CERTIFICATE if context else None
         self.listener = listener
         self.port, self.path = listener.redirect_uri.port, listener.redirect_uri.path
-        self.printed_path = listener.printed_path
+        self.printed_path, self.browser_path = listener.printed_path, listener.browser_path
         self.request = AuthorizationRequest(
             authorize_url="http://127.0.0.1:9/v1/authorize",
             client_id="C0",
@@ -128,7 +117,7 @@ class Running:
             scopes=("spark:people_read", "spark:kms"),
         )
         self.loop = asyncio.new_event_loop()
-        self.loop.set_exception_handler(self._on_trouble)
+        self.loop.set_exception_handler(lambda _, context: self.trouble.append(str(context)))
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
 
@@ -147,10 +136,6 @@ class Running:
 
         self.server = self.call(start())
 
-    def _on_trouble(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        self.trouble.append(str(context["message"]))
-        loop.default_exception_handler(context)
-
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         return self.begin(work).result(20)
 
@@ -162,18 +147,11 @@ class Running:
         """The kinds of the events so far."""
         return [kind for kind, _ in self.events]
 
-    @property
-    def browser_path(self) -> str:
-        return self.listener.browser_path
-
     def open(self) -> str:
         """Open the printed URL, as a browser does, without leaving an event; return the cookie's request header."""
         if not self._cookie:
-            before = len(self.events)
-            answer = self.get(self.printed_path)
-            assert (answer.status, answer.headers["location"]) == (302, self.request.url)
-            assert self.events.pop(before) == ("opened", "")
-            self._cookie = f"Cookie: {answer.headers['set-cookie'].partition(';')[0]}"
+            self._cookie = f"Cookie: {self.get(self.printed_path).headers['set-cookie'].partition(';')[0]}"
+            assert self.events.pop() == ("opened", "")
         return self._cookie
 
     def callback(self, **fields: str) -> str:
@@ -204,9 +182,6 @@ class Running:
 
     def response(self) -> AuthorizationResponse:
         return self.call(asyncio.wait_for(self.server.response(), 5))
-
-    def conclude(self, page: SuccessPage | FailurePage = SUCCESS) -> None:
-        self.call(self.server.conclude(page))
 
     def finish(self, answer: "Future[Answer]", page: SuccessPage | FailurePage = SUCCESS) -> Answer:
         """Conclude as a login does while the browser that waits follows; return the page it ends on."""

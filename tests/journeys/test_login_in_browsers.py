@@ -1,26 +1,16 @@
 """A login in real browsers."""
 
-import queue
 import re
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from tests.journeys.attack import wait_until
 from tests.journeys.browsers import chromium_running, firefox_running
-from webex_loopback.login.login import LoginResult, log_in
+from tests.login.visitors import begin
 from webex_loopback.sandbox import Sandbox
-from webex_loopback.webex import worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
-
-
-def begin() -> tuple["Future[LoginResult]", str]:
-    """Begin a login; return it, and the URL that the browser is to open."""
-    urls: queue.Queue[str] = queue.Queue()
-    login = worker.start(lambda: log_in(open_browser=urls.put))
-    return login, urls.get(timeout=10)
 
 
 def test_chromium_signs_in_and_approves(sandbox: Sandbox, redirect_uri: str) -> None:

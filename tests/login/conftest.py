@@ -19,9 +19,9 @@ def interrupt() -> Iterator[Callable[[], None]]:
     def handler(*_: object) -> None:
         raise Interrupt
 
-    previous = signal.signal(signal.SIGUSR1, handler)
-    yield lambda: os.kill(os.getpid(), signal.SIGUSR1)
-    signal.signal(signal.SIGUSR1, previous)
+    previous = signal.signal(signal.SIGTERM, handler)
+    yield lambda: os.kill(os.getpid(), signal.SIGTERM)
+    signal.signal(signal.SIGTERM, previous)
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from urllib.parse import unquote
 
 import pytest
 
+from tests.conftest import Output, Patch, posix
+from tests.journeys.attack import wait_until
 from webex_loopback.login.browser import Choice, Opener, find, open_url, ssh_hint
 
 URL = "http://127.0.0.1:8765/start/x?a=1&b=%3B#'\"$(touch%20boom)`"
-
-posix = pytest.mark.skipif(sys.platform == "win32", reason="browsers are shell scripts here")
 
 
 class Machine:
@@ -59,7 +59,6 @@ EXPLORER = "/mnt/c/Windows/explorer.exe"
     [
         # The system's default before any browser; a display of either kind.
         ("", {}, "", None, "no graphical browser was found on PATH"),
-        ("firefox", {}, "", "firefox", "found on PATH"),
         ("firefox xdg-open", {}, "", "xdg-open", "found on PATH"),
         ("firefox", NOWHERE | {"WAYLAND_DISPLAY": "wayland-0"}, "", "firefox", "found on PATH"),
         ("firefox", NOWHERE, "", None, "this session has no display"),
@@ -70,22 +69,19 @@ EXPLORER = "/mnt/c/Windows/explorer.exe"
         ("firefox", TTY | FIREFOX, "", None, "this is an SSH session"),
         ("firefox", SSH, "firefox", "firefox", "--browser"),
         # A remote workspace opens the local browser by its own command.
-        *(("firefox", place, "", None, "a remote workspace") for place in (SSH | CODE, SPACES, CONTAINER)),
-        *(("firefox gone", place | GONE, "", "gone", "$BROWSER") for place in (SSH | CODE, SPACES, CONTAINER)),
+        *(("firefox", place, "", None, "a remote workspace") for place in (SPACES, CONTAINER)),
+        ("firefox gone", SSH | CODE | GONE, "", "gone", "$BROWSER"),
         # WSL: wslview, then explorer, then a Linux browser.
         ("firefox", WSL, "", "firefox", "found on PATH"),
         (f"firefox {EXPLORER}", WSL, "", EXPLORER, "WSL"),
-        (f"firefox {EXPLORER} explorer.exe", WSL, "", "explorer.exe", "WSL"),
         (f"firefox {EXPLORER} explorer.exe wslview", WSL | NOWHERE, "", "wslview", "WSL"),
         # $BROWSER is a list; what it names in vain is passed over, but not in silence.
-        ("lynx", LYNX, "", None, "'lynx' ($BROWSER) is a text browser"),
         ("lynx firefox", LYNX, "", "firefox", "found on PATH"),
         ("", {"BROWSER": "/nowhere/x\x1b[2J"}, "", None, "'/nowhere/x[2J' ($BROWSER) was not found"),
         # A command is not replaced.
         ("lynx firefox", {}, "lynx %s", None, "'lynx' (--browser) is a text browser"),
         ("firefox", {}, "gone -x", None, "'gone' (--browser) was not found"),
         ("firefox", {}, "un'closed", None, "was not found"),
-        ("firefox", {}, "  ", None, "'' (--browser) was not found"),
         ("firefox", {}, "&", None, "'&' (--browser) was not found"),
     ],
 )
@@ -112,7 +108,7 @@ def test_a_text_browser_is_known_by_a_link_too(machine: Machine) -> None:
     assert "text browser" in machine.choose("x-www-browser").reason
 
 
-def test_a_browser_in_the_current_directory_is_not_run(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_browser_in_the_current_directory_is_not_run(machine: Machine, monkeypatch: Patch) -> None:
     machine.install("firefox")
     monkeypatch.chdir(machine.bin)
     for command in ("firefox", ""):  # Windows always looks there
@@ -127,9 +123,6 @@ def test_browser_may_be_a_list_of_command_lines(machine: Machine) -> None:
     assert machine.choose(chrome).argv == [chrome]  # a path with spaces needs no quotes
 
 
-# How
-
-
 @posix
 def test_the_url_arrives_as_one_argument_and_no_shell_sees_it(machine: Machine, tmp_path: Path) -> None:
     seen = tmp_path / "seen"
@@ -141,10 +134,7 @@ def test_the_url_arrives_as_one_argument_and_no_shell_sees_it(machine: Machine, 
     assert not list(tmp_path.glob("**/boom"))
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["", "file:///etc/passwd", "javascript:alert(1)", "HTTP://x", "-http://x", "http://x y", "http://x\n", "http://é"],
-)
+@pytest.mark.parametrize("url", ["", "file:///etc/passwd", "-http://x", "http://x y", "http://x\n", "http://é"])
 def test_only_plain_http_urls_are_opened(machine: Machine, tmp_path: Path, url: str) -> None:
     fake = machine.install("firefox", f'touch "{tmp_path}/seen"')
     assert not open_url(Choice([fake], "firefox", ""), url)
@@ -158,7 +148,6 @@ def test_only_plain_http_urls_are_opened(machine: Machine, tmp_path: Path, url: 
 @pytest.mark.parametrize(
     ("name", "body", "opened"),
     [
-        ("firefox", "exit 0", True),
         ("xdg-open", "sleep 0.2; exit 3", False),
         ("firefox", "kill -9 $$", False),
         ("explorer.exe", "exit 1", True),
@@ -178,15 +167,12 @@ def test_a_browser_that_keeps_running_is_not_waited_for_and_leaves_no_zombie(mac
     assert 1.4 < time.monotonic() - before < 2.4
     process = int(pid.read_text())
     assert os.getsid(process) == process  # a session of its own: Ctrl-C here does not end it
-    deadline = time.monotonic() + 10
-    while os.path.exists(f"/proc/{process}" if sys.platform == "linux" else "/nowhere"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not os.path.exists(f"/proc/{process}"))
 
 
 @posix
 def test_it_has_no_part_in_our_terminal_and_gets_none_of_our_secrets(
-    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    machine: Machine, tmp_path: Path, monkeypatch: Patch, capfd: Output
 ) -> None:
     secret = ["WEBEX_CLIENT_SECRET", "webex_client_secret", "WEBEX_ACCESS_TOKEN", "WEBEX_REFRESH_TOKEN"]
     for name in [*secret, "WEBEX_TOKEN_STORE_KEY", "WEBEX_TOKEN_STORE", "WEBEX_PROXY_PASSWORD", "BROWSER"]:
@@ -215,22 +201,17 @@ def test_a_url_in_a_file_is_in_no_command_line_and_is_removed_afterwards(machine
     assert list((tmp_path / "data").iterdir()) == []
 
 
-# The way from another machine
-
-
 @pytest.mark.parametrize(
     ("connection", "host", "line"),
     [
         ("10.0.0.1 50000 10.0.0.2 22", "127.0.0.1", "ssh -L 8765:127.0.0.1:8765 yuki@10.0.0.2"),
-        ("10.0.0.1 50000 10.0.0.2 22", "localhost", "ssh -L 8765:localhost:8765 yuki@10.0.0.2"),
         ("10.0.0.1 50000 10.0.0.2 22", "::1", "ssh -L '[::1]:8765:[::1]:8765' yuki@10.0.0.2"),
         ("10.0.0.1 50000 10.0.0.2 22", "127.0.0.5", "ssh -L 127.0.0.5:8765:127.0.0.5:8765 yuki@10.0.0.2"),
         ("2001:db8::1 5 2001:db8::2 2222", "localhost", "ssh -L 8765:localhost:8765 -p 2222 yuki@2001:db8::2"),
         ("a b $(boom)\x1b[2J 22;x", "localhost", "ssh -L 8765:localhost:8765 -p '22;x' 'yuki@$(boom)[2J'"),
-        ("", "localhost", f"ssh -L 8765:localhost:8765 yuki@{socket.gethostname()}"),
         ("fe80::1%eth0 5 fe80::2%eth0 22", "localhost", f"ssh -L 8765:localhost:8765 yuki@{socket.gethostname()}"),
     ],
 )
-def test_the_ssh_line(monkeypatch: pytest.MonkeyPatch, connection: str, host: str, line: str) -> None:
+def test_the_ssh_line(monkeypatch: Patch, connection: str, host: str, line: str) -> None:
     monkeypatch.setattr(getpass, "getuser", lambda: "yuki")
     assert ssh_hint({"SSH_CONNECTION": connection}, 8765, host=host) == line

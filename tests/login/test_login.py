@@ -4,13 +4,10 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-import queue
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,12 +15,13 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
+from tests.conftest import Make, Output, Patch, posix
 from tests.journeys.attack import wait_until
-from tests.login.visitors import Visitor, nobody
+from tests.login.visitors import Visitor, begin, nobody
 from webex_loopback import errors
 from webex_loopback.cli.formats import Imported
 from webex_loopback.login.adopt import adopt
-from webex_loopback.login.login import LoginResult, log_in, log_out
+from webex_loopback.login.login import log_in, log_out
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import DAY, StoredToken
@@ -32,10 +30,6 @@ from webex_loopback.tokens.stores.lock import hold_lock
 from webex_loopback.webex import worker
 
 pytestmark = pytest.mark.usefixtures("redirect_uri")
-posix = pytest.mark.skipif(sys.platform == "win32", reason="modes, owners and signals as POSIX has them")
-
-
-# What is checked before anything is opened
 
 
 @pytest.mark.parametrize(
@@ -49,7 +43,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="modes, owners and si
     ],
 )
 def test_settings_are_checked_before_anything_is_opened(
-    setting: str, value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    setting: str, value: str, monkeypatch: Patch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(setting, value)
     with pytest.raises(errors.ConfigurationError) as caught:
@@ -69,7 +63,7 @@ def test_a_directory_that_cannot_be_written_is_reported_before_a_browser_is_open
     assert caught.value.exit_code == 6
 
 
-def test_both_locks_are_in_the_lock_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_both_locks_are_in_the_lock_directory(monkeypatch: Patch, tmp_path: Path) -> None:
     monkeypatch.setenv("WEBEX_LOCK_DIR", str(tmp_path / "locks"))
     log_in(open_browser=Visitor())
     assert [path.name for path in (tmp_path / "data" / "tokens").iterdir()] == ["default.json"]
@@ -77,7 +71,7 @@ def test_both_locks_are_in_the_lock_directory(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_the_next_redirect_uri_is_used_if_the_first_port_is_taken(
-    sandbox: Sandbox, redirect_uri: str, capsys: pytest.CaptureFixture[str]
+    sandbox: Sandbox, redirect_uri: str, capsys: Output
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -92,7 +86,7 @@ def test_the_next_redirect_uri_is_used_if_the_first_port_is_taken(
     assert sandbox.count("authorization_code") == 1
 
 
-def test_warnings_about_the_settings_and_their_language_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_warnings_about_the_settings_and_their_language_reach_the_terminal(capsys: Output) -> None:
     Path("config.env").write_text("WEBEX_LANG=ja\nnot a setting\n")
     Path("config.env").chmod(0o600)
     log_in(open_browser=Visitor())
@@ -109,27 +103,17 @@ def test_what_serves_the_redirect_is_imported_after_the_browser_has_been_opened(
 
 # Which browser
 
-SSH = {"SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 2222"}
-
 
 @pytest.mark.parametrize(
     ("environ", "arguments", "shown"),
     [
-        # Windows opens its default browser then.
-        pytest.param({"BROWSER": "/nowhere/x"}, {}, "'/nowhere/x' ($BROWSER) was not found", marks=posix),
         ({"WEBEX_BROWSER": "/nowhere/x"}, {}, "'/nowhere/x' (WEBEX_BROWSER) was not found"),
         ({"WEBEX_BROWSER": "/nowhere/x"}, {"browser": "lynx"}, "'lynx' (--browser) was not found"),
-        (SSH, {}, "SSH session"),
-        (SSH, {"open_browser": False}, "ssh -L {port}:127.0.0.1:{port} -p 2222 "),
+        ({"SSH_CONNECTION": "192.0.2.1 5 192.0.2.2 2222"}, {}, "ssh -L {port}:127.0.0.1:{port} -p 2222 "),
     ],
 )
 def test_without_a_browser_it_says_why_and_how_to_go_on(
-    redirect_uri: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    environ: dict[str, str],
-    arguments: dict[str, Any],
-    shown: str,
+    redirect_uri: str, monkeypatch: Patch, capsys: Output, environ: dict[str, str], arguments: Any, shown: str
 ) -> None:
     for name, value in ({"PATH": "/nowhere"} | environ).items():
         monkeypatch.setenv(name, value)
@@ -139,9 +123,6 @@ def test_without_a_browser_it_says_why_and_how_to_go_on(
     assert shown.replace("{port}", str(urlsplit(redirect_uri).port)) in told
     assert f"  {redirect_uri.removesuffix('/callback')}/start/" in told
     assert "paste" not in told  # stdin is not a terminal
-
-
-# Who is logged in already
 
 
 @pytest.mark.parametrize(
@@ -163,7 +144,7 @@ def test_a_browser_is_opened_only_if_that_is_needed_or_asked_for(
 
 
 def test_a_stored_token_is_sent_only_where_it_comes_from(
-    logged_in: StoredToken, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, redirect_uri: str
+    logged_in: StoredToken, sandbox: Sandbox, monkeypatch: Patch, redirect_uri: str
 ) -> None:
     with Sandbox() as other:
         other.redirect_uris.append(redirect_uri)
@@ -174,12 +155,11 @@ def test_a_stored_token_is_sent_only_where_it_comes_from(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Wine accepts certificates of an unknown issuer")
 def test_a_stored_token_is_sent_with_the_certificates_of_its_login(
-    logged_in: StoredToken, store: FileTokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    logged_in: StoredToken, store: FileTokenStore, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     own, other, served, config = (str(tmp_path / name) for name in ("own.pem", "other.pem", "served.pem", "named.env"))
     for path in (other, own):
-        authority = trustme.CA()
-        authority.cert_pem.write_to_path(path)
+        (authority := trustme.CA()).cert_pem.write_to_path(path)
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(served)
     Path(config).write_text(f"WEBEX_CA_BUNDLE={other}\n")
     monkeypatch.setenv("WEBEX_CONFIG_FILE", config)
@@ -205,7 +185,7 @@ def test_a_stored_token_is_sent_with_the_certificates_of_its_login(
 )
 @pytest.mark.usefixtures("logged_in")
 def test_webex_decides_whether_the_stored_token_is_still_good(
-    sandbox: Sandbox, make_due: Callable[..., StoredToken], store: FileTokenStore, switches: Any, due: bool, how: str
+    sandbox: Sandbox, make_due: Make, store: FileTokenStore, switches: Any, due: bool, how: str
 ) -> None:
     old = make_due() if due else store.load()
     sandbox.switches.update(switches)
@@ -215,36 +195,25 @@ def test_webex_decides_whether_the_stored_token_is_still_good(
     assert sandbox.count("refresh_token") == due
 
 
-# Two logins at a time
-
-
-@contextlib.contextmanager
-def another_login(store: FileTokenStore) -> Iterator[None]:
+def another_login(store: FileTokenStore) -> contextlib.AbstractContextManager[object]:
     """Be another process that logs in, as far as its lock can tell."""
-    with hold_lock(f"{store.path}.login.lock", 0):
-        yield
+    return hold_lock(f"{store.path}.login.lock", 0)
 
 
-def waiting(login: "Future[LoginResult]", capsys: pytest.CaptureFixture[str]) -> str:
-    told = ""
-    until = time.monotonic() + 10
-    while "to finish" not in told:
-        assert time.monotonic() < until
-        assert not login.done(), login.result()
-        told += capsys.readouterr().err
-        time.sleep(0.02)
-    return told
+def waiting(capsys: Output) -> str:
+    """Wait until a login says that it waits; return what was said."""
+    told: list[str] = []
+    wait_until(lambda: told.append(capsys.readouterr().err) or "to finish" in "".join(told))  # type: ignore[func-returns-value]
+    return "".join(told)
 
 
 def test_a_second_login_waits_for_the_first_and_takes_its_token(
-    sandbox: Sandbox, redirect_uri: str, store: FileTokenStore, capsys: pytest.CaptureFixture[str]
+    sandbox: Sandbox, redirect_uri: str, store: FileTokenStore, capsys: Output
 ) -> None:
-    urls: queue.Queue[str] = queue.Queue()
-    first = worker.start(lambda: log_in(open_browser=urls.put))
-    url = urls.get(timeout=10)
+    first, url = begin()
     second = worker.start(lambda: log_in(open_browser=nobody))
     place = f"on port {urlsplit(redirect_uri).port} (pid {os.getpid()})"
-    assert f"Another login for profile default is in progress {place}" in waiting(second, capsys)
+    assert f"Another login for profile default is in progress {place}" in waiting(capsys)
     assert sys.platform == "win32" or os.stat(f"{store.path}.login").st_mode & 0o777 == 0o600  # doctor looks at it
     Person().visit(url)
     assert first.result(10).how == "browser"
@@ -253,9 +222,7 @@ def test_a_second_login_waits_for_the_first_and_takes_its_token(
     assert sandbox.count("authorization_code") == 1
 
 
-def test_a_login_of_which_nothing_is_known_is_waited_for_too(
-    store: FileTokenStore, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_login_of_which_nothing_is_known_is_waited_for_too(store: FileTokenStore, capsys: Output) -> None:
     with another_login(store), pytest.raises(errors.TokenStoreError) as caught:
         log_in(timeout_seconds=0.3, open_browser=nobody)
     assert caught.value.problem == "locked"
@@ -264,11 +231,11 @@ def test_a_login_of_which_nothing_is_known_is_waited_for_too(
 
 @pytest.mark.parametrize("changes", [{"scopes": "spark:people_read"}, {"login_hint": "hanako.yamada@example.com"}])
 def test_a_second_login_that_wants_something_else_logs_in_itself(
-    changes: Any, logged_in: StoredToken, store: FileTokenStore, capsys: pytest.CaptureFixture[str]
+    changes: Any, logged_in: StoredToken, store: FileTokenStore, capsys: Output
 ) -> None:
     with another_login(store):
         second = worker.start(lambda: log_in(open_browser=Visitor(), **changes))
-        waiting(second, capsys)
+        waiting(capsys)
         with store.lock():
             store.save(dataclasses.replace(logged_in, access_token=Secret("newer")))
     assert second.result(10).how == "browser"
@@ -276,21 +243,14 @@ def test_a_second_login_that_wants_something_else_logs_in_itself(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to tell who holds a port")
 def test_a_port_that_another_profile_waits_on_is_reported_with_its_name(redirect_uri: str) -> None:
-    urls: queue.Queue[str] = queue.Queue()
-    first = worker.start(lambda: log_in("work", open_browser=urls.put))
-    url = urls.get(timeout=10)
+    first, url = begin("work")
     with pytest.raises(errors.LoginFailed, match="the login of profile work"):
         log_in("home", open_browser=nobody)
     Person().visit(url)
     assert first.result(10).how == "browser"
 
 
-# A record that is in the way
-
-
-def test_a_corrupt_file_is_set_aside_when_it_is_replaced(
-    store: FileTokenStore, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_corrupt_file_is_set_aside_when_it_is_replaced(store: FileTokenStore, capsys: Output) -> None:
     Path(store.path).parent.mkdir(parents=True, mode=0o700)
     Path(store.path).write_text("{")
     with pytest.raises(errors.AuthorizationDenied):
@@ -308,7 +268,7 @@ def test_a_corrupt_file_is_set_aside_when_it_is_replaced(
 @posix
 @pytest.mark.parametrize("problem", ["future", "foreign"])
 def test_a_file_that_must_not_be_judged_needs_force(
-    problem: str, store: FileTokenStore, make_token: Callable[..., StoredToken], capsys: pytest.CaptureFixture[str]
+    problem: str, store: FileTokenStore, make_token: Make, capsys: Output
 ) -> None:
     store.save(make_token())
     path = Path(store.path)
@@ -331,9 +291,6 @@ def test_a_file_that_must_not_be_judged_needs_force(
     assert str(aside) in capsys.readouterr().err
 
 
-# Logging out
-
-
 def test_logging_out_removes_the_token_and_everything_that_held_one(
     logged_in: StoredToken, store: FileTokenStore, sandbox: Sandbox
 ) -> None:
@@ -352,18 +309,14 @@ def test_logging_out_removes_the_token_and_everything_that_held_one(
 
 
 def test_logout_removes_the_file_from_before_another_store_was_set(
-    logged_in: StoredToken, store: FileTokenStore, monkeypatch: pytest.MonkeyPatch
+    logged_in: StoredToken, store: FileTokenStore, monkeypatch: Patch
 ) -> None:
     keyring = pytest.importorskip("keyring")
     from tests.tokens.test_keyring_store import Dictionary
 
-    before = keyring.get_keyring()
-    keyring.set_keyring(Dictionary())
-    try:
-        monkeypatch.setenv("WEBEX_TOKEN_STORE", "keyring")
-        assert log_out()[0] == logged_in
-    finally:
-        keyring.set_keyring(before)
+    monkeypatch.setattr(keyring.core, "_keyring_backend", Dictionary())
+    monkeypatch.setenv("WEBEX_TOKEN_STORE", "keyring")
+    assert log_out()[0] == logged_in
     assert store.load() is None
 
 
@@ -374,9 +327,6 @@ def test_a_logout_while_the_account_is_looked_up_takes_precedence(sandbox: Sandb
     log_out()
     assert login.result(10).token.account.email == "alex.morgan@example.com"
     assert store.load() is None
-
-
-# Importing
 
 
 def an_import(access_token: Any, **others: Any) -> Imported:
@@ -400,13 +350,9 @@ def test_the_time_left_of_an_imported_token_is_not_its_lifetime(issued: StoredTo
 
 
 def test_imported_tokens_are_checked_and_saved(issued: StoredToken, store: FileTokenStore) -> None:
-    imported = an_import(
-        issued.access_token,
-        refresh_token=issued.refresh_token,
-        expires_at=issued.expires_at,
-        refresh_token_expires_at=issued.refresh_token_expires_at,
-        scopes=["spark:people_read"],
-    )
+    ends = {"expires_at": issued.expires_at, "refresh_token_expires_at": issued.refresh_token_expires_at}
+    scopes = ["spark:people_read"]
+    imported = an_import(issued.access_token, refresh_token=issued.refresh_token, scopes=scopes, **ends)
     stored = adopt("default", imported)
     assert stored == store.load()
     assert stored.account.email == "hanako.yamada@example.com"
@@ -443,12 +389,7 @@ def test_an_expired_access_token_is_renewed_before_it_is_saved(
     ],
 )
 def test_tokens_that_are_not_accepted_replace_nothing(
-    logged_in: StoredToken,
-    sandbox: Sandbox,
-    store: FileTokenStore,
-    others: dict[str, Any],
-    fault: str,
-    kind: type[Exception],
+    logged_in: StoredToken, sandbox: Sandbox, store: FileTokenStore, others: Any, fault: str, kind: type[Exception]
 ) -> None:
     sandbox.switches.api_faults = [fault] if fault else []
     with pytest.raises(kind) as caught:
@@ -462,9 +403,6 @@ def test_a_found_file_does_not_get_imported_tokens(sandbox: Sandbox, issued: Sto
     Path("config.env").write_text("WEBEX_CA_BUNDLE=/etc/hosts\n")
     with pytest.raises(errors.ConfigurationError, match="the imported token"):
         adopt("default", an_import(issued.access_token))
-
-
-# Where an event loop runs (Jupyter), and from get_token()
 
 
 def test_a_login_while_an_event_loop_is_running() -> None:

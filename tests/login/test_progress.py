@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -23,9 +22,6 @@ def log_in(display: Progress) -> None:
     display.step("listening", "Listening on http://127.0.0.1:8765", "done")
     display.step("redirect", "Waiting for the browser", "doing")
     display.start(time.time() + 271)
-
-
-# A terminal
 
 
 def test_done_steps_stay_and_the_current_one_is_the_last_line(terminal: Terminal) -> None:
@@ -57,27 +53,17 @@ def test_the_url_is_whole_and_a_link(terminal: Terminal, waiting: bool) -> None:
             log_in(display)
         display.show_url(URL, "Go to:", ["On your machine:", "  ssh -L 8765:127.0.0.1:8765 yuki@host"])
         at = terminal.screen().index("Go to:")
-        assert terminal.screen()[at - 1 : at + 7] == [
-            "",
-            "Go to:",
-            "",
-            f"  {URL}",
-            "",
-            "On your machine:",
-            "  ssh -L 8765:127.0.0.1:8765 yuki@host",
-            "",
-        ]
+        hint = ["On your machine:", "  ssh -L 8765:127.0.0.1:8765 yuki@host", ""]
+        assert terminal.screen()[at - 1 : at + 7] == ["", "Go to:", "", f"  {URL}", "", *hint]
         assert f";{URL}\x1b\\" in terminal.text()  # the hyperlink
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "escapes"), [("NO_COLOR", "1", r"\x1b\[[\d;]*m"), ("TERM", "dumb", r"\x1b")]
-)
+@pytest.mark.parametrize(("variable", "escapes"), [({"NO_COLOR": "1"}, r"\x1b\[[\d;]*m"), ({"TERM": "dumb"}, r"\x1b")])
 def test_no_escape_sequences_where_they_are_not_wanted(
-    terminal: Terminal, variable: str, value: str, escapes: str
+    terminal: Terminal, variable: dict[str, str], escapes: str
 ) -> None:
     """NO_COLOR is about colours only; a dumb terminal understands none at all."""
-    with Progress(terminal.stream, {**ENVIRON, variable: value}) as display:
+    with Progress(terminal.stream, ENVIRON | variable) as display:
         display.show_url("http://127.0.0.1:1/", "Go to:", ["Hint", "  command"])
         log_in(display)
         display.step("save", "The disk is full", "failed")
@@ -115,20 +101,15 @@ def test_texts_cannot_control_the_terminal(terminal: Terminal) -> None:
     assert "\x1b[1A" not in terminal.text()
 
 
-# Anything else
-
-
-def test_a_log_gets_each_step_once_and_no_countdown(tmp_path: Path) -> None:
-    with open(tmp_path / "log", "w+", encoding="utf-8") as stream:
-        with Progress(stream, ENVIRON) as display:
-            display.show_url("http://127.0.0.1:8765/start/x", "Go to:", ["On your machine:", "  ssh -L 1:h:1 u@h"])
-            log_in(display)
-            time.sleep(1.2)
-            display.note("Ignored.")
-            display.step("redirect", "Redirect received", "done")
-            display.step("save", "The disk is full", "failed")
-        stream.seek(0)
-        content = stream.read()
+def test_a_log_gets_each_step_once_and_no_countdown() -> None:
+    with io.StringIO() as stream, Progress(stream, ENVIRON) as display:
+        display.show_url("http://127.0.0.1:8765/start/x", "Go to:", ["On your machine:", "  ssh -L 1:h:1 u@h"])
+        log_in(display)
+        time.sleep(1.2)
+        display.note("Ignored.")
+        display.step("redirect", "Redirect received", "done")
+        display.step("save", "The disk is full", "failed")
+        content = stream.getvalue()
     assert re.sub(r"\d\d:\d\d:\d\d", "HH:MM:SS", content).splitlines() == [
         "Go to:",
         "  http://127.0.0.1:8765/start/x",

@@ -3,11 +3,14 @@
 import http.client
 import queue
 import socket
-from urllib.parse import parse_qs, urlsplit
+from concurrent.futures import Future
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from webex_loopback.login.login import LoginResult, log_in
 from webex_loopback.sandbox import Person, Visit
+from webex_loopback.webex import worker
 
 
 class Visitor:
@@ -35,19 +38,24 @@ class Elsewhere(Person):
             return 0, {}, ""
 
 
+def begin(profile: str = "") -> "tuple[Future[LoginResult], str]":
+    """Begin a login; return it, and the URL that the browser is to open."""
+    urls: queue.Queue[str] = queue.Queue()
+    login = worker.start(lambda: log_in(profile or None, open_browser=urls.put))
+    return login, urls.get(timeout=10)
+
+
 def nobody(url: str) -> None:
     """A browser that must not be opened."""
     pytest.fail("A browser was opened.")
 
 
-def start(url: str) -> tuple[dict[str, str], str]:
-    """Open a start URL; return the fields of the authorization request that it leads to, and the cookie."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
-    connection.request("GET", parts.path)
+def start(url: str) -> dict[str, str]:
+    """Open a start URL; return the fields of the authorization request that it leads to."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    connection.request("GET", urlsplit(url).path)
     with connection.getresponse() as response:
-        location, cookie = response.headers["Location"], response.headers["Set-Cookie"].partition(";")[0]
-    return {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}, cookie
+        return dict(parse_qsl(urlsplit(response.headers["Location"]).query))
 
 
 def can_bind(uri: str) -> bool:

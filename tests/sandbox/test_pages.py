@@ -20,22 +20,16 @@ TEMPLATES = {file.stem: file.read_text() for file in Path(pages.__file__).parent
 PAGES = sorted(TEMPLATES.keys() - {"page"})
 
 
+def test_every_scope_is_described() -> None:
+    assert pages.texts("en")["scopes"].keys() >= {*SCOPES, *OPENID_SCOPES}
+
+
 def page_with(text: str, page: str, language: str) -> str:
     fields: dict[str, Any] = dict.fromkeys(re.findall(r"\{\{[#&]?(\w+)\}\}", " ".join(TEMPLATES.values())), text)
     fields |= {"title": text, "integration": text, "count": text}
     lists = {name: [fields, fields] for name in ("accounts", "scopes", "redirect_uris")}
     del fields["page"], fields["language"]
     return pages.render(page, language, **fields | lists)
-
-
-def test_both_languages_have_the_same_texts_each_in_its_own_language() -> None:
-    english, japanese = ({**pages.texts(x)["scopes"], **pages.texts(x), "scopes": "権限"} for x in pages.LANGUAGES)
-    assert english.keys() == japanese.keys() >= {*SCOPES, *OPENID_SCOPES}
-    for key in english.keys() - {"scopes"}:
-        markup = [sorted(re.findall(r"\{\{\w+\}\}|<[^>]+>", words[key])) for words in (english, japanese)]
-        assert markup[0] == markup[1], key
-        assert re.search(r"[ぁ-んァ-ヶ一-龠]", japanese[key]), key
-        assert not re.search(r"[\u3000-\u9fff\uff00-\uffef]", english[key]), key
 
 
 @pytest.mark.parametrize("language", pages.LANGUAGES)
