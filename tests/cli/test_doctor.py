@@ -95,11 +95,9 @@ def test_every_finding_that_is_not_fine_has_a_remedy_and_every_error_an_exit_cod
         ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "settings", "error", 2),
         ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "redirect URI", "skipped", 0),
         ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "connection", "skipped", 0),
-        ({"WEBEX_LOGIN_TIMEOUT": "soon"}, "data directory", "ok", 0),
         ({"WEBEX_SCOPE": "x"}, "environment", "warning", 0),
         ({"WEBEX_REDIRECT_URI": "http://example.com/callback"}, "redirect URI", "error", 2),
         ({"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22"}, "browser", "warning", 0),
-        ({"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22", "WEBEX_BROWSER": sys.executable}, "browser", "ok", 0),
         ({"SSL_CERT_FILE": __file__}, "connection", "error", 2),
         ({"WEBEX_PROFILE": "../x"}, "token store", "error", 2),
         ({"WEBEX_TOKEN_STORE": "postgresql://127.0.0.1:9/x"}, "token store", "error", 6 if find_spec("psycopg") else 2),
@@ -123,7 +121,6 @@ def test_findings_that_follow_from_the_environment(
         ("WEBEX_TOKEN_STORE", "postgresql://me:hunter2@127.0.0.1:9/db?connect_timeout=1", "hunter2"),
         ("WEBEX_TOKEN_STORE", "postgresql://127.0.0.1:9/db?user=me&password=hunter2", "hunter2"),
         ("WEBEX_SCOPES", "a\x1b]0;title\x07:b\u202e", "\x1b"),
-        ("WEBEX_LOCK_DIR", "\x1b[31mred\u202e", "\x1b"),
         ("WEBEX_ACCESS_TOKEN", CLIENT_SECRET[::-1], CLIENT_SECRET[::-1]),
     ],
 )
@@ -138,8 +135,8 @@ def test_foreign_text_is_shown_without_secrets_and_control_characters(
 def test_settings_are_shown_with_their_origin(configured: str, monkeypatch: Patch) -> None:
     path = Path("config.env").absolute()
     path.write_text("WEBEX_SCOPES=a:b\nnot a setting\nWEBEX_CLIENTID=x\n")
-    monkeypatch.setenv("WEBEX_PROFILE", "work")
     monkeypatch.setenv("WEBEX_LOGIN_TIMEOUT", "90")
+    monkeypatch.setenv("WEBEX_PROFILE", "work")
     checks = list(examine(None, online=False))
     shown = {check.name: check.text for check in checks if check.level == "ok"}
     assert shown["config file"] == str(path)
@@ -175,9 +172,9 @@ def test_the_certificate_of_an_https_redirect_uri(
     tmp_path: Path, monkeypatch: Patch, free_port: Callable[[], int]
 ) -> None:
     monkeypatch.setenv("WEBEX_REDIRECT_URI", f"https://127.0.0.1:{free_port()}/")
-    assert "self-signed" in only("certificate").text
-    server_context(folder=str(tmp_path / "data"))
-    assert "self-signed" in only("certificate").text
+    for _ in range(2):
+        assert "self-signed" in only("certificate").text
+        server_context(folder=str(tmp_path / "data"))
     pair, end = tmp_path / "pair.pem", datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=90)
     for name in ("WEBEX_TLS_CERT", "WEBEX_TLS_KEY"):
         monkeypatch.setenv(name, str(pair))
@@ -194,7 +191,7 @@ def test_the_certificate_of_an_https_redirect_uri(
 
 @pytest.mark.parametrize(
     ("status", "level", "code"),
-    [(200, "ok", 0), (405, "ok", 0), (302, "error", 5), (511, "error", 5), (503, "warning", 0)],
+    [(405, "ok", 0), (302, "error", 5), (511, "error", 5), (503, "warning", 0)],
 )
 def test_what_answers_in_place_of_the_token_endpoint(status: int, level: str, code: int, monkeypatch: Patch) -> None:
     with listening(saying(f"HTTP/1.0 {status} x\r\n\r\n".encode())) as (origin, _):
@@ -283,7 +280,6 @@ def levels() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("options", "level"),
     [
-        ({}, "ok"),
         ({"age": 15 * DAY}, "ok"),
         ({"expires_in": None, "refresh_token_expires_in": None}, "ok"),
         ({"age": 85 * DAY}, "warning"),

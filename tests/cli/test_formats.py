@@ -71,11 +71,8 @@ def test_a_token_response_as_postman_shows_it() -> None:
     [
         (IN_A_DAY, NOW + DAY),
         (IN_A_DAY.replace("+00:00", "Z"), NOW + DAY),
-        (IN_A_DAY.replace("+00:00", "+09:00"), NOW + DAY - 9 * 3600),
         (NOW + 0.5, NOW),
         ((NOW + DAY) * 1000, NOW + DAY),
-        (f"{NOW}.25", NOW),
-        (NOW - DAY, NOW - DAY),
         ("2026-12-08T08:19:09", None),  # no time zone
         ("soon", None),
         (-5, None),
@@ -122,9 +119,7 @@ def test_a_postman_environment() -> None:
     ("data", "reason"),
     [
         (b"", "access_token"),
-        (b"{}", "access_token"),
         (b"secret-token-alone", "neither JSON nor"),
-        (b"\xff\xfesecret", "neither JSON nor"),
         (b'{"access_token": "secret-AT"', "not a JSON object"),
         (b'{"access_token": "secret AT"}', "access_token"),
         (b'{"access_token": "secret-AT", "refresh_token": "secret RT"}', "refresh_token"),

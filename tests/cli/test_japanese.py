@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 import webex_loopback
+from tests.conftest import Patch
 from webex_loopback.cli.app import COMMANDS
 from webex_loopback.texts import _table, translated
 from webex_loopback.webex.error_response import Answer, read_error
@@ -133,34 +134,12 @@ def test_common_usage_errors_are_translated(message: str) -> None:
         ),
         ("Logged in as Dr. A. 山田 <a@example.com>.", "Dr. A. 山田 <a@example.com>としてログインしました。"),
         (
-            "Refreshed. The access token is valid for 13 days 1 h.",
-            "トークンを更新しました。アクセストークンの有効期間は13日1時間です。",
-        ),
-        (
-            "WEBEX_CLIENT_ID is not set. Configuration file: /a b/c.env. X in the environment has no effect there; "
-            "is it misspelled?",
-            "WEBEX_CLIENT_IDが設定されていません。設定ファイル：/a b/c.env。"
-            "環境変数のXは使用されません。名前が正しいか確認してください。",
-        ),
-        (
             "使用できませんでした。 Port 8765 is in use by python3 (pid 1), the login of profile work.",
             "使用できませんでした。ポート8765は、プロファイルworkのログイン（python3 (pid 1)）が使用しています。",
         ),
         (
-            "Connection refused by the proxy p.example. 再試行します。",
-            "プロキシp.exampleに接続を拒否されました。再試行します。",
-        ),
-        (
             "This machine's clock is 1 h 5 min ahead of that of h. Set the clock, or logins and renewals may fail.",
             "このマシンの時計は、hより1時間5分進んでいます。時計を合わせないと、ログインや更新が失敗する可能性があります。",
-        ),
-        (
-            "The row in postgresql://h (profile p) cannot be used: it cannot be decrypted with WEBEX_TOKEN_STORE_KEY.",
-            "postgresql://h（プロファイルp）の行を使用できません（WEBEX_TOKEN_STORE_KEYで復号できません）。",
-        ),
-        (
-            "WEBEX_TLS_CERT and WEBEX_TLS_KEY: WEBEX_TLS_KEY is not set.",
-            "WEBEX_TLS_CERTとWEBEX_TLS_KEY：WEBEX_TLS_KEYが設定されていません。",
         ),
         ("使用できません。 コピーしてください：https://h/", "使用できません。コピーしてください：https://h/"),
         ("Profile now is not logged in. And so on.", "Profile now is not logged in. And so on."),
@@ -170,11 +149,6 @@ def test_common_usage_errors_are_translated(message: str) -> None:
 def test_messages_are_translated_with_their_fields_or_not_at_all(english: str, japanese: str) -> None:
     assert translated(english, "ja") == japanese
     assert translated(english, "en") == english
-
-
-def test_a_text_of_many_sentences_takes_no_time() -> None:
-    text = "。 " * 100 + "x"  # any web page can send it to the loopback server, as an error
-    assert translated(text, "ja") == text
 
 
 @pytest.mark.parametrize("grant", ["authorization_code", "refresh_token", "device_code", "service_app", "api", ""])
@@ -192,7 +166,7 @@ def test_answers_of_webex_are_translated_around_its_own_words(grant: str, status
     assert not re.search("[a-z] [a-z]", remedy.replace("webex-loopback login -p work --force", ""))
 
 
-def outputs(monkeypatch: pytest.MonkeyPatch, *arguments: str, code: int) -> list[tuple[str, str]]:
+def outputs(monkeypatch: Patch, *arguments: str, code: int) -> list[tuple[str, str]]:
     """Run a command in a Japanese locale and in another one; return what each printed to stdout and stderr."""
     both = []
     monkeypatch.setenv("PYTHONUTF8", "1")
@@ -205,10 +179,8 @@ def outputs(monkeypatch: pytest.MonkeyPatch, *arguments: str, code: int) -> list
 
 
 @pytest.mark.usefixtures("logged_in")
-@pytest.mark.parametrize(
-    "arguments", [["token"], ["status", "--json"], ["status"], ["whoami"], ["doctor", "--offline"]]
-)
-def test_stdout_is_the_same_in_all_languages(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["token"], ["status"], ["whoami"], ["doctor", "--offline"]])
+def test_stdout_is_the_same_in_all_languages(monkeypatch: Patch, arguments: list[str]) -> None:
     japanese, english = outputs(monkeypatch, *arguments, code=0)
     assert japanese == english
     assert japanese[1] == ""
@@ -223,18 +195,11 @@ def test_stdout_is_the_same_in_all_languages(monkeypatch: pytest.MonkeyPatch, ar
             "default.jsonに保存されたトークンがありません）。\n  `webex-loopback login`を実行してください。",
             "Run `webex",
         ),
-        (
-            ["login"],
-            2,
-            "WEBEX_CLIENT_IDが設定されていません。\n  `webex-loopback init`を実行するか",
-            "WEBEX_CLIENT_ID is not set.",
-        ),
         (["logout"], 0, "プロファイルdefaultはログインしていませんでした。\n", "Profile default was not logged in.\n"),
-        (["token", "--nope"], 2, "オプション'--nope'はありません。", "No such option"),
     ],
 )
 def test_errors_are_in_the_language_of_the_locale(
-    monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, japanese: str, english: str
+    monkeypatch: Patch, arguments: list[str], code: int, japanese: str, english: str
 ) -> None:
     told = outputs(monkeypatch, *arguments, code=code)
     assert [stdout for stdout, _ in told] == ["", ""]
@@ -242,19 +207,16 @@ def test_errors_are_in_the_language_of_the_locale(
     assert english in told[1][1]
 
 
-@pytest.mark.usefixtures("sandbox")
-def test_a_rejected_token_is_explained_in_japanese(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "rejected")
-    (_, japanese), (_, english) = outputs(monkeypatch, "api", "people/me", code=1)
-    assert re.search(r"^127\.0\.0\.1がエラーを返しました（401: .*、トラッキングID：.*）。$", japanese, re.MULTILINE)
-    assert "  WEBEX_ACCESS_TOKENに別のトークンを設定するか、設定を解除してください。" in japanese
-    assert "127.0.0.1 answered 401: " in english
-
-
 @pytest.mark.parametrize(
     "text",
     [
-        *(". " * 4000, "." * 8000, "Unexpected error: " + ". : ' `" * 1100, "Did you mean x? " * 15 + "zzz."),
+        *(
+            "。 " * 100 + "x",
+            ". " * 4000,
+            "." * 8000,
+            "Unexpected error: " + ". : ' `" * 1100,
+            "Did you mean x? " * 15 + "zzz.",
+        ),
         *("Did you mean " * 600 + "?" * 200, "a (" * 2000 + ") is not safe to use, because " * 60 + "x"),
         *(f"Try again in {number} s." for number in ("9" * 400, "\u0663", "999999")),
     ],

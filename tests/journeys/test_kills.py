@@ -3,22 +3,19 @@
 `make fuzz` kills 200. The server here does not process the request of a client that is gone; another may.
 """
 
-import os
 import random
-import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 if sys.platform == "win32":
     pytest.skip("signals and fork servers as POSIX has them", allow_module_level=True)
 
+from tests.conftest import Make, Patch
 from tests.programs.renewing import REFRESH_SECONDS, Renewing, count, is_lost
-from webex_loopback import TokenSource
 from webex_loopback.sandbox import Sandbox
-from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.fuzz, pytest.mark.usefixtures("logged_in")]
@@ -26,7 +23,7 @@ answered: list[float] = []  # when each request was answered
 
 
 @pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+def sandbox(monkeypatch: Patch) -> Iterator[Sandbox]:
     with Sandbox(on_request=lambda _: answered.append(time.monotonic())) as running:
         for name, value in running.environment().items():
             monkeypatch.setenv(name, value)
@@ -35,7 +32,7 @@ def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
 
 
 def test_a_kill_loses_only_what_was_answered_and_not_yet_written(
-    sandbox: Sandbox, make_due: Callable[..., StoredToken], store: FileTokenStore
+    sandbox: Sandbox, make_due: Make, store: FileTokenStore
 ) -> None:
     sandbox.switches.latency = REFRESH_SECONDS
     chance, lost = random.Random(200), []
@@ -55,21 +52,3 @@ def test_a_kill_loses_only_what_was_answered_and_not_yet_written(
     print(f"{len(lost)} of {count(12)} logins lost, killed so many microseconds after the answer: {lost}")
     assert all(microseconds < 100_000 for microseconds in lost)
     assert len(lost) <= 2 + count(12) // 20
-
-
-def test_how_long_the_window_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the server's answer until a kill finds the whole content in the file system's cache."""
-    written: list[float] = []
-    fsync = os.fsync
-
-    def noted(descriptor: int) -> None:
-        written.append(time.monotonic())
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", noted)
-    source, windows = TokenSource(), []
-    for _ in range(count(12)):
-        source.refresh()
-        windows.append((written[-2] - answered[-1]) * 1e6)  # the last one is the directory's
-    print(f"{statistics.median(windows):.0f} µs in the middle, {max(windows):.0f} µs at worst")
-    assert statistics.median(windows) < 100_000

@@ -107,7 +107,11 @@ def test_a_flood_of_connections_takes_little_memory(
 
 @pytest.mark.parametrize("login", ["https"], indirect=True)
 @pytest.mark.parametrize(
-    "raw", [b"GET /callback HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello", ]
+    "raw",
+    [
+        b"GET /callback HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x00\x05hello",
+    ],
 )
 def test_what_is_not_tls_at_the_https_port(login: Running, raw: bytes) -> None:
     assert send(login.port, raw, half_close=True).status == 0
@@ -122,7 +126,7 @@ def test_what_is_not_tls_at_the_https_port(login: Running, raw: bytes) -> None:
         b"GET / HTTP/1.1\r\nHost: x\r\n folded: <mark-of-the-attacker>\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
-        ],
+    ],
     ids=range(6),
 )
 def test_what_is_not_a_request_of_a_browser(login: Running, raw: bytes) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,15 @@ if sys.platform != "linux" or os.geteuid() != 0:
     pytest.skip("only root can mount and give files away; written for Linux", allow_module_level=True)
 
 import webex_loopback
+from tests.conftest import Make, Patch
 from tests.programs.renewing import is_lost
 from webex_loopback.sandbox import Sandbox
-from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
 pytestmark = pytest.mark.slow
 
 ANOTHER = 12345  # a user without an entry in the user database
 
-Make = Callable[..., StoredToken]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Mount = Callable[..., None]
 
@@ -76,13 +76,8 @@ def run_as_another(world: Path, mount: Mount) -> Run:
     environ = os.environ | {"PYTHONPATH": f"{world}/checkout:{world}/packages", "HOME": str(world / "home")}
     environ["LD_LIBRARY_PATH"] = f"{world}/python/lib"
     del environ["WEBEX_LOOPBACK_HOME"]
-
-    def run_as_another(*arguments: str, **changes: str | None) -> "subprocess.CompletedProcess[str]":
-        env = {name: value for name, value in (environ | changes).items() if value is not None}
-        user: Any = {"user": ANOTHER, "group": ANOTHER, "extra_groups": []}
-        return run(*arguments, python=python, env=env, cwd=world / "home", **user)
-
-    return run_as_another
+    user = {"user": ANOTHER, "group": ANOTHER, "extra_groups": []}
+    return partial(run, python=python, env=environ, cwd=world / "home", **user)
 
 
 @pytest.fixture
@@ -165,7 +160,7 @@ def test_a_file_system_without_modes_is_one_warning_at_a_save_and_none_at_a_read
 
 @pytest.mark.usefixtures("logged_in")
 def test_root_leaves_no_files_in_a_users_directory(
-    run_as_another: Run, make_due: Make, data: Path, world: Path, monkeypatch: pytest.MonkeyPatch
+    run_as_another: Run, make_due: Make, data: Path, world: Path, monkeypatch: Patch
 ) -> None:
     """`sudo webex-loopback ...` with the user's HOME: the user's next command could not open what root left there."""
     make_due()
@@ -188,7 +183,8 @@ def test_root_leaves_no_files_in_a_users_directory(
 
 @pytest.mark.parametrize("command", ["token", "login", "doctor"])
 def test_without_a_home_no_directory_named_tilde_appears(run_as_another: Run, world: Path, command: str) -> None:
-    done = run_as_another(command, HOME=None)
+    run_as_another.keywords["env"].pop("HOME")  # type: ignore[attr-defined]
+    done = run_as_another(command)
     assert done.returncode == 2
     assert "WEBEX_LOOPBACK_HOME" in done.stdout + done.stderr
     assert os.listdir(world / "home") == []

