@@ -20,9 +20,12 @@ from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.webex.account import Account
 from webex_loopback.wording import language
 
+# What the fixtures of many tests give.
 Patch: TypeAlias = pytest.MonkeyPatch
 Output: TypeAlias = pytest.CaptureFixture[str]
-Make: TypeAlias = Callable[..., StoredToken]
+Store: TypeAlias = FileTokenStore
+Token: TypeAlias = StoredToken
+Make: TypeAlias = Callable[..., Token]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs modes, owners, signals or terminals of POSIX")
 KEPT = ("PATH", "PATHEXT", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "VIRTUAL_ENV", "CI")
 

@@ -9,10 +9,9 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from tests.conftest import Make, Output
+from tests.conftest import Make, Output, Token
 from webex_loopback.cli.app import main
 from webex_loopback.paths import token_file
-from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
 Run: TypeAlias = Callable[..., Any]
@@ -61,7 +60,7 @@ def run(capsys: Output) -> Run:
 def save(make_token: Make) -> Make:
     """Store a token made with these arguments for a profile."""
 
-    def save(profile: str = "default", **values: Any) -> StoredToken:
+    def save(profile: str = "default", **values: Any) -> Token:
         store, token = FileTokenStore(token_file(profile)), make_token(**values)
         with store.lock():
             store.save(token)

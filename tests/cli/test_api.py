@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import Make, Output, Patch, posix
+from tests.conftest import Make, Output, Patch, Store, posix
 from webex_loopback import log_in
 from webex_loopback.cli.app import main
 from webex_loopback.cli.request import Request, read_options
@@ -19,7 +19,6 @@ from webex_loopback.cli.session import explain_403, needed_scope
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import ServiceApp, StoredToken
-from webex_loopback.tokens.stores.file import FileTokenStore
 
 from .conftest import Run, on_terminal
 
@@ -177,7 +176,7 @@ def test_an_error_is_told_once_with_its_tracking_id(run: Run, login: StoredToken
     assert ["-X GET" in run("api", "x", *field, code=1).err for field in ([], ["-f", "max=2"])] == [False, True]
 
 
-def revoke(store: FileTokenStore, age: int) -> None:
+def revoke(store: Store, age: int) -> None:
     stored = store.load()
     assert stored is not None
     issued_at = int(time.time()) - age
@@ -186,9 +185,7 @@ def revoke(store: FileTokenStore, age: int) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["api", "people/me"], ["whoami"]])
-def test_a_rejected_token_is_renewed_once(
-    run: Run, store: FileTokenStore, sandbox: Sandbox, arguments: list[str]
-) -> None:
+def test_a_rejected_token_is_renewed_once(run: Run, store: Store, sandbox: Sandbox, arguments: list[str]) -> None:
     revoke(store, 3600)
     assert "Alex Morgan" in run(*arguments).out
     assert (sandbox.count("/v1/people/me", status=401), sandbox.count("refresh_token")) == (1, 1)
@@ -201,7 +198,7 @@ def test_a_rejected_token_is_renewed_once(
     assert "`webex-loopback login -p work`" in run(*arguments, "-p", "work", code=3).err
 
 
-def test_a_new_token_that_is_rejected_is_not_renewed_again(run: Run, store: FileTokenStore, sandbox: Sandbox) -> None:
+def test_a_new_token_that_is_rejected_is_not_renewed_again(run: Run, store: Store, sandbox: Sandbox) -> None:
     revoke(store, 3600)
     sandbox.switches.expires_in = 1
     sandbox.switches.api_faults = ["gateway401", "429:2", "gateway401"]

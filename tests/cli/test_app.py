@@ -11,12 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Make, Patch, posix
+from tests.conftest import Make, Patch, Store, Token, posix
 from tests.journeys.attack import wait_until
 from webex_loopback.cli.app import COMMANDS, RETIRED
 from webex_loopback.sandbox import Sandbox
-from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.webex.account import Account
 
 from .conftest import Run, command
@@ -92,7 +90,7 @@ def test_names_beyond_the_locale_and_broken_arguments_end_without_a_traceback(sa
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", 1)])
 def test_a_signal_waits_for_the_new_tokens_to_be_stored(
-    logged_in: StoredToken, make_due: Make, sandbox: Sandbox, store: FileTokenStore, number: int
+    logged_in: Token, make_due: Make, sandbox: Sandbox, store: Store, number: int
 ) -> None:
     make_due()
     sandbox.switches.rotation, sandbox.switches.answer_latency = True, 1.0

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.conftest import Make, Patch, posix
+from tests.conftest import Make, Patch, Store, posix
 from tests.webex.conftest import listening, saying
 from tests.windows import UNDER_WINE
 from webex_loopback.cli import doctor
@@ -23,7 +23,6 @@ from webex_loopback.cli.texts import catalogue
 from webex_loopback.login.certificate import server_context
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.tokens.record import DAY, ServiceApp, StoredToken
-from webex_loopback.tokens.stores.file import FileTokenStore
 
 from .conftest import Run
 
@@ -263,7 +262,7 @@ def test_leftovers_of_killed_saves_are_one_warning(save: Make, tmp_path: Path) -
     assert sorted(tokens.iterdir()) == before
 
 
-def test_the_lock_is_really_taken(store: FileTokenStore, monkeypatch: Patch) -> None:
+def test_the_lock_is_really_taken(store: Store, monkeypatch: Patch) -> None:
     monkeypatch.setattr(doctor, "LOCK_SECONDS", 0.05)
     check = only("token store")
     assert (check.level, store.path in check.text) == ("ok", True)

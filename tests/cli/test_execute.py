@@ -9,15 +9,14 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.conftest import Make, Output, Patch, posix
+from tests.conftest import Make, Output, Patch, Token, posix
 from webex_loopback.cli.execute import batch_line, run_and_wait
-from webex_loopback.tokens.record import StoredToken
 
 from .conftest import command
 
 
 @pytest.fixture(autouse=True)
-def token(save: Make) -> StoredToken:
+def token(save: Make) -> Token:
     return save()
 
 
@@ -26,7 +25,7 @@ def python(code: str) -> list[str]:
 
 
 def test_the_command_gets_the_token_and_the_api_that_it_is_for_and_its_exit_code_is_returned(
-    token: StoredToken, tmp_path: Path, monkeypatch: Patch
+    token: Token, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     (tmp_path / "token").write_text("another")
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN_FILE", str(tmp_path / "token"))

@@ -35,18 +35,12 @@ token_type: Bearer
 
 
 def stored(**changes: Any) -> StoredToken:
-    fields: dict[str, Any] = {
-        "refresh_at": NOW + 3000,
-        "access_token": Secret("access-token-one"),
-        "issued_at": NOW - 1000,
-        "expires_at": NOW + 5000,
-        "refresh_token": Secret("refresh-token-one"),
-        "refresh_token_expires_at": NOW + 90_000,
-        "scopes_requested": ["spark:people_read", "spark:kms"],
-        "client_id": "C" + "1" * 64,
-        "client_secret": Secret("client-secret-one"),
+    fields: dict[str, Any] = {"issued_at": NOW - 1000, "refresh_at": NOW + 3000, "expires_at": NOW + 5000}
+    fields |= {"refresh_token_expires_at": NOW + 90_000, "scopes_requested": ["spark:people_read", "spark:kms"]}
+    secrets = {
+        name: Secret(f"{name.replace('_', '-')}-one") for name in ("access_token", "refresh_token", "client_secret")
     }
-    return StoredToken(**(fields | changes))
+    return StoredToken(**(fields | secrets | {"client_id": "C" + "1" * 64} | changes))
 
 
 def read_json(**values: object) -> Imported:
@@ -58,9 +52,8 @@ def postman(*values: dict[str, Any]) -> bytes:
 
 
 def test_a_token_response_as_postman_shows_it() -> None:
-    got = read_json(
-        expires_in=1209599, refresh_token="RT", refresh_token_expires_in=7775999, scope="a b", token_type="bearer"
-    )
+    lifetimes = {"expires_in": 1209599, "refresh_token_expires_in": 7775999}
+    got = read_json(refresh_token="RT", scope="a b", token_type="bearer", **lifetimes)
     assert (got.access_token, got.refresh_token) == (Secret("AT"), Secret("RT"))
     assert (got.expires_at, got.refresh_token_expires_at) == (NOW + 1209599, NOW + 7775999)
     assert (got.kind, got.scopes, got.client_id, got.client_secret) == ("a token response", ["a", "b"], "", None)
@@ -94,22 +87,12 @@ def test_the_file_of_wxc_sdk(encode: Callable[[str], bytes]) -> None:
 
 
 def test_a_postman_environment() -> None:
-    got = read(
-        postman(
-            {"key": "WEBEX_ACCESS_TOKEN", "value": "AT", "type": "secret", "enabled": True},
-            {"key": "refreshToken", "value": "RT", "type": "secret"},
-            {"key": "client_id", "value": "C1"},
-            {"key": "client_secret", "value": "S1"},
-            {"key": "client-id", "value": ""},
-            {"key": "access_token", "value": "old", "enabled": False},
-            {"key": "expires_at", "value": str(NOW + 5)},
-            {"key": "refresh_token_expires_in", "value": "7775999"},  # counted from an unknown moment
-            {"key": "scopes", "value": "spark:kms"},
-            {"key": "roomId", "value": "Y2lz"},
-            {"key": 7, "value": "x"},
-        ),
-        NOW,
-    )
+    values = {"refreshToken": "RT", "client_id": "C1", "client_secret": "S1", "client-id": "", 7: "x", "roomId": "Y2lz"}
+    values |= {"expires_at": str(NOW + 5), "scopes": "spark:kms"}
+    values |= {"refresh_token_expires_in": "7775999"}  # counted from an unknown moment
+    access = {"key": "WEBEX_ACCESS_TOKEN", "value": "AT", "type": "secret", "enabled": True}
+    disabled = {"key": "access_token", "value": "old", "enabled": False}
+    got = read(postman(access, disabled, *({"key": key, "value": value} for key, value in values.items())), NOW)
     assert (got.kind, got.access_token, got.refresh_token) == ("a Postman environment", Secret("AT"), Secret("RT"))
     assert (got.client_id, got.client_secret) == ("C1", Secret("S1"))
     assert (got.expires_at, got.refresh_token_expires_at, got.scopes) == (NOW + 5, None, ["spark:kms"])

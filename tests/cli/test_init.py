@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import pytest
@@ -28,6 +28,7 @@ from .conftest import Run, on_terminal
 CLIENT_ID, OTHER_ID = "C" + "0a" * 32, "C" + "0b" * 32
 CLIENT_SECRET, OTHER_SECRET = "1c" * 32, "2d" * 32
 URI = "http://127.0.0.1:8765/callback"
+Init: TypeAlias = Callable[..., str]
 
 
 def portal_url(client_id: str = CLIENT_ID, scopes: str = "spark:kms spark:rooms_read", uri: str = URI) -> str:
@@ -44,7 +45,7 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def init(run: Run, monkeypatch: Patch) -> Callable[..., str]:
+def init(run: Run, monkeypatch: Patch) -> Init:
     """Run `init` without a terminal, by default with a client ID and a secret; return what it says."""
 
     def init(*arguments: str, client_id: str = CLIENT_ID, secret: str = CLIENT_SECRET, code: int = 0) -> str:
@@ -131,7 +132,7 @@ def test_the_menu_fits_on_one_screen(language: str) -> None:
     assert max(len(text.encode("shift-jis")) for text in texts["scopes"].values()) + 42 <= 80
 
 
-def test_options_are_enough(init: Callable[..., str], config: Path) -> None:
+def test_options_are_enough(init: Init, config: Path) -> None:
     told = init("--url", portal_url(OTHER_ID), "--scopes", "a:b,c:d")
     assert (str(config) in told, "`webex-loopback login`" in told) == (True, True)
     current = load()
@@ -155,13 +156,13 @@ def test_options_are_enough(init: Callable[..., str], config: Path) -> None:
     ],
 )
 def test_what_is_missing_or_wrong_is_named_and_nothing_is_written(
-    arguments: list[str], given: dict[str, str], named: str, init: Callable[..., str], config: Path
+    arguments: list[str], given: dict[str, str], named: str, init: Init, config: Path
 ) -> None:
     assert named in init(*arguments, **given, code=2)
     assert not config.exists()
 
 
-def test_an_existing_file_is_changed_only_with_force(init: Callable[..., str], config: Path) -> None:
+def test_an_existing_file_is_changed_only_with_force(init: Init, config: Path) -> None:
     init()
     before = config.read_bytes()
     init(client_id=OTHER_ID, code=2)
@@ -178,7 +179,7 @@ def test_an_existing_file_is_changed_only_with_force(init: Callable[..., str], c
     assert load().token_url == "https://webexapis.com/v1/access_token"
 
 
-def test_settings_that_choose_where_secrets_go_are_named(init: Callable[..., str], monkeypatch: Patch) -> None:
+def test_settings_that_choose_where_secrets_go_are_named(init: Init, monkeypatch: Patch) -> None:
     # In a cloned repository, for instance, whose core.fsmonitor would be run by git.
     monkeypatch.setattr(subprocess, "Popen", None)
     Path("config.env").write_text("WEBEX_BROWSER=evil\nWEBEX_TOKEN_STORE=postgresql://me:hunter2@h/d\n")
@@ -189,7 +190,7 @@ def test_settings_that_choose_where_secrets_go_are_named(init: Callable[..., str
 
 
 @posix
-def test_whatever_is_not_a_text_file_is_refused(init: Callable[..., str]) -> None:
+def test_whatever_is_not_a_text_file_is_refused(init: Init) -> None:
     Path("other").write_text("A=b\n")
     os.mkdir("directory")
     os.mkfifo("fifo")
@@ -203,7 +204,7 @@ def test_whatever_is_not_a_text_file_is_refused(init: Callable[..., str]) -> Non
 
 
 def test_a_named_file_is_written_and_a_found_one_is_not(
-    init: Callable[..., str], config: Path, tmp_path: Path, monkeypatch: Patch
+    init: Init, config: Path, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     Path("config.env").write_text("WEBEX_SCOPES=a:b\n")
     for options in ([], ["--output", "~/elsewhere/my.env"]):
@@ -216,7 +217,7 @@ def test_a_named_file_is_written_and_a_found_one_is_not(
 
 
 @posix
-def test_files_are_private_from_birth(init: Callable[..., str], config: Path) -> None:
+def test_files_are_private_from_birth(init: Init, config: Path) -> None:
     config.parent.rmdir()
     before = os.umask(0)
     try:
@@ -243,7 +244,7 @@ no equals sign"""
 
 
 @pytest.mark.parametrize(("encoding", "end"), [("utf-8", ""), ("utf-8", "\n"), ("utf-8-sig", "\r\n")])
-def test_what_else_is_in_the_file_stays(end: str, encoding: str, init: Callable[..., str], config: Path) -> None:
+def test_what_else_is_in_the_file_stays(end: str, encoding: str, init: Init, config: Path) -> None:
     existing = EXISTING.replace("\n", end or "\n") + end
     config.write_bytes(existing.encode(encoding))
     init("--force", "--scopes", "c:d e:f", "--redirect-uri", URI)
@@ -322,9 +323,7 @@ def test_wrong_answers_are_asked_for_again() -> None:
 
 @posix
 @pytest.mark.parametrize(("key", "position"), [("\x03", 0), ("\x04", 1), ("\x03", 2)])
-def test_ctrl_c_and_ctrl_d_quit_before_anything_is_changed(
-    key: str, position: int, init: Callable[..., str], config: Path
-) -> None:
+def test_ctrl_c_and_ctrl_d_quit_before_anything_is_changed(key: str, position: int, init: Init, config: Path) -> None:
     init(client_id=OTHER_ID)
     before = config.read_bytes()
     dialogue = [f"[{OTHER_ID}]: ", portal_url(), "(not shown): ", CLIENT_SECRET, "in it? [Y/n]: ", ""]
@@ -335,7 +334,7 @@ def test_ctrl_c_and_ctrl_d_quit_before_anything_is_changed(
 
 
 @posix
-def test_what_the_file_contains_is_proposed(init: Callable[..., str], config: Path) -> None:
+def test_what_the_file_contains_is_proposed(init: Init, config: Path) -> None:
     init("--scopes", "a:b", "--redirect-uri", "http://localhost:8080/")
     before = config.read_bytes()
     answers = [f"[{CLIENT_ID}]: ", "", "[a:b]: ", "", "[http://localhost:8080/]: ", "", "Enter keeps the one in", ""]
@@ -371,9 +370,7 @@ def test_a_service_app_gets_a_file_of_its_own(config: Path) -> None:
 
 
 @pytest.mark.usefixtures("browser")
-def test_a_login_can_follow(
-    init: Callable[..., str], sandbox: Any, redirect_uri: str, tmp_path: Path, monkeypatch: Patch
-) -> None:
+def test_a_login_can_follow(init: Init, sandbox: Any, redirect_uri: str, tmp_path: Path, monkeypatch: Patch) -> None:
     """From the portal's URL to stored tokens; the browser is a person over HTTP."""
     for name in sandbox.environment():
         monkeypatch.delenv(name)

@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Patch, posix
+from tests.conftest import Patch, Store, Token, posix
 from webex_loopback.sandbox import Sandbox
-from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.stores.file import FileTokenStore
 
 from .conftest import Run, command
 
@@ -16,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("sandbox")
 
 
 @pytest.fixture
-def tokens(run: Run, logged_in: StoredToken, tmp_path: Path) -> Path:
+def tokens(run: Run, logged_in: Token, tmp_path: Path) -> Path:
     """A token response of the default profile's login, in a file."""
     run("token", "--format", "token-response", "-o", str(tmp_path / "tokens.json"))
     return tmp_path / "tokens.json"
@@ -59,9 +57,7 @@ def test_a_login_that_fails_says_why(run: Run, options: list[str], code: int, sa
     assert (said in told, "Traceback" in told) == (True, False)
 
 
-def test_logout_removes_what_is_here_and_says_what_is_not(
-    run: Run, logged_in: StoredToken, store: FileTokenStore
-) -> None:
+def test_logout_removes_what_is_here_and_says_what_is_not(run: Run, logged_in: Token, store: Store) -> None:
     run("logout", "-p", "", code=2)  # not the default profile
     assert store.load() == logged_in
     told = run("logout").err

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Make, Patch, posix
+from tests.conftest import Make, Patch, Store, posix
 from webex_loopback.cli.status import outlook
 from webex_loopback.tokens.record import DAY, ServiceApp
-from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.webex.account import Account
 
 from .conftest import Run, on_terminal
 
 
-def test_everything_is_shown_but_secrets(run: Run, save: Make, store: FileTokenStore) -> None:
+def test_everything_is_shown_but_secrets(run: Run, save: Make, store: Store) -> None:
     token = save(scopes_requested=["spark:people_read", "spark:kms"], scope=["spark:people_read"])
     out, err = run("status")
     for shown in ("Alex Morgan <alex.morgan@example.com>", "14 days left", "90 days left", store.real_path):
@@ -30,7 +29,7 @@ def test_everything_is_shown_but_secrets(run: Run, save: Make, store: FileTokenS
     assert all(line == line.rstrip() for line in out.splitlines())
 
 
-def test_programs_get_names_and_numbers(run: Run, save: Make, store: FileTokenStore) -> None:
+def test_programs_get_names_and_numbers(run: Run, save: Make, store: Store) -> None:
     token = save(account=Account(name="山田 \x1b[31m"), service_app=ServiceApp(org_id="O", app_id="A", using="admin"))
     out = run("status", "--json").out
     assert out.isascii()

@@ -13,10 +13,9 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("signals and fork servers as POSIX has them", allow_module_level=True)
 
-from tests.conftest import Make, Patch
+from tests.conftest import Make, Patch, Store
 from tests.programs.renewing import REFRESH_SECONDS, Renewing, count, is_lost
 from webex_loopback.sandbox import Sandbox
-from webex_loopback.tokens.stores.file import FileTokenStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.fuzz, pytest.mark.usefixtures("logged_in")]
 answered: list[float] = []  # when each request was answered
@@ -32,7 +31,7 @@ def sandbox(monkeypatch: Patch) -> Iterator[Sandbox]:
 
 
 def test_a_kill_loses_only_what_was_answered_and_not_yet_written(
-    sandbox: Sandbox, make_due: Make, store: FileTokenStore
+    sandbox: Sandbox, make_due: Make, store: Store
 ) -> None:
     sandbox.switches.latency = REFRESH_SECONDS
     chance, lost = random.Random(200), []

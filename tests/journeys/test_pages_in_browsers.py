@@ -1,4 +1,4 @@
-"""Every page of a login in real browsers, with its real headers: no complaint, nothing cut off, accessible."""
+"""The pages of a login and of the sandbox in real browsers, with their headers: no complaint, whole, accessible."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
@@ -49,12 +49,21 @@ def test_in_chromium_every_page_fits_and_is_accessible(
             for width in (1280, 320):
                 page.set_viewport_size({"width": width, "height": 800})
                 wrong += [(name, flaw) for flaw in flaws(page, width)]
+        assert {request.path for request in sandbox.requests} == {f"/{name}" for name in urls}  # not even a favicon
         page = chromium.new_page(bypass_csp=True, viewport={"width": 320, "height": 800}, **look)  # lets axe in
-        for name in FOR_AXE:
-            page.goto(urls[name])
-            wrong += [(name, violation) for violation in violations(page)]
+        own = (
+            "",
+            "/v1/device/verify?userCode=1",
+            "/v1/authorize",
+            sandbox.authorization_url.removeprefix(sandbox.origin),
+        )
+        for url in (*map(urls.__getitem__, FOR_AXE), *(sandbox.origin + path for path in own)):
+            page.goto(url)
+            wrong += [(url, violation) for violation in violations(page)]
+        page.get_by_role("button", name="Alex Morgan").click()
+        page.wait_for_url("**/consent**")
+        wrong += violations(page)
     assert wrong == []
-    assert {request.path for request in sandbox.requests} == {f"/{name}" for name in urls}  # no favicon, nothing else
 
 
 @pytest.mark.parametrize(("language", "scheme"), [("en", "dark"), ("ja", "light")])

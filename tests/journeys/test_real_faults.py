@@ -18,10 +18,9 @@ if sys.platform != "linux" or os.geteuid() != 0:
     pytest.skip("only root can mount and give files away; written for Linux", allow_module_level=True)
 
 import webex_loopback
-from tests.conftest import Make, Patch
+from tests.conftest import Make, Patch, Store
 from tests.programs.renewing import is_lost
 from webex_loopback.sandbox import Sandbox
-from webex_loopback.tokens.stores.file import FileTokenStore
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +102,7 @@ def read_only(mount: Mount, data: Path) -> None:
 @pytest.mark.usefixtures("logged_in")
 @pytest.mark.parametrize(("fault", "reason"), [(full, "No space left"), (read_only, "Read-only file system")])
 def test_a_refresh_token_is_not_spent_if_its_successor_could_not_be_stored(
-    mount: Mount, sandbox: Sandbox, make_due: Make, store: FileTokenStore, data: Path, fault: Any, reason: str
+    mount: Mount, sandbox: Sandbox, make_due: Make, store: Store, data: Path, fault: Any, reason: str
 ) -> None:
     valid = make_due(left=600)
     fault(mount, data)
@@ -125,7 +124,7 @@ def test_a_refresh_token_is_not_spent_if_its_successor_could_not_be_stored(
 
 @pytest.mark.usefixtures("logged_in")
 def test_a_token_file_that_is_a_mount_point_is_renewed_in_place_and_emptied_by_logout(
-    mount: Mount, sandbox: Sandbox, make_due: Make, store: FileTokenStore, data: Path, tmp_path: Path
+    mount: Mount, sandbox: Sandbox, make_due: Make, store: Store, data: Path, tmp_path: Path
 ) -> None:
     """As `docker run -v token.json:...` has it: it can be neither renamed over nor removed."""
     make_due()
@@ -140,7 +139,7 @@ def test_a_token_file_that_is_a_mount_point_is_renewed_in_place_and_emptied_by_l
 
 @pytest.mark.usefixtures("logged_in")
 def test_a_file_system_without_modes_is_one_warning_at_a_save_and_none_at_a_read(
-    mount: Mount, sandbox: Sandbox, make_due: Make, store: FileTokenStore, data: Path, tmp_path: Path
+    mount: Mount, sandbox: Sandbox, make_due: Make, store: Store, data: Path, tmp_path: Path
 ) -> None:
     if not shutil.which("bindfs"):  # not every kernel has FAT; bindfs ignores modes in any directory
         pytest.skip("needs bindfs")

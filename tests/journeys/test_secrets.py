@@ -1,44 +1,38 @@
 """A whole life of a login, with everything logged: no secret is in any output, file or traceback."""
 
-import io
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from traceback import TracebackException as Traces
+from traceback import TracebackException
+from typing import Any
 
 import pytest
 
-from tests.conftest import Make, Output, Patch
+from tests.conftest import Make, Output, Patch, Store
 from webex_loopback.cli import app
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.tokens import source
-from webex_loopback.tokens.stores.file import FileTokenStore
 
 REJECTED = '{"access_token": "of-another-integration", "refresh_token": "of-another-integration-too"}'
 
 
-@pytest.fixture
-def logged() -> Iterator[io.StringIO]:
-    """All that is logged anywhere, with local variables in the tracebacks, as error reporters have them."""
-    told, root = io.StringIO(), logging.getLogger()
-    handler, level = logging.StreamHandler(told), root.level
-    handler.formatter = logging.Formatter("%(name)s %(message)s")
-    handler.formatter.formatException = lambda ei: "".join(Traces(*ei, capture_locals=True).format())  # type: ignore[method-assign]
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    yield told
-    root.removeHandler(handler)
-    root.setLevel(level)
+class WithLocals(logging.Formatter):
+    """Shows local variables in tracebacks, as error reporters do."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        return "".join(TracebackException(*ei, capture_locals=True).format())
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("redirect_uri", "browser")
 def test_no_secret_is_in_any_output_file_or_traceback(
-    sandbox: Sandbox, make_due: Make, store: FileTokenStore, logged: io.StringIO,
+    sandbox: Sandbox, make_due: Make, store: Store, caplog: pytest.LogCaptureFixture,
     capfd: Output, monkeypatch: Patch, tmp_path: Path,
 ) -> None:  # fmt: skip
     told: list[str] = []
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(caplog.handler, "formatter", WithLocals("%(name)s %(message)s"))
 
     def run(line: str, code: int = 0, *, fault: str = "", answer: bool = False) -> None:
         """Run a command; `answer`: its standard output is a secret."""
@@ -78,8 +72,8 @@ def test_no_secret_is_in_any_output_file_or_traceback(
     run("token", 3)
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "token-of-the-environment-é")
     run("token", 2)
-    whole = "".join([*told, logged.getvalue()])
-    assert "Traceback" in logged.getvalue()
-    assert "httpcore" in logged.getvalue()
+    whole = "".join([*told, caplog.text])
+    assert "Traceback" in caplog.text
+    assert "httpcore" in caplog.text
     secrets = {*sandbox.secrets, "of-another-integration", "token-of-the-environment"}
     assert [whole[max(whole.index(secret) - 300, 0) :][:400] for secret in secrets if secret in whole] == []

@@ -13,11 +13,9 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("Windows has no such signals", allow_module_level=True)
 
-from tests.conftest import Make
+from tests.conftest import Make, Store, Token
 from tests.programs.renewing import REFRESH_SECONDS, count, is_lost
 from webex_loopback.sandbox import Sandbox
-from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.stores.file import FileTokenStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.fuzz]
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -25,7 +23,7 @@ RINGING = str(Path(__file__).parents[1] / "programs" / "ringing.py")
 
 
 @pytest.fixture(autouse=True)
-def rotating(sandbox: Sandbox, logged_in: StoredToken) -> None:
+def rotating(sandbox: Sandbox, logged_in: Token) -> None:
     """A login whose refresh tokens are good for one request; a second one would revoke it."""
     sandbox.switches.rotation = True
     sandbox.switches.latency = sandbox.switches.answer_latency = REFRESH_SECONDS / 2
@@ -50,7 +48,7 @@ def ask_and_ring(process: "subprocess.Popen[str]", number: int, chance: random.R
 @pytest.mark.parametrize("how", ["get", "aget"])
 @pytest.mark.parametrize(("number", "end"), [*((number, "stay") for number in SIGNALS), (signal.SIGTERM, "leave")])
 def test_an_exception_from_a_signal_handler_does_not_lose_the_login(
-    sandbox: Sandbox, make_due: Make, store: FileTokenStore, tmp_path: Path, number: int, how: str, end: str
+    sandbox: Sandbox, make_due: Make, store: Store, tmp_path: Path, number: int, how: str, end: str
 ) -> None:
     """Neither if the program goes on, nor if the exception ends it."""
     chance, told = random.Random(f"{how} {number} {end}"), tmp_path / "told"

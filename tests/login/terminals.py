@@ -1,11 +1,9 @@
 """A terminal for tests: a pseudo-terminal whose screen can be read and whose keys can be pressed."""
 
 import contextlib
-import fcntl
 import os
 import pty
 import re
-import struct
 import termios
 import threading
 import time
@@ -19,7 +17,7 @@ class Terminal:
 
     def __init__(self, encoding: str = "utf-8", columns: int = 80) -> None:
         self.master, self.descriptor = pty.openpty()
-        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        termios.tcsetwinsize(self.descriptor, (24, columns))
         self.stream: TextIO = open(self.descriptor, "w", encoding=encoding)  # noqa: SIM115 - closed by close()
         self.written = bytearray()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -30,10 +28,8 @@ class Terminal:
             while data := os.read(self.master, 65_536):
                 self.written += data
 
-    def press(self, keys: str | bytes) -> None:
-        keys = keys.encode() if isinstance(keys, str) else keys
-        while keys:
-            keys = keys[os.write(self.master, keys) :]
+    def press(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
 
     def text(self) -> str:
         """Return everything written so far, with its control sequences."""

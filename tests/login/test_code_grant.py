@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from tests.conftest import Output, Patch, posix
+from tests.conftest import Output, Patch, Store, Token, posix
 from tests.journeys.attack import wait_until
 from tests.login.conftest import Interrupt
 from tests.login.visitors import Visitor, can_bind, start
@@ -21,8 +21,6 @@ from webex_loopback import errors, get_token
 from webex_loopback.login import code_grant
 from webex_loopback.login.login import LoginResult, log_in
 from webex_loopback.sandbox import Person, Sandbox, Visit
-from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.webex import worker
 
 pytestmark = pytest.mark.usefixtures("redirect_uri")
@@ -42,10 +40,10 @@ def register(sandbox: Sandbox, monkeypatch: Patch, free_port: Callable[[], int])
 
 
 @pytest.mark.parametrize("pattern", ["http://127.0.0.2:{}", "http://localhost:{}/a/b%20c.php"])
-def test_a_login_by_http(pattern: str, register: Callable[[str], str], sandbox: Sandbox, store: FileTokenStore) -> None:
+def test_a_login_by_http(pattern: str, register: Callable[[str], str], sandbox: Sandbox, store: Store) -> None:
     register(pattern)
     sandbox.switches.latency = 0.3
-    visitor, found = Visitor(), queue.Queue[StoredToken | None]()
+    visitor, found = Visitor(), queue.Queue[Token | None]()
 
     def open_browser(url: str) -> None:
         visitor(url)
@@ -77,7 +75,7 @@ def test_a_self_signed_certificate_is_announced_and_kept(register: Callable[[str
 
 
 @pytest.mark.parametrize("fault", ["500", "reset"])
-def test_a_failure_to_look_the_account_up_costs_nothing(fault: str, sandbox: Sandbox, store: FileTokenStore) -> None:
+def test_a_failure_to_look_the_account_up_costs_nothing(fault: str, sandbox: Sandbox, store: Store) -> None:
     sandbox.switches.api_faults = [fault] * 3
     visitor = Visitor()
     result = log_in(open_browser=visitor)
@@ -98,7 +96,7 @@ def test_a_failure_to_look_the_account_up_costs_nothing(fault: str, sandbox: San
     ],
 )
 def test_the_page_says_why_there_are_no_tokens(
-    fault: str, kind: type[Exception], title: str, sandbox: Sandbox, store: FileTokenStore
+    fault: str, kind: type[Exception], title: str, sandbox: Sandbox, store: Store
 ) -> None:
     visitor, folder = Visitor(), Path(store.path).parent
 
@@ -225,7 +223,7 @@ def test_pasting_a_wrapped_url_settles_the_server_too(sandbox: Sandbox, monkeypa
     "switches", [{"latency": 1}, {"latency": 1, "fault": "500"}, {"fault": "hang"}, {"api_faults": ["hang"]}]
 )
 def test_an_interruption_after_the_code_was_sent_waits_for_the_answer_and_tells_the_truth(
-    sandbox: Sandbox, redirect_uri: str, store: FileTokenStore, interrupt: Callable[[], None],
+    sandbox: Sandbox, redirect_uri: str, store: Store, interrupt: Callable[[], None],
     monkeypatch: Patch, capsys: Output, switches: Any,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(code_grant, "ANSWER_SECONDS", 2.0)
@@ -254,7 +252,7 @@ def test_an_interruption_after_the_code_was_sent_waits_for_the_answer_and_tells_
 @posix
 @pytest.mark.parametrize("locked", [False, True])
 def test_an_interruption_before_the_code_was_sent_ends_it_at_once(
-    sandbox: Sandbox, redirect_uri: str, store: FileTokenStore, interrupt: Callable[[], None], locked: bool
+    sandbox: Sandbox, redirect_uri: str, store: Store, interrupt: Callable[[], None], locked: bool
 ) -> None:
     """Also while the lock is waited for, after which the code would be sent."""
 

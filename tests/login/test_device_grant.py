@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import posix
+from tests.conftest import Store, posix
 from tests.journeys.attack import wait_until
 from tests.login.conftest import Interrupt
 from webex_loopback.errors import AuthorizationDenied, LoginTimeout, TokenEndpointError
@@ -17,7 +17,6 @@ from webex_loopback.login.device_grant import HELPER_REDIRECT_URIS
 from webex_loopback.login.login import log_in
 from webex_loopback.login.progress import Progress
 from webex_loopback.sandbox import Person, Sandbox
-from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.webex import worker
 
 
@@ -43,7 +42,7 @@ def quick(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("pending_status", [428, 400])
-def test_approving_on_another_device(sandbox: Sandbox, store: FileTokenStore, pending_status: Any) -> None:
+def test_approving_on_another_device(sandbox: Sandbox, store: Store, pending_status: Any) -> None:
     sandbox.switches.pending_status = pending_status
     shown = Shown(Person(), after=0.4)
     result = log_in(device=True, display=shown.display)
@@ -59,7 +58,7 @@ def test_approving_on_another_device(sandbox: Sandbox, store: FileTokenStore, pe
     assert [secret for secret in sandbox.secrets if secret in text] == []
 
 
-def test_declining_on_another_device(store: FileTokenStore) -> None:
+def test_declining_on_another_device(store: Store) -> None:
     with pytest.raises(AuthorizationDenied, match="declined on the other device") as caught:
         log_in("work", device=True, display=Shown(Person(decision="decline")).display)
     assert caught.value.error == "access_denied"
@@ -79,7 +78,7 @@ def test_nobody_approves(sandbox: Sandbox, by_timeout: bool) -> None:
 
 @posix
 def test_an_interruption_during_the_last_poll_says_that_the_tokens_were_saved(
-    sandbox: Sandbox, store: FileTokenStore, interrupt: Callable[[], None]
+    sandbox: Sandbox, store: Store, interrupt: Callable[[], None]
 ) -> None:
     def interrupt_the_poll() -> None:
         wait_until(lambda: sandbox.count("/v1/device/token"))

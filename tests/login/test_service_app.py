@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import Output, Patch
 from webex_loopback import ConfigurationError, LoginRequired, get_token, log_in, login_status
 from webex_loopback.cli.app import main
 from webex_loopback.errors import TokenEndpointError, WebexLoopbackError
@@ -14,14 +15,14 @@ from webex_loopback.paths import token_file
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.sandbox.registration import CLIENT_ID
 
-Patch = pytest.MonkeyPatch
 SCOPES = "spark:people_read spark:applications_token"
 
 
 @pytest.fixture(autouse=True)
 def admin(sandbox: Sandbox, redirect_uri: str, monkeypatch: Patch) -> None:
-    """A person's login that may fetch; the settings are then those of the Service App."""
+    """A person's login that may fetch, and one that may not; the settings are then those of the Service App."""
     log_in("admin", scopes=SCOPES, open_browser=Person().visit)
+    log_in("plain", scopes="spark:people_read", open_browser=Person().visit)
     for name, value in sandbox.service_app_environment().items():
         monkeypatch.setenv(name, value)
 
@@ -52,31 +53,20 @@ def test_it_is_a_profile_like_any_other(sandbox: Sandbox, caplog: pytest.LogCapt
         ({"app_id": "a/b"}, ConfigurationError, "application ID"),
         ({"WEBEX_CLIENT_ID": CLIENT_ID, "force": True}, ConfigurationError, "those of the Service App"),
         ({"WEBEX_CLIENT_SECRET": "wrong"}, TokenEndpointError, "the Service App's page"),
-        ({"service_app_authorized": False}, TokenEndpointError, "Control Hub"),
+        ({"authorized": False}, TokenEndpointError, "Control Hub"),
         ({"using": "plain"}, TokenEndpointError, f'webex-loopback login -p plain --scopes "{SCOPES}" --force'),
     ],
 )
 def test_an_error_names_its_remedy_and_leaves_the_old_login(
     sandbox: Sandbox, arguments: dict[str, Any], kind: type[WebexLoopbackError], said: str, monkeypatch: Patch
 ) -> None:
-    if arguments.get("using") == "plain":
-        secret = {"WEBEX_CLIENT_ID": CLIENT_ID, "WEBEX_CLIENT_SECRET": sandbox.client_secret}
-        with monkeypatch.context() as patch:
-            for name, value in secret.items():
-                patch.setenv(name, value)
-            log_in("plain", scopes="spark:people_read", open_browser=Person().visit)
     log_in_service_app("bot", sandbox.org_id, "admin")
     before = Path(token_file("bot")).read_bytes()
-    call: dict[str, Any] = {"profile": "bot", "org_id": sandbox.org_id, "using": "admin"}
-    for name, value in arguments.items():
-        if name.startswith("WEBEX_"):
-            monkeypatch.setenv(name, value)
-        elif hasattr(sandbox.switches, name):
-            setattr(sandbox.switches, name, value)
-        else:
-            call[name] = value
+    for name in ("WEBEX_CLIENT_ID", "WEBEX_CLIENT_SECRET"):
+        monkeypatch.setenv(name, arguments.pop(name, os.environ[name]))
+    sandbox.switches.service_app_authorized = arguments.pop("authorized", True)
     with pytest.raises(kind) as caught:
-        log_in_service_app(**call)
+        log_in_service_app(**{"profile": "bot", "org_id": sandbox.org_id, "using": "admin"} | arguments)
     assert said in f"{caught.value} {caught.value.remedy}"
     assert Path(token_file("bot")).read_bytes() == before
 
@@ -108,7 +98,7 @@ def test_tokens_and_secrets_go_to_no_other_server(sandbox: Sandbox, monkeypatch:
         assert other.requests == []
 
 
-def test_the_command(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(sandbox: Sandbox, capsys: Output) -> None:
     assert main(["login", "-p", "bot", "--service-app", sandbox.org_id, "--using", "admin"]) == 0
     told = capsys.readouterr().err
     assert "Logged in as Sandbox Service App" in told
@@ -119,7 +109,7 @@ def test_the_command(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> No
         assert main(["login", *arguments]) == 2
 
 
-def test_check_counts_the_days_of_the_login_it_depends_on(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_counts_the_days_of_the_login_it_depends_on(sandbox: Sandbox, capsys: Output) -> None:
     sandbox.switches.refresh_token_expires_in = 86_400
     log_in_service_app("bot", sandbox.org_id, "admin")
     assert main(["status", "-p", "bot", "--check", "7d"]) == 0
