@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from playwright.sync_api import Browser, Page, ViewportSize
 from rich.terminal_theme import TerminalTheme
 
+from tests.journeys.attack import wait_until
 from tests.journeys.browsers import chromium_running
 from tests.recording import animated
 from webex_loopback.login.pages import FailurePage, render
@@ -61,11 +62,11 @@ class Terminal:
         return self.tmux("capture-pane", *options, "-p")
 
     def wait_for(self, text: str) -> None:
-        until = time.monotonic() + 40
-        while text not in self.screen("-J"):
-            if time.monotonic() > until:
-                raise TimeoutError(f"{text!r} did not appear:\n{self.screen()}")
-            time.sleep(0.1)
+        wait_until(lambda: text in self.screen("-J"), 40)
+
+    def start_url(self) -> str:
+        self.wait_for("/start/")
+        return next(line.strip() for line in self.screen("-J").splitlines() if "/start/" in line)
 
     def save(self, name: str, screens: Sequence[tuple[float, str]], title: str) -> None:
         shown = [(at, screen.replace(self.folder, "")) for at, screen in screens]
@@ -86,10 +87,9 @@ class Terminal:
         watching.start()
         time.sleep(0.6)
         self.type("webex-loopback login", 0.06)
-        self.wait_for("/start/")
-        sandbox.switches.latency = 0.6  # so that the steps can be seen
+        url, sandbox.switches.latency = self.start_url(), 0.6  # so that the steps can be seen
         time.sleep(2)
-        Person().visit(next(line.strip() for line in self.screen("-J").splitlines() if "/start/" in line))
+        Person().visit(url)
         self.wait_for("Logged in as")
         sandbox.switches.latency = 0
         time.sleep(1.5)
@@ -102,10 +102,8 @@ class Terminal:
     def log_in(self, name: str, language: str = "en-US") -> None:
         """Log in as a person does, and take pictures of the pages."""
         self.type("clear; webex-loopback login --force")
-        self.wait_for("/start/")
-        url = next(line.strip() for line in self.screen("-J").splitlines() if "/start/" in line)
         with page_of(self.browser, language) as page:
-            page.goto(url)
+            page.goto(self.start_url())
             page.get_by_role("button", name="Alex Morgan").click()
             page.wait_for_url("**/consent**")
             page.screenshot(path=IMAGES / f"consent-{name}.png", full_page=True)

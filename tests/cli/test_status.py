@@ -72,7 +72,7 @@ def test_foreign_text_cannot_harm_the_terminal(run: Run, save: Make) -> None:
 
 
 @posix
-@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("columns", [60, 120])
 def test_the_table_fits_the_terminal(save: Make, columns: int) -> None:
     save(scopes_requested=[f"spark:some_scope_{n}" for n in range(12)])
     lines = on_terminal("status", columns=columns).splitlines()

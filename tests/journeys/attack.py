@@ -5,7 +5,6 @@ import contextlib
 import email
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
@@ -116,13 +115,12 @@ class Running:
             redirect_uri=listener.redirect_uri.text,
             scopes=("spark:people_read", "spark:kms"),
         )
-        self.loop = asyncio.new_event_loop()
-        self.loop.set_exception_handler(lambda _, context: self.trouble.append(str(context)))
-        self._thread = threading.Thread(target=self.loop.run_forever)
-        self._thread.start()
+        ready: Future[None] = Future()
 
-        async def start() -> LoopbackServer:
-            server = LoopbackServer(
+        async def serve() -> None:
+            self.loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+            self.loop.set_exception_handler(lambda _, context: self.trouble.append(str(context)))
+            self.server = LoopbackServer(
                 listener,
                 self.request,
                 context=context,
@@ -131,10 +129,13 @@ class Running:
                 profile="work",
                 language=language,
             )
-            await server.start()
-            return server
+            await self.server.start()
+            ready.set_result(None)
+            await self._stop.wait()
+            await self.server.close()
 
-        self.server = self.call(start())
+        self._serving = in_thread(lambda: asyncio.run(serve()))
+        ready.result(20)
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         return self.begin(work).result(20)
@@ -191,13 +192,8 @@ class Running:
         return seen
 
     def close(self) -> None:
-        try:
-            self.call(self.server.close())
-        finally:
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join()
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.close()
+        self.loop.call_soon_threadsafe(self._stop.set)
+        self._serving.result(20)
 
 
 @contextlib.contextmanager
@@ -205,11 +201,8 @@ def running(redirect_uri: str, context: ssl.SSLContext | None = None, **options:
     """Run a server; asserts in the end that asyncio had nothing to complain about."""
     listener, refusals = bind([RedirectURI.parse(redirect_uri)])
     assert listener is not None, refusals
-    server = Running(listener, context, **options)
-    try:
+    with contextlib.closing(Running(listener, context, **options)) as server:
         yield server
-    finally:
-        server.close()
     assert server.trouble == []
 
 

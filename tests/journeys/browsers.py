@@ -24,17 +24,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    # Without these, Chromium looks up hosts at every start that a closed network does not have.
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+# Without these, Chromium looks up hosts at every start that a closed network does not have.
+ARGUMENTS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 # Without these, Firefox takes twice as long to start, and looks for hosts that a closed network does not have.
 PREFERENCES: dict[str, object] = {
     "app.update.enabled": False,
@@ -132,22 +124,17 @@ def firefox_running(profile: Path, *, dark: bool = False) -> Iterator[Firefox]:
         try:
             assert process.stderr is not None
             address = next(line.split()[-1] for line in process.stderr if "WebDriver BiDi listening on" in line)
-            session = runner.run(_session())
-            try:
-                yield Firefox(runner, runner.run(_connect(session, address)))
-            finally:
-                runner.run(session.close())
+            session, socket = runner.run(_connect(address))
+            yield Firefox(runner, socket)
+            runner.run(session.close())
         finally:
             process.terminate()
             process.communicate(timeout=20)
 
 
-async def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession()
-
-
-async def _connect(session: aiohttp.ClientSession, address: str) -> aiohttp.ClientWebSocketResponse:
-    return await session.ws_connect(f"{address}/session", max_msg_size=0)
+async def _connect(address: str) -> tuple[aiohttp.ClientSession, aiohttp.ClientWebSocketResponse]:
+    session = aiohttp.ClientSession()
+    return session, await session.ws_connect(f"{address}/session", max_msg_size=0)
 
 
 def violations(page: "Page | Firefox") -> list[object]:
@@ -157,10 +144,7 @@ def violations(page: "Page | Firefox") -> list[object]:
     except ImportError:
         missing("axe-playwright-python")
     page.evaluate(axe)
-    found: list[object] = json.loads(
-        page.evaluate(
-            "axe.run().then(found => JSON.stringify(found.violations.map("
-            "one => [one.id, one.nodes.map(node => [node.html.slice(0, 200), node.failureSummary])])))"
-        )
-    )
+    ran = "axe.run().then(found => JSON.stringify(found.violations.map("
+    ran += "one => [one.id, one.nodes.map(node => [node.html.slice(0, 200), node.failureSummary])])))"
+    found: list[object] = json.loads(page.evaluate(ran))
     return found

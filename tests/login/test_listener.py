@@ -44,16 +44,10 @@ def can_listen(host: str, port: int) -> bool:
 
 def python(program: str, *arguments: str, before: tuple[str, ...] = ()) -> str:
     """Run a program in a process of its own; return what it prints."""
-    done = subprocess.run(
-        [*before, sys.executable, "-X", "dev", "-c", textwrap.dedent(program), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-        cwd=ROOT,
-        # A process of another user could not write its coverage.
-        env={name: value for name, value in os.environ.items() if not name.startswith("COV")},
-    )
+    # A process of another user could not write its coverage.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    command = [*before, sys.executable, "-X", "dev", "-c", textwrap.dedent(program), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, cwd=ROOT, env=environ)
     assert not done.stderr
     return done.stdout
 
@@ -100,12 +94,11 @@ def test_a_port_in_use_for_one_family_is_in_use_for_localhost() -> None:
 def test_without_ipv6_localhost_is_the_other_family() -> None:
     program = """
         import pathlib, subprocess
-        from webex_loopback.login.listener import bind
-        from webex_loopback.oauth.redirect_uri import RedirectURI
+        from tests.login.test_listener import bind, uris
         pathlib.Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").write_text("1")
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         for text in ("http://localhost:8765/", "http://[::1]:8765/"):
-            listener, refusals = bind([RedirectURI.parse(text)])
+            listener, refusals = bind(uris(text))
             print(listener and [one.getsockname() for one in listener.sockets], [one.why for one in refusals])
             listener and listener.close()
     """
@@ -129,13 +122,12 @@ def test_a_port_in_use_is_refused_at_once_with_its_owner(host: str) -> None:
 
 AS_NOBODY = """
     import os, re, sys
-    from webex_loopback.login.listener import bind
-    from webex_loopback.oauth.redirect_uri import RedirectURI
+    from tests.login.test_listener import bind, uris
     if os.getuid() == 0:
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)
-    listener, refusals = bind([RedirectURI.parse(text) for text in sys.argv[1:]])
+    listener, refusals = bind(uris(*sys.argv[1:]))
     print(listener, *[f"{one.why}: {re.sub(' by .+ .pid [0-9]+.', '', one.text)}" for one in refusals], sep="\\n")
 """
 
