@@ -27,8 +27,8 @@ TO = ("-f", f"toPersonEmail={EMAIL}")
 # fmt: off
 BAD = [
     "-f novalue", "-f =x", "-H novalue", "-f a=1 -F a=2", "-F files=@nowhere", "-F files=@.", "--input nowhere",
-    "-F files=@a -X GET", "-X G-ET", "-X POST --paginate", "-i --paginate", "-H Authorization:x", "-H Host:x",
-    "-H X-Y:\x1b[31mü", "-H \udcff:x", *(["--input /dev/zero"] if os.name == "posix" else []),
+    "-F files=@a -X GET", "-X G-ET", "-X POST --paginate", "-i --paginate", "-H Host:x", "-H X-Y:\x1b[31mü",
+    *(["--input /dev/zero"] if os.name == "posix" else []),
 ]
 # fmt: on
 
@@ -107,16 +107,6 @@ def test_bad_options_exit_with_2_and_nothing_is_sent(save: Make, capsys: Output,
     told = capsys.readouterr()
     assert told.out == ""
     assert not re.search("Traceback|\x1b.31mü", told.err)
-
-
-@pytest.mark.parametrize(
-    "path", ["\udcff", "{0}/v1/people/me", "{0}", "//{1}/v1/people/me", "../../x", "{0}@{1}/", "a\\..\\b"]
-)
-def test_the_token_goes_to_no_other_url(save: Make, elsewhere: Sandbox, path: str) -> None:
-    save()
-    path = path.format(elsewhere.origin, elsewhere.origin.partition("//")[2])
-    assert main(["api", path]) == 2
-    assert main(["api", path, "--paginate"]) == 2
 
 
 def test_a_redirect_is_not_followed(run: Run, sandbox: Sandbox, elsewhere: Sandbox) -> None:

@@ -189,8 +189,7 @@ def test_the_certificate_of_an_https_redirect_uri(
 
 
 @pytest.mark.parametrize(
-    ("status", "level", "code"),
-    [(405, "ok", 0), (302, "error", 5), (511, "error", 5), (503, "warning", 0)],
+    ("status", "level", "code"), [(405, "ok", 0), (302, "error", 5), (511, "error", 5), (503, "warning", 0)]
 )
 def test_what_answers_in_place_of_the_token_endpoint(status: int, level: str, code: int, monkeypatch: Patch) -> None:
     with listening(saying(f"HTTP/1.0 {status} x\r\n\r\n".encode())) as (origin, _):

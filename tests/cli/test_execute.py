@@ -114,12 +114,7 @@ def test_as_on_windows_a_crash_keeps_its_exit_code_and_a_batch_file_is_run_by_cm
 
 @pytest.mark.parametrize(
     ("argument", "quoted"),
-    [
-        ("", '""'),
-        ("%PATH%", '"%%cd:~,%PATH%%cd:~,%"'),
-        ('say "hi"', '"say ""hi"""'),
-        ('\\"', '"\\\\"""'),
-    ],
+    [("", '""'), ("%PATH%", '"%%cd:~,%PATH%%cd:~,%"'), ('say "hi"', '"say ""hi"""'), ('\\"', '"\\\\"""')],
 )
 def test_arguments_of_a_batch_file_are_protected_from_cmd(argument: str, quoted: str) -> None:
     assert batch_line("x.cmd", [argument]) == f'cmd.exe /e:ON /v:OFF /d /c ""x.cmd" {quoted}"'

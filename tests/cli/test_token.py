@@ -58,14 +58,6 @@ def test_the_token_of_the_environment_is_printed_as_it_is(run: Run, monkeypatch:
     assert "WEBEX_ACCESS_TOKEN" in command("token").stderr
 
 
-def test_a_token_that_is_due_is_renewed(logged_in: StoredToken, make_due: Make, sandbox: Sandbox) -> None:
-    make_due()
-    done = command("token")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.strip() not in ("", secret(logged_in))
-    assert sandbox.count("refresh_token") == 1
-
-
 def test_refresh_says_so_when_the_new_tokens_are_stored(
     run: Run, logged_in: StoredToken, sandbox: Sandbox, store: FileTokenStore, monkeypatch: Patch
 ) -> None:

@@ -106,13 +106,7 @@ def test_a_flood_of_connections_takes_little_memory(
 
 
 @pytest.mark.parametrize("login", ["https"], indirect=True)
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"GET /callback HTTP/1.1\r\n\r\n",
-        b"\x16\x03\x01\x00\x05hello",
-    ],
-)
+@pytest.mark.parametrize("raw", [b"GET /callback HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello"])
 def test_what_is_not_tls_at_the_https_port(login: Running, raw: bytes) -> None:
     assert send(login.port, raw, half_close=True).status == 0
 

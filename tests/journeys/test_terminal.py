@@ -105,7 +105,7 @@ def test_pasting_the_url(
     login.expect("text without")
     login.send(f"{redirect_uri}?code={code}&state={'f' * 43}\r")
     login.expect("the wrong state")
-    login.send(f"\x1b[200~{final}&more={'x' * 6000}\x1b[201~\r")
+    login.send(f"\x1b[200~{final[:90]}\r{final[90:]}&more={'x' * 6000}\x1b[201~\r")  # wrapped, as in a mail
     shown = login.end(0)
     assert "Received the response from Webex" in shown
     assert "Logged in as Alex Morgan" in shown

