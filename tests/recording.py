@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from html import escape
-from itertools import groupby
 
+from rich.console import Console
 from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
@@ -46,18 +46,14 @@ def animated(screens: Sequence[tuple[float, str]], *, columns: int, title: str, 
     )
 
 
+_CONSOLE = Console()
 _DOTS = ("#e06c75", "#e5c07b", "#7ec878")
 
 
 def _line(row: int, text: str, theme: TerminalTheme) -> str:
-    line = Text.from_ansi(text)
-    styles = [Style.null()] * len(line)
-    for span in line.spans:
-        for at in range(span.start, min(span.end, len(line))):
-            styles[at] += span.style if isinstance(span.style, Style) else Style.parse(span.style)
     parts, column = [], 0
-    for style, group in groupby(range(len(line)), key=styles.__getitem__):
-        piece = "".join(line.plain[at] for at in group)
+    for piece, given, _ in Text.from_ansi(text).render(_CONSOLE):
+        style = given or Style.null()
         if piece.strip():
             colour = style.color.get_truecolor(theme).hex if style.color else theme.foreground_color.hex
             look = f' fill="{colour}"' + ' font-weight="bold"' * bool(style.bold) + ' opacity=".65"' * bool(style.dim)
