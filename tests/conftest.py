@@ -23,6 +23,7 @@ from webex_loopback.wording import language
 # What the fixtures of many tests give.
 Patch: TypeAlias = pytest.MonkeyPatch
 Output: TypeAlias = pytest.CaptureFixture[str]
+Port: TypeAlias = Callable[[], int]
 Store: TypeAlias = FileTokenStore
 Token: TypeAlias = StoredToken
 Make: TypeAlias = Callable[..., Token]
@@ -59,7 +60,7 @@ def sandbox(monkeypatch: Patch) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def free_port() -> Callable[[], int]:
+def free_port() -> Port:
     """Return a port of 127.0.0.1 that is free at this moment."""
 
     def find() -> int:
@@ -71,7 +72,7 @@ def free_port() -> Callable[[], int]:
 
 
 @pytest.fixture
-def redirect_uri(sandbox: Sandbox, monkeypatch: Patch, free_port: Callable[[], int]) -> str:
+def redirect_uri(sandbox: Sandbox, monkeypatch: Patch, free_port: Port) -> str:
     """A redirect URI on a free port, registered with the sandbox and set."""
     uri = f"http://127.0.0.1:{free_port()}/callback"
     sandbox.redirect_uris.append(uri)

@@ -11,14 +11,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import Make, Output, Patch, Store, posix
+from tests.conftest import Make, Output, Patch, Store, Token, posix
 from webex_loopback import log_in
 from webex_loopback.cli.app import main
 from webex_loopback.cli.request import Request, read_options
 from webex_loopback.cli.session import explain_403, needed_scope
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.secret import Secret
-from webex_loopback.tokens.record import ServiceApp, StoredToken
+from webex_loopback.tokens.record import ServiceApp
 
 from .conftest import Run, on_terminal
 
@@ -34,13 +34,13 @@ BAD = [
 
 
 @pytest.fixture
-def login(sandbox: Sandbox, redirect_uri: str) -> StoredToken:
+def login(sandbox: Sandbox, redirect_uri: str) -> Token:
     """The default profile, with the scopes of the usual tutorial."""
     return log_in(scopes="spark:people_read spark:messages_write spark:rooms_read", open_browser=Person().visit).token
 
 
 @pytest.fixture
-def run(run: Run, login: StoredToken) -> Run:
+def run(run: Run, login: Token) -> Run:
     """Run a command as who has logged in."""
     return run
 
@@ -152,7 +152,7 @@ def test_pages_that_cannot_be_joined_print_nothing(
     assert told.out == ""
 
 
-def test_an_error_is_told_once_with_its_tracking_id(run: Run, login: StoredToken, sandbox: Sandbox) -> None:
+def test_an_error_is_told_once_with_its_tracking_id(run: Run, login: Token, sandbox: Sandbox) -> None:
     told = run("api", "messages", "-f", "text=x", code=1)
     assert (told.out, told.err.count("Provide only one destination"), told.err.count("tracking ID")) == ("", 1, 1)
     assert '"trackingId"' in run("api", "messages", "-f", "text=x", "-i", code=1).err
@@ -233,7 +233,7 @@ def test_on_a_terminal(sandbox: Sandbox) -> None:
     assert "6 bytes that are not text" in on_terminal("api x")
 
 
-def test_the_token_of_the_environment(run: Run, login: StoredToken, sandbox: Sandbox, monkeypatch: Patch) -> None:
+def test_the_token_of_the_environment(run: Run, login: Token, sandbox: Sandbox, monkeypatch: Patch) -> None:
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", login.access_token.get_secret_value())
     run("api", f"{sandbox.base_url}/people/me?x=http://y")
     assert "the scope spark:messages_read. Set WEBEX_ACCESS_TOKEN" in run("api", "messages/x", code=1).err

@@ -6,7 +6,6 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.conftest import Make, Patch, Store, posix
+from tests.conftest import Make, Patch, Port, Store, Token, posix
 from tests.webex.conftest import listening, saying
 from tests.windows import UNDER_WINE
 from webex_loopback.cli import doctor
@@ -22,7 +21,7 @@ from webex_loopback.cli.doctor import Check, examine
 from webex_loopback.cli.texts import catalogue
 from webex_loopback.login.certificate import server_context
 from webex_loopback.sandbox import Sandbox
-from webex_loopback.tokens.record import DAY, ServiceApp, StoredToken
+from webex_loopback.tokens.record import DAY, ServiceApp
 
 from .conftest import Run
 
@@ -43,7 +42,7 @@ def only(name: str, profile: str | None = None, online: bool = False) -> Check:
 
 
 @pytest.fixture
-def configured(monkeypatch: Patch, free_port: Callable[[], int]) -> str:
+def configured(monkeypatch: Patch, free_port: Port) -> str:
     """An Integration in the environment; returns its redirect URI."""
     uri = f"http://127.0.0.1:{free_port()}/callback"
     for name, value in (("CLIENT_ID", CLIENT_ID), ("CLIENT_SECRET", CLIENT_SECRET), ("REDIRECT_URI", uri)):
@@ -51,9 +50,7 @@ def configured(monkeypatch: Patch, free_port: Callable[[], int]) -> str:
     return uri
 
 
-def test_after_a_login_there_are_no_problems(
-    run: Run, logged_in: StoredToken, sandbox: Sandbox, monkeypatch: Patch
-) -> None:
+def test_after_a_login_there_are_no_problems(run: Run, logged_in: Token, sandbox: Sandbox, monkeypatch: Patch) -> None:
     monkeypatch.setenv("BROWSER", sys.executable)
     text = run("doctor").out
     assert text.endswith("\n\nNo problems found.\n")
@@ -65,7 +62,7 @@ def test_after_a_login_there_are_no_problems(
 
 
 def test_without_anything_every_check_still_runs_and_the_exit_code_is_that_of_the_first_error(
-    run: Run, monkeypatch: Patch, free_port: Callable[[], int]
+    run: Run, monkeypatch: Patch, free_port: Port
 ) -> None:
     monkeypatch.setenv("WEBEX_API_BASE_URL", f"http://127.0.0.1:{free_port()}/v1")
     monkeypatch.setenv("WEBEX_REDIRECT_URI", f"http://127.0.0.1:{free_port()}/callback")
@@ -167,9 +164,7 @@ def test_a_port_in_use_is_an_error_only_if_no_other_is_available(configured: str
 
 
 @posix
-def test_the_certificate_of_an_https_redirect_uri(
-    tmp_path: Path, monkeypatch: Patch, free_port: Callable[[], int]
-) -> None:
+def test_the_certificate_of_an_https_redirect_uri(tmp_path: Path, monkeypatch: Patch, free_port: Port) -> None:
     monkeypatch.setenv("WEBEX_REDIRECT_URI", f"https://127.0.0.1:{free_port()}/")
     for _ in range(2):
         assert "self-signed" in only("certificate").text
@@ -287,9 +282,7 @@ def levels() -> dict[str, str]:
         ({"age": 15 * DAY, "refresh_token": None}, "error"),
     ],
 )
-def test_tokens_that_end_soon_are_a_warning_and_dead_ones_an_error(
-    options: dict[str, Any], level: str, save: Make
-) -> None:
+def test_tokens_that_end_soon_are_a_warning_dead_ones_an_error(options: dict[str, Any], level: str, save: Make) -> None:
     save(**options)
     check = only("tokens")
     assert (check.level, check.exit_code) == (level, 3 if level == "error" else 0)
@@ -316,9 +309,7 @@ def test_a_service_app_needs_no_refresh_token(save: Make) -> None:
     assert levels() == {"login": "ok", "tokens": "ok", "Service App": "ok", "scopes": "ok"}
 
 
-def test_scopes_and_settings_that_differ_from_the_login_are_reported(
-    configured: str, save: Make, monkeypatch: Patch
-) -> None:
+def test_scopes_and_settings_that_differ_are_reported(configured: str, save: Make, monkeypatch: Patch) -> None:
     save(client_id=CLIENT_ID, scopes_requested=["a:b", "c:d"], scope=["a:b"])
     monkeypatch.setenv("WEBEX_SCOPES", "a:b e:f")
     denied, new = found("scopes")

@@ -97,9 +97,7 @@ def test_as_on_windows_the_current_directory_is_not_searched(script: Path, monke
 
 
 @posix
-def test_as_on_windows_a_crash_keeps_its_exit_code_and_a_batch_file_is_run_by_cmd(
-    script: Path, monkeypatch: Patch
-) -> None:
+def test_as_on_windows_a_crash_keeps_its_code_and_cmd_runs_a_batch_file(script: Path, monkeypatch: Patch) -> None:
     calls = []
 
     def windows(line: str, executable: str, **_: object) -> subprocess.CompletedProcess[str]:

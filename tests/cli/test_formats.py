@@ -12,6 +12,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import Token
 from webex_loopback.cli.formats import WITH_REFRESH_TOKEN, Imported, _flat_yaml, read, write
 from webex_loopback.oauth.token_response import MalformedToken, TokenResponse
 from webex_loopback.secret import Secret
@@ -34,7 +35,7 @@ token_type: Bearer
 """
 
 
-def stored(**changes: Any) -> StoredToken:
+def stored(**changes: Any) -> Token:
     fields: dict[str, Any] = {"issued_at": NOW - 1000, "refresh_at": NOW + 3000, "expires_at": NOW + 5000}
     fields |= {"refresh_token_expires_at": NOW + 90_000, "scopes_requested": ["spark:people_read", "spark:kms"]}
     secrets = {

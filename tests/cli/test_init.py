@@ -203,7 +203,7 @@ def test_whatever_is_not_a_text_file_is_refused(init: Init) -> None:
     assert Path("other").read_text() == "A=b\n"
 
 
-def test_a_named_file_is_written_and_a_found_one_is_not(
+def test_a_named_file_is_written_a_found_one_is_not(
     init: Init, config: Path, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     Path("config.env").write_text("WEBEX_SCOPES=a:b\n")

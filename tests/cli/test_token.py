@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Make, Patch, posix
+from tests.conftest import Make, Patch, Store, Token, posix
 from webex_loopback.cli.formats import FORMATS
 from webex_loopback.errors import TokenStoreError
 from webex_loopback.sandbox import Sandbox
-from webex_loopback.tokens.record import DAY, StoredToken
+from webex_loopback.tokens.record import DAY
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.wording import moment
 
 from .conftest import Run, command
 
 
-def secret(token: StoredToken | None) -> str:
+def secret(token: Token | None) -> str:
     assert token is not None
     return token.access_token.get_secret_value()
 
@@ -59,7 +59,7 @@ def test_the_token_of_the_environment_is_printed_as_it_is(run: Run, monkeypatch:
 
 
 def test_refresh_says_so_when_the_new_tokens_are_stored(
-    run: Run, logged_in: StoredToken, sandbox: Sandbox, store: FileTokenStore, monkeypatch: Patch
+    run: Run, logged_in: Token, sandbox: Sandbox, store: Store, monkeypatch: Patch
 ) -> None:
     out, err = run("token", "--refresh")
     assert (out.strip(), err) == (secret(store.load()), "Refreshed. The access token is valid for 14 days.\n")
@@ -75,7 +75,7 @@ def test_refresh_says_so_when_the_new_tokens_are_stored(
 
 
 def test_a_rejected_refresh_token_means_a_login_also_while_the_access_token_is_valid(
-    run: Run, logged_in: StoredToken, sandbox: Sandbox
+    run: Run, logged_in: Token, sandbox: Sandbox
 ) -> None:
     sandbox.switches.fault = "503"
     run("token", "--refresh", code=5)
@@ -87,7 +87,7 @@ def test_a_rejected_refresh_token_means_a_login_also_while_the_access_token_is_v
 
 
 def test_min_validity_renews_a_token_that_expires_sooner(
-    run: Run, logged_in: StoredToken, sandbox: Sandbox, store: FileTokenStore
+    run: Run, logged_in: Token, sandbox: Sandbox, store: Store
 ) -> None:
     run("token", "--min-validity", "13d")
     assert sandbox.count("refresh_token") == 0
@@ -99,7 +99,7 @@ def test_min_validity_renews_a_token_that_expires_sooner(
 
 
 def test_min_validity_beyond_what_webex_grants_is_refused_without_a_renewal(
-    run: Run, logged_in: StoredToken, save: Make, sandbox: Sandbox
+    run: Run, logged_in: Token, save: Make, sandbox: Sandbox
 ) -> None:
     out, err = run("token", "--min-validity", "30d", code=2)
     assert (out, "14 days" in err, sandbox.count("refresh_token")) == ("", True, 0)
@@ -109,7 +109,7 @@ def test_min_validity_beyond_what_webex_grants_is_refused_without_a_renewal(
     run("token", "--min-validity", "30d")
 
 
-def test_output_goes_to_a_private_file_and_can_be_imported(run: Run, logged_in: StoredToken, tmp_path: Path) -> None:
+def test_output_goes_to_a_private_file_and_can_be_imported(run: Run, logged_in: Token, tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     path.write_text("old")
     out, err = run("token", "--format", "postman", "-o", str(path))

@@ -30,9 +30,7 @@ def sandbox(monkeypatch: Patch) -> Iterator[Sandbox]:
         yield running
 
 
-def test_a_kill_loses_only_what_was_answered_and_not_yet_written(
-    sandbox: Sandbox, make_due: Make, store: Store
-) -> None:
+def test_a_kill_loses_only_what_was_answered_and_not_written(sandbox: Sandbox, make_due: Make, store: Store) -> None:
     sandbox.switches.latency = REFRESH_SECONDS
     chance, lost = random.Random(200), []
     for _ in range(count(12)):

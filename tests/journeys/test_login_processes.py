@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Patch
+from tests.conftest import Patch, Port, Store
 from tests.journeys.attack import wait_until
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.tokens.stores.file import FileTokenStore
@@ -61,7 +61,7 @@ def browser(monkeypatch: Patch, tmp_path: Path) -> Path:
 
 
 def test_every_option_has_its_effect_and_the_browser_is_told_no_secret_and_no_printed_url(
-    start: Callable[..., Any], browser: Path, sandbox: Sandbox, free_port: Callable[[], int], tmp_path: Path
+    start: Callable[..., Any], browser: Path, sandbox: Sandbox, free_port: Port, tmp_path: Path
 ) -> None:
     uri, email = f"http://localhost:{free_port()}/there", "hanako.yamada@example.com"
     sandbox.redirect_uris.append(uri)
@@ -84,7 +84,7 @@ def test_every_option_has_its_effect_and_the_browser_is_told_no_secret_and_no_pr
 
 @pytest.mark.usefixtures("browser", "redirect_uri")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_second_login_goes_on_if_the_first_one_is_ended(
+def test_a_second_login_goes_on_if_the_first_ends(
     start: Callable[..., Any], sandbox: Sandbox, number: signal.Signals
 ) -> None:
     first = start("login", "--no-browser")
@@ -99,7 +99,7 @@ def test_a_second_login_goes_on_if_the_first_one_is_ended(
 
 @pytest.mark.usefixtures("browser", "redirect_uri")
 def test_a_signal_during_the_exchange_waits_for_its_end_and_says_what_was_saved(
-    start: Callable[..., Any], sandbox: Sandbox, store: FileTokenStore
+    start: Callable[..., Any], sandbox: Sandbox, store: Store
 ) -> None:
     sandbox.switches.answer_latency = 1
     login = start("login")
@@ -109,9 +109,7 @@ def test_a_signal_during_the_exchange_waits_for_its_end_and_says_what_was_saved(
     assert store.load() is not None
 
 
-def test_a_notebook_without_a_browser_can_be_pasted_into(
-    redirect_uri: str, sandbox: Sandbox, store: FileTokenStore
-) -> None:
+def test_a_remote_notebook_can_be_pasted_into(redirect_uri: str, sandbox: Sandbox, store: Store) -> None:
     """A remote kernel: the redirect does not reach it, and the input box asks for the URL."""
     manager = pytest.importorskip("jupyter_client.manager")
     told: list[str] = []

@@ -11,11 +11,12 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Port
 from tests.journeys.attack import ANY_CERTIFICATE, MARK, Running, connect, read, request, running, send
 from webex_loopback.login.certificate import server_context
 from webex_loopback.login.connections import MOST_BYTES
@@ -33,7 +34,7 @@ def lasting() -> Iterator[contextlib.ExitStack]:
 
 @pytest.fixture
 def login(
-    request: pytest.FixtureRequest, lasting: contextlib.ExitStack, free_port: Callable[[], int], tmp_path: Path,
+    request: pytest.FixtureRequest, lasting: contextlib.ExitStack, free_port: Port, tmp_path: Path,
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
 ) -> Iterator[Running]:  # fmt: skip
     """A login that waits, over http or https; when the test ends, the genuine redirect comes, and no trace is left."""
@@ -75,9 +76,7 @@ def taken() -> tuple[int, int]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
 @pytest.mark.parametrize(("login", "megabytes"), [("http", 20), ("https", 40)], indirect=["login"])
-def test_a_flood_of_connections_takes_little_memory(
-    login: Running, lasting: contextlib.ExitStack, megabytes: int
-) -> None:
+def test_a_flood_takes_little_memory(login: Running, lasting: contextlib.ExitStack, megabytes: int) -> None:
     import resource  # not on Windows
 
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -130,9 +130,7 @@ def test_the_users_own_certificate_is_served(own: Path, folder: str, monkeypatch
         ({"hosts": ("localhost", "[::1]")}, "is valid for localhost, 127.0.0.1, not for ::1"),
     ],
 )
-def test_a_certificate_that_cannot_be_used_is_refused(
-    own: Path, folder: str, changes: dict[str, Any], said: str
-) -> None:
+def test_an_unusable_certificate_is_refused(own: Path, folder: str, changes: dict[str, Any], said: str) -> None:
     files = {"cert": str(own / "cert.pem"), "key": str(own / "key.pem")}
     arguments: dict[str, Any] = {"folder": folder, "hosts": ("127.0.0.1",), **files} | changes
     with pytest.raises(ConfigurationError, match=said) as caught:

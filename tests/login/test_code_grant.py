@@ -3,6 +3,7 @@
 import os
 import queue
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Output, Patch, Store, Token, posix
+from tests.conftest import Output, Patch, Port, Store, Token, posix
 from tests.journeys.attack import wait_until
 from tests.login.conftest import Interrupt
 from tests.login.visitors import Visitor, can_bind, start
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("redirect_uri")
 
 
 @pytest.fixture
-def register(sandbox: Sandbox, monkeypatch: Patch, free_port: Callable[[], int]) -> Callable[[str], str]:
+def register(sandbox: Sandbox, monkeypatch: Patch, free_port: Port) -> Callable[[str], str]:
     """Register a redirect URI on a free port, and set it."""
 
     def register(pattern: str) -> str:
@@ -105,7 +106,7 @@ def test_the_page_says_why_there_are_no_tokens(
 
 
 def test_a_network_problem_is_shown_before_the_user_signs_in_and_ends_the_login(
-    sandbox: Sandbox, monkeypatch: Patch, capsys: Output, free_port: Callable[[], int]
+    sandbox: Sandbox, monkeypatch: Patch, capsys: Output, free_port: Port
 ) -> None:
     monkeypatch.setenv("WEBEX_TOKEN_URL", f"http://127.0.0.1:{free_port()}/access_token")
     visitor = Visitor()
@@ -138,9 +139,7 @@ def test_each_denial_has_its_remedy(
     assert sandbox.count("authorization_code") == 0
 
 
-def test_what_does_not_belong_to_the_login_is_reported_a_few_times(
-    sandbox: Sandbox, redirect_uri: str, capsys: Output
-) -> None:
+def test_what_is_not_of_this_login_is_reported_a_few_times(sandbox: Sandbox, redirect_uri: str, capsys: Output) -> None:
     """Another user has read the browser's command line, and tries to finish the login with his own account."""
 
     def open_browser(url: str) -> None:
@@ -199,7 +198,7 @@ def test_an_interruption_after_the_code_was_sent_waits_for_the_answer_and_tells_
 
     def open_browser(url: str) -> None:
         sandbox.switches.update(switches)
-        worker.start(lambda: visitor(url))
+        threading.Thread(target=visitor, args=(url,)).start()
         wait_until(lambda: sandbox.count("/v1/people/me" if api_fault else "authorization_code"))
         interrupt()
 
@@ -228,7 +227,7 @@ def test_an_interruption_before_the_code_was_sent_ends_it_at_once(
         if not locked:
             return interrupt()
         with store.lock():
-            worker.start(lambda: Person().visit(url))
+            threading.Thread(target=Person().visit, args=(url,)).start()
             time.sleep(1.5)
             interrupt()
             time.sleep(1)

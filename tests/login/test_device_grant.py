@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Store, posix
+from tests.conftest import Patch, Store, posix
 from tests.journeys.attack import wait_until
 from tests.login.conftest import Interrupt
 from webex_loopback.errors import AuthorizationDenied, LoginTimeout, TokenEndpointError
@@ -34,7 +34,7 @@ class Shown(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def quick(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(sandbox: Sandbox, monkeypatch: Patch) -> None:
     """Five seconds are the protocol's, not the test's."""
     sandbox.switches.device_interval = 0.1
     monkeypatch.setattr(device_grant, "SLOW_DOWN_SECONDS", 0.2)

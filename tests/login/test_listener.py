@@ -8,12 +8,13 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Port
 from webex_loopback.login import listener
 from webex_loopback.login.listener import Listener, bind, connected_user
 from webex_loopback.oauth.redirect_uri import RedirectURI
@@ -61,14 +62,14 @@ def python(program: str, *arguments: str, before: tuple[str, ...] = ()) -> str:
     ],
 )
 def test_exactly_the_addresses_of_the_host_are_bound(
-    free_port: Callable[[], int], host: str, taken: list[str], free: list[str]
+    free_port: Port, host: str, taken: list[str], free: list[str]
 ) -> None:
     port = free_port()
     with bound(f"http://{host}:{port}/callback"):
         assert [one for one in (*taken, *free) if not can_listen(one, port)] == taken
 
 
-def test_two_logins_do_not_share_a_port_but_may_use_it_in_turn(free_port: Callable[[], int]) -> None:
+def test_two_logins_do_not_share_a_port_but_may_use_it_in_turn(free_port: Port) -> None:
     uri = f"http://127.0.0.1:{free_port()}/callback"
     for _ in range(2):
         with bound(uri) as one:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
-from tests.conftest import Make, Output, Patch, Store, posix
+from tests.conftest import Make, Output, Patch, Store, Token, posix
 from tests.journeys.attack import wait_until
 from tests.login.visitors import Visitor, begin, nobody
 from webex_loopback import errors
@@ -24,7 +24,7 @@ from webex_loopback.login.adopt import adopt
 from webex_loopback.login.login import log_in, log_out
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.secret import Secret
-from webex_loopback.tokens.record import DAY, StoredToken
+from webex_loopback.tokens.record import DAY
 from webex_loopback.tokens.stores.lock import hold_lock
 from webex_loopback.webex import worker
 
@@ -40,9 +40,7 @@ pytestmark = pytest.mark.usefixtures("redirect_uri")
         ("SSL_CERT_FILE", "/dev/null"),
     ],
 )
-def test_settings_are_checked_before_anything_is_opened(
-    setting: str, value: str, monkeypatch: Patch, tmp_path: Path
-) -> None:
+def test_settings_are_checked_before_a_login(setting: str, value: str, monkeypatch: Patch, tmp_path: Path) -> None:
     monkeypatch.setenv(setting, value)
     with pytest.raises(errors.ConfigurationError) as caught:
         log_in(open_browser=nobody)
@@ -68,9 +66,7 @@ def test_both_locks_are_in_the_lock_directory(monkeypatch: Patch, tmp_path: Path
     assert len(list((tmp_path / "locks").iterdir())) == 2
 
 
-def test_the_next_redirect_uri_is_used_if_the_first_port_is_taken(
-    sandbox: Sandbox, redirect_uri: str, capsys: Output
-) -> None:
+def test_the_next_redirect_uri_is_used_if_a_port_is_taken(sandbox: Sandbox, redirect_uri: str, capsys: Output) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         both = f"http://127.0.0.1:{port}/callback, {redirect_uri}"
@@ -129,15 +125,13 @@ def test_without_a_browser_it_says_why_and_how_to_go_on(
         ({"prompt": "select_account"}, "browser"),
     ],
 )
-def test_a_browser_is_opened_only_if_that_is_needed_or_asked_for(
-    changes: Any, how: str, logged_in: StoredToken
-) -> None:
+def test_a_browser_is_opened_if_that_is_needed_or_asked_for(changes: Any, how: str, logged_in: Token) -> None:
     result = log_in(open_browser=Visitor() if how == "browser" else nobody, **changes)
     assert (result.how, result.token == logged_in) == (how, how == "already")
 
 
 def test_a_stored_token_is_sent_only_where_it_comes_from(
-    logged_in: StoredToken, sandbox: Sandbox, monkeypatch: Patch, redirect_uri: str
+    logged_in: Token, sandbox: Sandbox, monkeypatch: Patch, redirect_uri: str
 ) -> None:
     with Sandbox() as other:
         other.redirect_uris.append(redirect_uri)
@@ -148,7 +142,7 @@ def test_a_stored_token_is_sent_only_where_it_comes_from(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Wine accepts certificates of an unknown issuer")
 def test_a_stored_token_is_sent_with_the_certificates_of_its_login(
-    logged_in: StoredToken, store: Store, tmp_path: Path, monkeypatch: Patch
+    logged_in: Token, store: Store, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     own, other, served, config = (str(tmp_path / name) for name in ("own.pem", "other.pem", "served.pem", "named.env"))
     for path in (other, own):
@@ -223,7 +217,7 @@ def test_a_login_of_which_nothing_is_known_is_waited_for_too(store: Store, capsy
 
 @pytest.mark.parametrize("changes", [{"scopes": "spark:people_read"}, {"login_hint": "hanako.yamada@example.com"}])
 def test_a_second_login_that_wants_something_else_logs_in_itself(
-    changes: Any, logged_in: StoredToken, store: Store, capsys: Output
+    changes: Any, logged_in: Token, store: Store, capsys: Output
 ) -> None:
     with another_login(store):
         second = worker.start(lambda: log_in(open_browser=Visitor(), **changes))
@@ -283,9 +277,7 @@ def test_a_file_that_must_not_be_judged_needs_force(
     assert str(aside) in capsys.readouterr().err
 
 
-def test_logging_out_removes_the_token_and_everything_that_held_one(
-    logged_in: StoredToken, store: Store, sandbox: Sandbox
-) -> None:
+def test_logging_out_removes_all_that_holds_a_token(logged_in: Token, store: Store, sandbox: Sandbox) -> None:
     folder = Path(store.path).parent
     for name in ("default.json.corrupt-20261126T050000", ".default.json.new", "other.json"):
         (folder / name).write_text("x")
@@ -300,9 +292,7 @@ def test_logging_out_removes_the_token_and_everything_that_held_one(
     assert len(sandbox.requests) == before  # nothing is revoked
 
 
-def test_logout_removes_the_file_from_before_another_store_was_set(
-    logged_in: StoredToken, store: Store, monkeypatch: Patch
-) -> None:
+def test_logout_removes_the_file_of_another_store_too(logged_in: Token, store: Store, monkeypatch: Patch) -> None:
     keyring = pytest.importorskip("keyring")
     from tests.tokens.test_keyring_store import Dictionary
 
@@ -327,21 +317,21 @@ def an_import(access_token: Any, **others: Any) -> Imported:
 
 
 @pytest.fixture
-def issued(sandbox: Sandbox, redirect_uri: str) -> StoredToken:
+def issued(sandbox: Sandbox, redirect_uri: str) -> Token:
     """Tokens that another tool has obtained."""
     token = log_in("other", open_browser=Visitor(email="hanako.yamada@example.com")).token
     log_out("other")
     return token
 
 
-def test_the_time_left_of_an_imported_token_is_not_its_lifetime(issued: StoredToken) -> None:
+def test_the_time_left_of_an_imported_token_is_not_its_lifetime(issued: Token) -> None:
     for days, lifetime in ((2, 14), (20, 20)):
         imported = an_import(issued.access_token, expires_at=int(time.time()) + days * DAY)
         token = adopt("default", imported, force=True)
         assert round(((token.expires_at or 0) - token.issued_at) / DAY) == lifetime
 
 
-def test_imported_tokens_are_checked_and_saved(issued: StoredToken, store: Store) -> None:
+def test_imported_tokens_are_checked_and_saved(issued: Token, store: Store) -> None:
     ends = {"expires_at": issued.expires_at, "refresh_token_expires_at": issued.refresh_token_expires_at}
     scopes = ["spark:people_read"]
     imported = an_import(issued.access_token, refresh_token=issued.refresh_token, scopes=scopes, **ends)
@@ -355,16 +345,14 @@ def test_imported_tokens_are_checked_and_saved(issued: StoredToken, store: Store
     assert adopt("default", imported, force=True).access_token == issued.access_token
 
 
-def test_a_client_secret_does_not_go_with_another_client_id(issued: StoredToken) -> None:
+def test_a_client_secret_does_not_go_with_another_client_id(issued: Token) -> None:
     stored = adopt("default", an_import(issued.access_token, client_id="C" + "9" * 64))
     assert (stored.client_id, stored.client_secret) == ("C" + "9" * 64, Secret())
     own = adopt("default", an_import(issued.access_token, client_id="C9", client_secret=Secret("s")), force=True)
     assert own.client_secret == Secret("s")
 
 
-def test_an_expired_access_token_is_renewed_before_it_is_saved(
-    issued: StoredToken, sandbox: Sandbox, store: Store
-) -> None:
+def test_an_expired_token_is_renewed_before_it_is_saved(issued: Token, sandbox: Sandbox, store: Store) -> None:
     stored = adopt("default", an_import("expired", refresh_token=issued.refresh_token, expires_at=1))
     assert stored == store.load()
     assert stored.account.email == "hanako.yamada@example.com"
@@ -381,7 +369,7 @@ def test_an_expired_access_token_is_renewed_before_it_is_saved(
     ],
 )
 def test_tokens_that_are_not_accepted_replace_nothing(
-    logged_in: StoredToken, sandbox: Sandbox, store: Store, others: Any, fault: str, kind: type[Exception]
+    logged_in: Token, sandbox: Sandbox, store: Store, others: Any, fault: str, kind: type[Exception]
 ) -> None:
     sandbox.switches.api_faults = [fault] if fault else []
     with pytest.raises(kind) as caught:
@@ -391,7 +379,7 @@ def test_tokens_that_are_not_accepted_replace_nothing(
         assert "Nothing was replaced" in str(caught.value)
 
 
-def test_a_found_file_does_not_get_imported_tokens(sandbox: Sandbox, issued: StoredToken) -> None:
+def test_a_found_file_does_not_get_imported_tokens(sandbox: Sandbox, issued: Token) -> None:
     Path("config.env").write_text("WEBEX_CA_BUNDLE=/etc/hosts\n")
     with pytest.raises(errors.ConfigurationError, match="the imported token"):
         adopt("default", an_import(issued.access_token))

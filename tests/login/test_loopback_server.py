@@ -9,13 +9,13 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import Patch
+from tests.conftest import Patch, Port
 from tests.journeys import attack
 from tests.journeys.attack import MARK, SUCCESS, Running, connect, in_thread, read, request, running, send, wait_until
 from webex_loopback.login import connections, loopback_server
@@ -26,7 +26,7 @@ from webex_loopback.secret import Secret
 
 
 @pytest.fixture
-def uri(free_port: Callable[[], int]) -> str:
+def uri(free_port: Port) -> str:
     return f"http://127.0.0.1:{free_port()}/callback"
 
 
@@ -159,9 +159,7 @@ def test_a_request_that_is_not_this_login_changes_nothing(server: Running, query
 
 @pytest.mark.parametrize("fields", [{"code": "stolen"}, {"error": "access_denied"}])
 @pytest.mark.parametrize("cookie", ["{name}=", "{name}={value}x", "other={value}"])
-def test_the_right_state_without_the_cookie_changes_nothing(
-    server: Running, fields: dict[str, str], cookie: str
-) -> None:
+def test_the_right_state_without_cookie_changes_nothing(server: Running, fields: dict[str, str], cookie: str) -> None:
     name, _, value = server.open().removeprefix("Cookie: ").partition("=")
     answer = server.get(server.callback(**fields), headers=(f"Cookie: {cookie.format(name=name, value=value)}",))
     assert answer.status == 400
@@ -308,7 +306,7 @@ def test_every_answer_has_our_headers(server: Running) -> None:
     assert [answer.status for answer in (*answers[:10], *answers[12:])] == statuses
 
 
-def test_https_serves_the_same(free_port: Callable[[], int], context: ssl.SSLContext) -> None:
+def test_https_serves_the_same(free_port: Port, context: ssl.SSLContext) -> None:
     with running(f"https://localhost:{free_port()}/", context) as server:
         for host in ("127.0.0.1", "::1"):
             raw = request("/?code=abc", server.port, host="localhost")

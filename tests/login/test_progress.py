@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from tests.conftest import Patch
 from webex_loopback.login.progress import Progress
 
 pytest.importorskip("pty", reason="terminals as POSIX has them")
@@ -59,9 +60,7 @@ def test_the_url_is_whole_and_a_link(terminal: Terminal, waiting: bool) -> None:
 
 
 @pytest.mark.parametrize(("variable", "escapes"), [({"NO_COLOR": "1"}, r"\x1b\[[\d;]*m"), ({"TERM": "dumb"}, r"\x1b")])
-def test_no_escape_sequences_where_they_are_not_wanted(
-    terminal: Terminal, variable: dict[str, str], escapes: str
-) -> None:
+def test_no_escape_sequences_where_unwanted(terminal: Terminal, variable: dict[str, str], escapes: str) -> None:
     """NO_COLOR is about colours only; a dumb terminal understands none at all."""
     with Progress(terminal.stream, ENVIRON | variable) as display:
         display.show_url("http://127.0.0.1:1/", "Go to:", ["Hint", "  command"])
@@ -136,7 +135,7 @@ def test_a_broken_pipe_costs_neither_the_login_nor_the_exit_code() -> None:
     os.close(writer)
 
 
-def test_a_stream_that_is_closed_or_missing_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_is_closed_or_missing_is_ignored(monkeypatch: Patch) -> None:
     closed = io.StringIO()
     closed.close()
     log_in(Progress(closed, ENVIRON))

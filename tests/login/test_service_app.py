@@ -120,5 +120,6 @@ def test_check_counts_the_days_of_the_login_it_depends_on(sandbox: Sandbox, caps
     assert "Profile bot: less than 7 days left. Run `webex-loopback login -p admin --force`." in told.err
     assert "(through admin)" in told.out
     os.unlink(token_file("bot"))
+    os.unlink(token_file("plain"))
     assert main(["status", "--all", "--check", "7d"]) == 3
     assert main(["status", "--all"]) == 0

@@ -18,9 +18,7 @@ def token(client: Client) -> str:
     return str(client.login(scope="spark:messages_write spark:messages_read spark:rooms_read")["access_token"])
 
 
-def test_people_me_is_401_without_a_valid_token_and_403_without_the_scope(
-    client: Client, token: str, clock: Clock
-) -> None:
+def test_people_me_is_401_without_a_token_and_403_without_the_scope(client: Client, token: str, clock: Clock) -> None:
     for invalid in ("", "wrong"):
         text = "The request requires a valid access token set in the Authorization request header."
         assert gateway_error(client.get("/people/me", invalid)) == (401, text)

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.conftest import Output, Patch
 from webex_loopback.sandbox import FAULTS, Sandbox, Switches
 from webex_loopback.sandbox.__main__ import main
 
@@ -92,7 +93,7 @@ def test_the_settings_file_is_private_and_deleted_at_the_end_unless_somebody_rep
     "make", [os.link, os.symlink, lambda kept, path: os.mkfifo(path)], ids=["file", "link", "fifo"]
 )
 def test_a_file_that_no_sandbox_created_is_neither_overwritten_nor_deleted(
-    tmp_path: Path, make: Callable[[Path, Path], None], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, make: Callable[[Path, Path], None], capsys: Output
 ) -> None:
     path, kept = tmp_path / "mine", tmp_path / "kept"
     kept.write_text("mine")
@@ -107,7 +108,7 @@ def test_a_file_that_no_sandbox_created_is_neither_overwritten_nor_deleted(
     "wrong",
     ["--fault=quake", "--switch=rotate=on", "--port=65536", "--host=::", "--tls-cert=c", "--tls-cert=c --tls-key=c"],
 )
-def test_it_says_what_is_wrong_with_its_options(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_says_what_is_wrong_with_its_options(wrong: str, capsys: Output) -> None:
     with pytest.raises(SystemExit) as ended:
         main(wrong.split())
     error = capsys.readouterr().err
@@ -116,7 +117,7 @@ def test_it_says_what_is_wrong_with_its_options(wrong: str, capsys: pytest.Captu
 
 
 def test_it_says_that_the_port_is_in_use_and_its_help_lists_all_switches_and_faults(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: Output, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with Sandbox() as sandbox:

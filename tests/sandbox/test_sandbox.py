@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.conftest import Patch
 from webex_loopback.sandbox import Person, Sandbox, Switches
 
 from .conftest import VERIFIER, Client
@@ -97,7 +98,7 @@ def test_another_process_sets_switches_over_http_but_another_site_cannot(client:
 
 
 def test_a_person_follows_redirects_without_a_proxy_leaves_pages_open_and_opens_web_pages_only(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     visit = Person(language="ja").visit(client.authorize_url())
