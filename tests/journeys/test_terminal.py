@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -24,6 +24,7 @@ pexpect = pytest.importorskip("pexpect", reason="pexpect is for POSIX, as the te
 
 pytestmark = pytest.mark.slow
 
+Start: TypeAlias = Callable[..., Any]
 FIRST = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 COMMAND = [sys.executable, "-m", "webex_loopback"]
 
@@ -42,62 +43,54 @@ def url(child: Any, path: str) -> str:
     return shown
 
 
-class Terminal:
-    """The command in a terminal of its own, run by a shell that prints the terminal's mode before and after."""
-
-    def __init__(self, *arguments: str, preexec: Callable[[], None] | None = None) -> None:
-        # `trap :` keeps the shell alive, and is not handed down.
-        script = 'trap : INT QUIT TERM HUP; stty -g; "$@"; echo "code=$?"; stty -g'
-        options = {"env": os.environ | {"TERM": "xterm-256color"}, "preexec_fn": preexec, "encoding": "utf-8"}
-        command = ["-c", script, "sh", *COMMAND, *arguments]
-        self.child: Any = pexpect.spawn("/bin/sh", command, dimensions=(40, 80), timeout=30, **options)
-        self.child.logfile_read = io.StringIO()
-        self.expect, self.send = self.child.expect, self.child.send
-        self.expect(r"([0-9a-f:]+)\r\n")
-        self.mode = self.child.match[1]
-
-    def ready(self) -> None:
-        """Wait until it reads the keyboard."""
-        self.expect("left")
-        time.sleep(0.3)
-
-    def end(self, code: int) -> str:
-        """Wait for the end; return all that was shown. The terminal must be as it was."""
-        self.expect(r"code=(\d+)\r\n([0-9a-f:]+)\r\n")
-        text: str = self.child.logfile_read.getvalue()
-        assert (int(self.child.match[1]), self.child.match[2]) == (code, self.mode), text
-        self.expect(pexpect.EOF)
-        assert "Traceback" not in text
-        # No status line is left: whatever waits has been erased.
-        last = [line.split("\x1b[2K")[-1] for line in text.split("\r\n")]
-        assert [line for line in last if " left" in line] == []
-        return text
-
-
 @pytest.fixture
-def terminal(sandbox: Sandbox, redirect_uri: str) -> Iterator[Callable[..., Terminal]]:
+def terminal(sandbox: Sandbox, redirect_uri: str) -> Iterator[Start]:
+    """Start the command in a terminal, run by a shell that prints the terminal's mode before and after."""
+    # `trap :` keeps the shell alive, and is not handed down.
+    script = 'trap : INT QUIT TERM HUP; stty -g; "$@"; echo "code=$?"; stty -g'
     with contextlib.ExitStack() as stack:
 
-        def start(*arguments: str, **options: Any) -> Terminal:
-            terminal = Terminal(*arguments, **options)
-            stack.callback(terminal.child.close, force=True)
-            return terminal
+        def start(*arguments: str, preexec: Callable[[], None] | None = None) -> Any:
+            command, environ = ["-c", script, "sh", *COMMAND, *arguments], os.environ | {"TERM": "xterm-256color"}
+            options: Any = {"dimensions": (40, 80), "encoding": "utf-8", "timeout": 30, "preexec_fn": preexec}
+            child: Any = pexpect.spawn("/bin/sh", command, env=environ, **options)
+            stack.callback(child.close, force=True)
+            child.logfile_read = io.StringIO()
+            child.expect(r"([0-9a-f:]+)\r\n")
+            child.mode = child.match[1]
+            return child
 
         yield start
 
 
-def test_pasting_the_url(
-    terminal: Callable[..., Terminal], sandbox: Sandbox, redirect_uri: str, monkeypatch: Patch
-) -> None:
+def ready(login: Any) -> None:
+    """Wait until it reads the keyboard."""
+    login.expect("left")
+    time.sleep(0.3)
+
+
+def end(login: Any, code: int) -> str:
+    """Wait for the end; return all that was shown. The terminal must be as it was."""
+    login.expect(r"code=(\d+)\r\n([0-9a-f:]+)\r\n")
+    text: str = login.logfile_read.getvalue()
+    assert (int(login.match[1]), login.match[2]) == (code, login.mode), text
+    login.expect(pexpect.EOF)
+    assert "Traceback" not in text
+    # No status line is left: whatever waits has been erased.
+    assert [line for line in text.split("\r\n") if " left" in line.split("\x1b[2K")[-1]] == []
+    return text
+
+
+def test_pasting_the_url(terminal: Start, sandbox: Sandbox, redirect_uri: str, monkeypatch: Patch) -> None:
     """Over SSH: no browser here; the whole URL and the tunnel are shown, other things pasted are answered."""
     monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.2 22")
     monkeypatch.setenv("BROWSER", "/bin/false")
     login = terminal("login")
     login.expect("No browser was opened: this is an SSH session")
-    url(login.child, "/start/")
+    url(login, "/start/")
     login.expect(rf"ssh -L {urlsplit(redirect_uri).port}:127.0.0.1:")
-    authorize_url = url(login.child, "/v1/authorize")
-    login.ready()
+    authorize_url = url(login, "/v1/authorize")
+    ready(login)
     final = Person().visit(authorize_url).url  # refused here, because this browser did not open the start URL
     code, state = (parse_qs(urlsplit(final).query)[name][0] for name in ("code", "state"))
 
@@ -106,7 +99,7 @@ def test_pasting_the_url(
     login.send(f"{redirect_uri}?code={code}&state={'f' * 43}\r")
     login.expect("the wrong state")
     login.send(f"\x1b[200~{final[:90]}\r{final[90:]}&more={'x' * 6000}\x1b[201~\r")  # wrapped, as in a mail
-    shown = login.end(0)
+    shown = end(login, 0)
     assert "Received the response from Webex" in shown
     assert "Logged in as Alex Morgan" in shown
     assert [secret for secret in sandbox.secrets if secret in shown] == []
@@ -114,14 +107,14 @@ def test_pasting_the_url(
     assert shown.count(state) == 1  # in the URL that was shown
 
 
-def test_o_opens_a_new_link(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+def test_o_opens_a_new_link(terminal: Start, tmp_path: Path) -> None:
     """The URL in a browser's command line works once, so that a second one is needed."""
     opened = tmp_path / "opened"
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" >> {opened}\ntest "$(wc -l < {opened})" -ne 2\n')
     browser.chmod(0o755)
     login = terminal("login", "--browser", str(browser))
-    login.ready()
+    ready(login)
     login.send("o")
     login.expect("Could not open browser. Open the URL yourself.")
     login.send("O")
@@ -131,23 +124,23 @@ def test_o_opens_a_new_link(terminal: Callable[..., Terminal], tmp_path: Path) -
     assert Person().visit(urls[0]).status == 410
     login.expect("opened a second time")
     Person().visit(urls[2])
-    assert "Logged in as" in login.end(0)
+    assert "Logged in as" in end(login, 0)
 
 
 @pytest.mark.skipif(not FIRST.exists() or int(FIRST.read_text()) <= 443, reason="Here anybody may open port 443.")
-def test_a_privileged_port(terminal: Callable[..., Terminal]) -> None:
+def test_a_privileged_port(terminal: Start) -> None:
     """The usual tutorial's https://127.0.0.1/: nobody listens, and the URL is pasted."""
     arguments = ("--redirect-uri", "https://127.0.0.1/", "--no-browser")
     login = terminal("login", *arguments, preexec=without_privileged_ports)
     login.expect("Only privileged programs can listen on port 443")
-    authorize_url = url(login.child, "/v1/authorize")
+    authorize_url = url(login, "/v1/authorize")
     final = Elsewhere().visit(authorize_url).url
     assert final.startswith("https://127.0.0.1/?code=")
-    login.ready()
+    ready(login)
     login.send("o")
     login.expect("No browser was opened")
     login.send(f"{final}\r")
-    assert "Logged in as" in login.end(0)
+    assert "Logged in as" in end(login, 0)
 
 
 @pytest.mark.parametrize(
@@ -160,16 +153,16 @@ def test_a_privileged_port(terminal: Callable[..., Terminal]) -> None:
     ],
 )
 def test_every_key_and_signal_that_ends_it_while_it_waits_restores_the_terminal(
-    terminal: Callable[..., Terminal], way: str, how: Any, code: int
+    terminal: Start, way: str, how: Any, code: int
 ) -> None:
     login = terminal("login", way)
-    login.ready()
+    ready(login)
     begun = time.monotonic()
     if isinstance(how, str):
-        login.child.sendcontrol(how)
+        login.sendcontrol(how)
     else:
-        os.killpg(login.child.pid, how)
-    shown = login.end(code)
+        os.killpg(login.pid, how)
+    shown = end(login, code)
     assert time.monotonic() - begun < 4
     assert how != "c" or "Cancelled." in shown
 
