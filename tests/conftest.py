@@ -72,9 +72,9 @@ def free_port() -> Port:
 
 
 @pytest.fixture
-def redirect_uri(sandbox: Sandbox, monkeypatch: Patch, free_port: Port) -> str:
-    """A redirect URI on a free port, registered with the sandbox and set."""
-    uri = f"http://127.0.0.1:{free_port()}/callback"
+def redirect_uri(request: pytest.FixtureRequest, sandbox: Sandbox, monkeypatch: Patch, free_port: Port) -> str:
+    """A redirect URI on a free port, registered with the sandbox and set; a parameter is its pattern."""
+    uri = str(getattr(request, "param", "http://127.0.0.1:{}/callback")).format(free_port())
     sandbox.redirect_uris.append(uri)
     monkeypatch.setenv("WEBEX_REDIRECT_URI", uri)
     return uri

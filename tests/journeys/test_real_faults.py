@@ -181,8 +181,8 @@ def test_root_leaves_no_files_in_a_users_directory(
 
 
 @pytest.mark.parametrize("command", ["token", "login", "doctor"])
-def test_without_a_home_no_directory_named_tilde_appears(run_as_another: Run, world: Path, command: str) -> None:
-    run_as_another.keywords["env"].pop("HOME")  # type: ignore[attr-defined]
+def test_without_a_home_no_directory_named_tilde_appears(run_as_another: Any, world: Path, command: str) -> None:
+    run_as_another.keywords["env"].pop("HOME")
     done = run_as_another(command)
     assert done.returncode == 2
     assert "WEBEX_LOOPBACK_HOME" in done.stdout + done.stderr

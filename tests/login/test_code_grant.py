@@ -24,22 +24,8 @@ from webex_loopback.webex import worker
 pytestmark = pytest.mark.usefixtures("redirect_uri")
 
 
-@pytest.fixture
-def register(sandbox: Sandbox, monkeypatch: Patch, free_port: Port) -> Callable[[str], str]:
-    """Register a redirect URI on a free port, and set it."""
-
-    def register(pattern: str) -> str:
-        uri = pattern.format(free_port())
-        sandbox.redirect_uris.append(uri)
-        monkeypatch.setenv("WEBEX_REDIRECT_URI", uri)
-        return uri
-
-    return register
-
-
-@pytest.mark.parametrize("pattern", ["http://127.0.0.2:{}", "http://localhost:{}/a/b%20c.php"])
-def test_a_login_by_http(pattern: str, register: Callable[[str], str], sandbox: Sandbox, store: Store) -> None:
-    register(pattern)
+@pytest.mark.parametrize("redirect_uri", ["http://127.0.0.2:{}", "http://localhost:{}/a/b%20c.php"], indirect=True)
+def test_a_login_by_http(sandbox: Sandbox, store: Store) -> None:
     sandbox.switches.latency = 0.3
     visitor, found = Visitor(), queue.Queue[Token | None]()
 
@@ -58,8 +44,8 @@ def test_a_login_by_http(pattern: str, register: Callable[[str], str], sandbox: 
     assert sandbox.count("authorization_code", status=200) == 1
 
 
-def test_a_self_signed_certificate_is_announced(register: Callable[[str], str], capsys: Output) -> None:
-    register("https://127.0.0.1:{}/")
+@pytest.mark.parametrize("redirect_uri", ["https://127.0.0.1:{}/"], indirect=True)
+def test_a_self_signed_certificate_is_announced(capsys: Output) -> None:
     log_in(open_browser=Visitor())
     assert "self-signed certificate" in capsys.readouterr().err
 
