@@ -25,9 +25,6 @@ from webex_loopback.tokens.record import DAY, ServiceApp
 
 from .conftest import Run
 
-CLIENT_ID = "C" + "0a" * 32
-CLIENT_SECRET = "1b" * 32
-
 as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change owners")
 
 
@@ -39,15 +36,6 @@ def only(name: str, profile: str | None = None, online: bool = False) -> Check:
     checks = found(name, profile, online)
     assert len(checks) == 1, checks
     return checks[0]
-
-
-@pytest.fixture
-def configured(monkeypatch: Patch, free_port: Port) -> str:
-    """An Integration in the environment; returns its redirect URI."""
-    uri = f"http://127.0.0.1:{free_port()}/callback"
-    for name, value in (("CLIENT_ID", CLIENT_ID), ("CLIENT_SECRET", CLIENT_SECRET), ("REDIRECT_URI", uri)):
-        monkeypatch.setenv(f"WEBEX_{name}", value)
-    return uri
 
 
 def test_after_a_login_there_are_no_problems(run: Run, logged_in: Token, sandbox: Sandbox, monkeypatch: Patch) -> None:
@@ -100,7 +88,7 @@ def test_every_finding_that_is_not_fine_has_a_remedy_and_every_error_an_exit_cod
     ],
 )
 def test_findings_that_follow_from_the_environment(
-    environ: dict[str, str], name: str, level: str, code: int, configured: str, monkeypatch: Patch
+    environ: dict[str, str], name: str, level: str, code: int, sandbox: Sandbox, monkeypatch: Patch
 ) -> None:
     for variable, value in environ.items():
         monkeypatch.setenv(variable, value)
@@ -117,18 +105,20 @@ def test_findings_that_follow_from_the_environment(
         ("WEBEX_TOKEN_STORE", "postgresql://me:hunter2@127.0.0.1:9/db?connect_timeout=1", "hunter2"),
         ("WEBEX_TOKEN_STORE", "postgresql://127.0.0.1:9/db?user=me&password=hunter2", "hunter2"),
         ("WEBEX_SCOPES", "a\x1b]0;title\x07:b\u202e", "\x1b"),
-        ("WEBEX_ACCESS_TOKEN", CLIENT_SECRET[::-1], CLIENT_SECRET[::-1]),
+        ("WEBEX_ACCESS_TOKEN", "hunter2", "hunter2"),
     ],
 )
 def test_foreign_text_is_shown_without_secrets_and_control_characters(
-    name: str, value: str, hidden: str, configured: str, monkeypatch: Patch
+    name: str, value: str, hidden: str, sandbox: Sandbox, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv(name, value)
     everything = "".join(check.text + check.remedy for check in examine(None, online=False))
-    assert not [text for text in (hidden, "\u202e", CLIENT_SECRET) if text in everything]
+    assert not [text for text in (hidden, "\u202e", sandbox.client_secret) if text in everything]
 
 
-def test_settings_are_shown_with_their_origin(configured: str, monkeypatch: Patch) -> None:
+@pytest.mark.usefixtures("sandbox")
+def test_settings_are_shown_with_their_origin(monkeypatch: Patch) -> None:
+    monkeypatch.delenv("WEBEX_SCOPES")
     path = Path("config.env").absolute()
     path.write_text("WEBEX_SCOPES=a:b\nnot a setting\nWEBEX_CLIENTID=x\n")
     monkeypatch.setenv("WEBEX_LOGIN_TIMEOUT", "90")
@@ -151,7 +141,7 @@ def test_a_missing_credential_is_an_error_only_without_a_login(save: Make) -> No
     assert only("settings").level == "warning"
 
 
-def test_a_port_in_use_is_an_error_only_if_no_other_is_available(configured: str, monkeypatch: Patch) -> None:
+def test_a_port_in_use_is_an_error_only_if_no_other_is_available(redirect_uri: str, monkeypatch: Patch) -> None:
     for _ in range(2):
         assert only("redirect URI").level == "ok"  # bound, and released
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -159,7 +149,7 @@ def test_a_port_in_use_is_an_error_only_if_no_other_is_available(configured: str
         monkeypatch.setenv("WEBEX_REDIRECT_URI", uri)
         check = only("redirect URI")
         assert (check.level, check.exit_code) == ("error", 4)
-        monkeypatch.setenv("WEBEX_REDIRECT_URI", f"{uri} {configured}")
+        monkeypatch.setenv("WEBEX_REDIRECT_URI", f"{uri} {redirect_uri}")
         assert [check.level for check in found("redirect URI")] == ["warning", "ok"]
 
 
@@ -309,8 +299,8 @@ def test_a_service_app_needs_no_refresh_token(save: Make) -> None:
     assert levels() == {"login": "ok", "tokens": "ok", "Service App": "ok", "scopes": "ok"}
 
 
-def test_scopes_and_settings_that_differ_are_reported(configured: str, save: Make, monkeypatch: Patch) -> None:
-    save(client_id=CLIENT_ID, scopes_requested=["a:b", "c:d"], scope=["a:b"])
+def test_scopes_and_settings_that_differ_are_reported(sandbox: Sandbox, save: Make, monkeypatch: Patch) -> None:
+    save(client_id=sandbox.client_id, scopes_requested=["a:b", "c:d"], scope=["a:b"])
     monkeypatch.setenv("WEBEX_SCOPES", "a:b e:f")
     denied, new = found("scopes")
     assert ("c:d" in denied.text, "a:b" in denied.text) == (True, False)
@@ -320,7 +310,7 @@ def test_scopes_and_settings_that_differ_are_reported(configured: str, save: Mak
 
 
 def test_a_token_in_the_environment_takes_precedence(save: Make, monkeypatch: Patch) -> None:
-    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", CLIENT_SECRET)
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "a-bots-token")
     assert levels()["login"] == "skipped"
     assert only("settings").level == "warning"
     save()

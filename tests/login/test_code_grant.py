@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import Output, Patch, Port, Store, Token, posix
 from tests.journeys.attack import wait_until
 from tests.login.conftest import Interrupt
-from tests.login.visitors import Visitor, can_bind, start
+from tests.login.visitors import Visitor, can_listen, start
 from webex_loopback import errors, get_token
 from webex_loopback.login import code_grant
 from webex_loopback.login.login import LoginResult, log_in
@@ -199,7 +199,7 @@ def test_an_interruption_after_the_code_was_sent_waits_for_the_answer_and_tells_
     assert ("profile default is logged in" in told or "Saved the tokens" in told) is saved
     assert ("No tokens were saved" in told) is not saved
     assert ("You are logged in" in visitor.visit.body) is saved
-    assert can_bind(redirect_uri)
+    assert can_listen(redirect_uri)
 
 
 @posix
@@ -224,4 +224,4 @@ def test_an_interruption_before_the_code_was_sent_ends_it_at_once(
     assert time.monotonic() - begun < 5
     time.sleep(1.5 if locked else 0)
     assert sandbox.count("authorization_code") == 0
-    assert can_bind(redirect_uri)
+    assert can_listen(redirect_uri)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Port
+from tests.login.visitors import can_listen
 from webex_loopback.login import listener
 from webex_loopback.login.listener import Listener, bind, connected_user
 from webex_loopback.oauth.redirect_uri import RedirectURI
@@ -33,14 +34,6 @@ def bound(*texts: str) -> Iterator[Listener]:
     assert one is not None, refusals
     with contextlib.closing(one):
         yield one
-
-
-def can_listen(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe, contextlib.suppress(OSError):
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
-        return True
-    return False
 
 
 def python(program: str, *arguments: str, before: tuple[str, ...] = ()) -> str:
@@ -64,9 +57,9 @@ def python(program: str, *arguments: str, before: tuple[str, ...] = ()) -> str:
 def test_exactly_the_addresses_of_the_host_are_bound(
     free_port: Port, host: str, taken: list[str], free: list[str]
 ) -> None:
-    port = free_port()
-    with bound(f"http://{host}:{port}/callback"):
-        assert [one for one in (*taken, *free) if not can_listen(one, port)] == taken
+    uri = f"http://{host}:{free_port()}/callback"
+    with bound(uri):
+        assert [one for one in (*taken, *free) if not can_listen(uri, one)] == taken
 
 
 def test_two_logins_do_not_share_a_port_but_may_use_it_in_turn(free_port: Port) -> None:

@@ -1,5 +1,6 @@
 """Browsers for logins in tests: functions to pass as `open_browser`."""
 
+import contextlib
 import http.client
 import queue
 import socket
@@ -58,8 +59,10 @@ def start(url: str) -> dict[str, str]:
         return dict(parse_qsl(urlsplit(response.headers["Location"]).query))
 
 
-def can_bind(uri: str) -> bool:
-    """Whether a redirect URI's port is free again; connections in TIME_WAIT do not count."""
-    with socket.socket() as probe:
+def can_listen(uri: str, host: str = "127.0.0.1") -> bool:
+    """Whether a redirect URI's port is free at an address; connections in TIME_WAIT do not count."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe, contextlib.suppress(OSError):
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        return probe.connect_ex(("127.0.0.1", urlsplit(uri).port or 0)) != 0
+        probe.bind((host, urlsplit(uri).port or 0))
+        return True
+    return False
