@@ -51,9 +51,9 @@ def clean_environment(monkeypatch: Patch, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def sandbox(monkeypatch: Patch) -> Iterator[Sandbox]:
-    """A running sandbox, and the settings of its Integration in the environment."""
-    with Sandbox() as running:
+def sandbox(request: pytest.FixtureRequest, monkeypatch: Patch) -> Iterator[Sandbox]:
+    """A running sandbox, and the settings of its Integration in the environment; a parameter is its `on_request`."""
+    with Sandbox(on_request=getattr(request, "param", None)) as running:
         for name, value in running.environment().items():
             monkeypatch.setenv(name, value)
         yield running

@@ -6,14 +6,13 @@
 import random
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
 if sys.platform == "win32":
     pytest.skip("signals and fork servers as POSIX has them", allow_module_level=True)
 
-from tests.conftest import Make, Patch, Store
+from tests.conftest import Make, Store
 from tests.programs.renewing import REFRESH_SECONDS, Renewing, count, is_lost
 from webex_loopback.sandbox import Sandbox
 
@@ -21,17 +20,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.fuzz, pytest.mark.usefixtures("logge
 answered: list[float] = []  # when each request was answered
 
 
-@pytest.fixture
-def sandbox(monkeypatch: Patch) -> Iterator[Sandbox]:
-    with Sandbox(on_request=lambda _: answered.append(time.monotonic())) as running:
-        for name, value in running.environment().items():
-            monkeypatch.setenv(name, value)
-        running.switches.rotation = True
-        yield running
-
-
+@pytest.mark.parametrize("sandbox", [lambda _: answered.append(time.monotonic())], indirect=True)
 def test_a_kill_loses_only_what_was_answered_and_not_written(sandbox: Sandbox, make_due: Make, store: Store) -> None:
-    sandbox.switches.latency = REFRESH_SECONDS
+    sandbox.switches.rotation, sandbox.switches.latency = True, REFRESH_SECONDS
     chance, lost = random.Random(200), []
     for _ in range(count(12)):
         make_due()
