@@ -121,14 +121,9 @@ def main() -> None:
         opener = Path(folder) / "firefox"
         opener.write_text("#!/bin/sh\nexit 0\n")
         opener.chmod(0o755)
-        environ = {
-            "HOME": str(home),
-            "WEBEX_LOOPBACK_HOME": str(home / ".local/state/webex-loopback"),
-            "BROWSER": str(opener),
-            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-            "TERM": "xterm-256color",
-            "LANG": "C.UTF-8",
-        }
+        environ = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+        environ |= {"HOME": str(home), "WEBEX_LOOPBACK_HOME": f"{home}/.local/state/webex-loopback"}
+        environ |= {"BROWSER": str(opener)}
         terminal = Terminal(browser, sandbox.environment() | environ, folder)
         try:
             terminal.save("login", terminal.record(sandbox), "A login in the terminal, and `webex-loopback whoami`")

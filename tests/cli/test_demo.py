@@ -12,15 +12,13 @@ from tests.conftest import Make, Patch, visiting
 from .conftest import command
 
 NONSENSE = {
-    "WEBEX_CLIENT_ID": "mine",
-    "WEBEX_CLIENT_SECRET": "my-own-secret",
-    "WEBEX_REDIRECT_URI": "ftp://nowhere",
-    "WEBEX_API_BASE_URL": "https://192.0.2.1/v1",
-    "WEBEX_ACCESS_TOKEN": "my-own-token",
-    "WEBEX_PROFILE": "../mine",
-    "WEBEX_CONFIG_FILE": "/nowhere/config.env",
-    "WEBEX_TOKEN_STORE": "nowhere",
+    "CLIENT_ID": "mine",
+    "CLIENT_SECRET": "my-own-secret",
+    "REDIRECT_URI": "ftp://nowhere",
+    "PROFILE": "../mine",
 }
+NONSENSE |= {"API_BASE_URL": "https://192.0.2.1/v1", "ACCESS_TOKEN": "my-own-token", "TOKEN_STORE": "nowhere"}
+NONSENSE |= {"CONFIG_FILE": "/nowhere/config.env"}
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -32,7 +30,7 @@ def test_the_demo_tells_its_story_in_forty_lines_and_leaves_everything_as_it_was
 ) -> None:
     save()
     for name, value in NONSENSE.items():
-        monkeypatch.setenv(name, value)
+        monkeypatch.setenv(f"WEBEX_{name}", value)
     Path("config.env").write_text("WEBEX_ACCESS_TOKEN=my-own-token\n")
     (tmp_path / "temporary").mkdir()
     for name in ("TMPDIR", "TEMP", "TMP"):
