@@ -273,6 +273,7 @@ WEBEX_REDIRECT_URI='{URI}'
 )
 @example(value="a'b\\c\"d#e $f", before="")
 @example(value="${HOME}\\", before="")
+@example(value="a\x00b", before="")
 def test_a_value_is_read_back_as_it_was_or_refused(value: str, before: str) -> None:
     try:
         text = init_file._updated(before, interview.Values({SCOPES: value}))

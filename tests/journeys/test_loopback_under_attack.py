@@ -115,12 +115,13 @@ def test_what_is_not_tls_at_the_https_port(login: Running, raw: bytes) -> None:
     [
         b"\r\n" * 1000,
         b"\x00" * 100_000,
+        b"CONNECT \r\n\r\n",
         b"GET http://[mark-of-the-attacker HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\n folded: <mark-of-the-attacker>\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_what_is_not_a_request_of_a_browser(login: Running, raw: bytes) -> None:
     assert send(login.port, raw, half_close=True).check().status in (0, 400, 404, 421)
