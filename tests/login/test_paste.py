@@ -84,7 +84,7 @@ def test_the_end_of_the_terminal_does_not_end_the_login(terminal: Terminal) -> N
     assert not Keyboard(terminal.stream).can_paste
 
 
-def test_an_exception_of_a_signal_handler_restores_it(terminal: Terminal, interrupt: Callable[[], None]) -> None:
+def test_an_exception_from_a_handler_restores_the_terminal(terminal: Terminal, interrupt: Callable[[], None]) -> None:
     def send(_: object) -> None:
         interrupt()
         time.sleep(0.5)
