@@ -101,7 +101,7 @@ def read_only(mount: Mount, data: Path) -> None:
 
 @pytest.mark.usefixtures("logged_in")
 @pytest.mark.parametrize(("fault", "reason"), [(full, "No space left"), (read_only, "Read-only file system")])
-def test_a_refresh_token_is_not_spent_if_its_successor_could_not_be_stored(
+def test_a_refresh_token_is_not_used_if_its_successor_could_not_be_stored(
     mount: Mount, sandbox: Sandbox, make_due: Make, store: Store, data: Path, fault: Any, reason: str
 ) -> None:
     valid = make_due(left=600)
@@ -181,7 +181,7 @@ def test_root_leaves_no_files_in_a_users_directory(
 
 
 @pytest.mark.parametrize("command", ["token", "login", "doctor"])
-def test_without_a_home_no_directory_named_tilde_appears(run_as_another: Any, world: Path, command: str) -> None:
+def test_without_a_home_directory_none_named_tilde_is_created(run_as_another: Any, world: Path, command: str) -> None:
     run_as_another.keywords["env"].pop("HOME")
     done = run_as_another(command)
     assert done.returncode == 2

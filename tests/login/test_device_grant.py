@@ -124,7 +124,7 @@ def test_odd_fields_do_no_harm(changes: dict[str, object], sandbox: Sandbox) -> 
         ([(428, {"error": "slow_down"}), (503, {})], TokenEndpointError),
     ],
 )
-def test_a_poll_may_end_it_but_not_because_of_a_passing_error(
+def test_a_poll_can_end_the_login_but_a_passing_error_does_not(
     answers: list[tuple[int, dict[str, object]]], kind: type[Exception], sandbox: Sandbox
 ) -> None:
     answer(sandbox, (200, GOOD), *answers)
