@@ -41,7 +41,7 @@ class _Value(NamedTuple):
 
 
 def _matches(pattern: str, otherwise: str) -> BeforeValidator:
-    # Messages follow the setting's name and never contain the value: it may be a secret in the wrong place.
+    # Messages follow the setting's name and never contain the value: it may be a secret entered in the wrong place.
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
             raise ValueError(otherwise)

@@ -83,7 +83,7 @@ def test_logout_removes_what_is_here_and_says_what_is_not(
 def test_import_says_what_it_found_and_whose_it_is(run: Run, tokens: Path) -> None:
     told = run("import", str(tokens), "-p", "other").err
     assert "Found a token response." in told
-    assert "Imported the tokens of Alex Morgan <alex.morgan@example.com>." in told
+    assert "Imported tokens for Alex Morgan <alex.morgan@example.com>." in told
     run("token", "--refresh", "-p", "other")
     assert "--force" in run("import", str(tokens), "-p", "other", code=2).err
     run("import", str(tokens), "-p", "other", "--force")

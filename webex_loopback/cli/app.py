@@ -30,7 +30,7 @@ COMMANDS = {
     "logout": ("login.logout", "Remove the profile's tokens from this machine."),
     "status": ("status.status", "Show the account, lifetimes and scopes of a login."),
     "token": ("token.token", "Print a valid access token."),
-    "api": ("api.api", "Send a request to the Webex API and print the answer."),
+    "api": ("api.api", "Send a request to the Webex API and print the response."),
     "whoami": ("api.whoami", "Ask Webex which account the token belongs to."),
     "exec": ("execute.execute", "Run a command with WEBEX_ACCESS_TOKEN set."),
     "import": ("import_.import_", "Import tokens from Postman, wxc_sdk or a token response."),
@@ -216,9 +216,9 @@ class _Warnings(logging.Handler):
 
 
 def _end_like_ctrl_c() -> list[int]:
-    """Have SIGTERM, SIGHUP and Windows' SIGBREAK end the command as Ctrl-C does; return a list of what is received.
+    """Have SIGTERM, SIGHUP and Windows' SIGBREAK end the command as Ctrl-C does; return a list of those received.
 
-    As exceptions they let a token transaction finish and the terminal, port and lock be released.
+    Raised as exceptions, they let a token transaction finish, and release the terminal, port and lock.
     """
     received: list[int] = []
 

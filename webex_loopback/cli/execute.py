@@ -20,7 +20,7 @@ from .token import valid_token
 
 @click.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @profile_option
-@click.option("--min-validity", type=span, metavar="TIME", help="Renew first if it expires sooner: 7d, 12h, 30m.")
+@click.option("--min-validity", type=span, metavar="TIME", help="Renew first if less than this is left: 7d, 12h, 30m.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARGS]...")
 def execute(profile: str | None, min_validity: float | None, command: tuple[str, ...]) -> int:
     """Run a command with WEBEX_ACCESS_TOKEN set.

@@ -84,7 +84,7 @@ def write(form: str, access_token: str, token: StoredToken | None, now: float) -
         return header
     if form == "env":
         return f"WEBEX_ACCESS_TOKEN={shlex.quote(access_token)}"
-    if form == "curl":  # quoted as curl reads it, which is JSON's way for ASCII
+    if form == "curl":  # for ASCII, curl's quoting is that of JSON
         return f"header = {json.dumps(header)}"
     if form == "json":
         return json.dumps({"access_token": access_token, "token_type": "Bearer", "expires_at": end})

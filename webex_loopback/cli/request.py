@@ -71,7 +71,7 @@ def _text(value: Any) -> str:
 
 
 def _utf8(text: str) -> str:
-    return text.encode(errors="replace").decode()  # an argument may contain bytes that are no text
+    return text.encode(errors="replace").decode()  # an argument may contain bytes that are not text
 
 
 def read_file(path: str, limit: int) -> bytes:
