@@ -41,7 +41,7 @@ def login(sandbox: Sandbox, redirect_uri: str) -> StoredToken:
 
 @pytest.fixture
 def run(run: Run, login: StoredToken) -> Run:
-    """Run a command as who has logged in."""
+    """Run a command as a logged-in user."""
     return run
 
 

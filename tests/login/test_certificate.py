@@ -1,4 +1,4 @@
-"""The certificate of an https redirect URI: made, kept, renewed, or the user's own."""
+"""The certificate of an https redirect URI: created, kept, renewed, or the user's own."""
 
 import contextlib
 import datetime
