@@ -138,7 +138,7 @@ def _all_pages(session: Session, request: Request) -> bytes:
             page = json.loads(answer.body)
             whole = page if whole is None else _joined(whole, page)
         except (ValueError, RecursionError, TypeError, AttributeError):
-            message = f"{answer.host} did not answer with a list in JSON."
+            message = f"{answer.host} did not return a JSON list."
             raise WebexLoopbackError(message, remedy="Leave out --paginate.") from None
         link = re.search(r'<([^>]*)>[^<]*;\s*rel="?([^";,]*\s)?next[\s";,]', answer.headers.get("link", "") + ";", re.I)
         if link is None:

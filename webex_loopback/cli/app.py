@@ -89,7 +89,7 @@ def cli(debug: bool) -> None:
 
 def _not_empty(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
     if value == "":  # `-p "$NAME"` with NAME unset must not mean the default profile
-        raise click.BadParameter("The name is empty. Is a variable not set?")
+        raise click.BadParameter("The name is empty. Is a variable unset?")
     return value
 
 
@@ -174,7 +174,7 @@ def _run(arguments: list[str], debug: bool) -> int:
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "webex-loopback"
         say(printable(error.format_message()), "red")
-        say(f"  Run `{command} --help` to see how it is used.")
+        say(f"  Run `{command} --help` for usage.")
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         say("Cancelled.")

@@ -1,4 +1,4 @@
-"""A profile's token, a client of the API that it is for, and what a 401 or a 403 of that API means."""
+"""A profile's token, a client of its API, and what a 401 or a 403 from that API means."""
 
 import re
 

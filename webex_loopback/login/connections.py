@@ -143,7 +143,7 @@ class Connections:
                 await asyncio.sleep(0.05)
 
     async def _admit(self, accepted: socket.socket) -> None:
-        """Serve a connection as soon as there is room; a TLS handshake that has begun has taken its memory."""
+        """Serve a connection as soon as there is room: even an unfinished TLS handshake takes memory."""
         try:
             while len(self._open) >= MOST_CONNECTIONS and (oldest := self._close_oldest()):
                 await asyncio.wait([oldest])
@@ -173,7 +173,7 @@ class Connections:
                 )
                 await connection.lost.wait()
         with contextlib.suppress(OSError):
-            accepted.shutdown(socket.SHUT_RDWR)  # the transport, in whatever state it is, reads the end and closes
+            accepted.shutdown(socket.SHUT_RDWR)  # the transport, whatever its state, then reads the end and closes
         for pause in (*[0.0] * 10, *[0.01] * 100):
             if accepted.fileno() == -1:
                 return

@@ -88,8 +88,8 @@ def _bind(redirect_uri: RedirectURI) -> tuple[socket.socket, ...]:
 def _listen(host: str, port: int) -> socket.socket:
     bound = socket.socket(_family(host), socket.SOCK_STREAM)
     try:
-        # On Windows, SO_REUSEADDR lets two programs share a port, and only there is the other one defined. Elsewhere it
-        # only allows binding while connections of the previous login are in TIME_WAIT.
+        # On Windows, SO_REUSEADDR lets two programs share a port; SO_EXCLUSIVEADDRUSE exists only there. Elsewhere,
+        # SO_REUSEADDR only allows binding while connections of the previous login are in TIME_WAIT.
         bound.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR), 1)
         bound.bind((host, port))
         bound.listen(128)

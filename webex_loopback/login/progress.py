@@ -134,7 +134,7 @@ class Progress:
 
     def _write(self, text: str) -> None:
         try:
-            # As text: a notebook's stderr has no file, or another one than the one it shows.
+            # As text: a notebook's stderr has no file descriptor, or one that is not what it shows.
             self._stream.write(self._encoded(text))
             self._stream.flush()
         except OSError as error:

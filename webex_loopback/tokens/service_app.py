@@ -131,7 +131,7 @@ def _check(through: StoredToken, app: ServiceApp, webex: Webex, client_id: str) 
         raise ConfigurationError(
             f"Profile {app.using} is a Service App itself; it cannot fetch the tokens of another one.",
             setting="--using",
-            remedy="Pass a profile that a user is logged in to with --using.",
+            remedy="With --using, name a profile that a user is logged in to.",
         )
     if through.api_base_url.rstrip("/") != webex.api_base_url:
         raise ConfigurationError(
