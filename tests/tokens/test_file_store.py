@@ -94,9 +94,7 @@ def test_a_save_replaces_the_file_and_keeps_a_link_to_it(
     assert not pending(store).exists()
 
 
-def test_a_full_disk_is_noticed_before_the_request_and_nothing_is_left_behind(
-    store: FileTokenStore, save: Make
-) -> None:
+def test_a_full_disk_is_noticed_before_the_request_and_leaves_nothing(store: FileTokenStore, save: Make) -> None:
     token = save()
     with failing("fsync", errno.ENOSPC), store.lock(), pytest.raises(TokenStoreError) as caught:
         store.reserve()

@@ -133,7 +133,7 @@ class _Https(urllib.request.HTTPSHandler):
 @dataclass(slots=True)
 class _Form:
     action: str
-    values: dict[str, str] = field(default_factory=dict)  # what a browser sends besides the clicked button
+    values: dict[str, str] = field(default_factory=dict)  # what a browser sends, the clicked button aside
     names: set[str] = field(default_factory=set)  # includes those of buttons
 
 

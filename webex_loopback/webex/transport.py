@@ -1,7 +1,6 @@
 """Sends requests to Webex: proxies, certificates, one deadline per request, and a message for every failure.
 
-Secrets stay `Secret` up to `_attempt()`. Its frame and those below hold the request in their locals, so they
-are removed from exceptions.
+Secrets stay `Secret` up to `_attempt()`. Exceptions lose its frame and those below, because they hold the request.
 """
 
 import os
