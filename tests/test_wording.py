@@ -118,7 +118,7 @@ def test_moments_are_in_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("epoch", [1e20, float("nan"), float("inf"), -1e20])
-def test_a_moment_beyond_the_calendar_is_no_crash(epoch: float) -> None:
+def test_a_moment_beyond_the_calendar_does_not_crash(epoch: float) -> None:
     assert (moment(epoch), moment(epoch, "ja")) == ("an unknown time", "不明")
 
 

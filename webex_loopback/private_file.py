@@ -79,7 +79,7 @@ def read_small_file(path: str, limit: int = 1 << 20, checked: os.stat_result | N
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "Not a regular file", path)
         trusted = checked is None or (checked.st_uid, checked.st_mode) == (status.st_uid, status.st_mode)
-        if not trusted and sys.platform != "win32":  # whose stat() of a path adds modes for its extension
+        if not trusted and sys.platform != "win32":  # where stat() of a path derives modes from the extension
             raise OSError(errno.EPERM, "It was replaced after it was checked", path)
         with open(descriptor, "rb", closefd=False) as file:
             data = file.read(limit + 1)
@@ -102,7 +102,7 @@ def write_private_file(path: str, data: bytes) -> None:
 
 
 class Replacement:
-    """A replacement for a file, `name` beside it: space is reserved first, content and renaming follow.
+    """A replacement for a file, prepared beside it as `name`: reserve space, write the content, rename.
 
     Symbolic links in `path` must have been resolved by the caller.
     """
@@ -134,7 +134,7 @@ class Replacement:
         self.adopt(data)
 
     def adopt(self, data: bytes) -> None:
-        """Move the replacement, which is complete, over the file."""
+        """Rename the replacement, which is complete, over the file."""
         try:
             patiently(os.replace, self.pending, self.path)
         except OSError as error:

@@ -27,7 +27,7 @@ _ENDPOINTS = ("api_base_url", "authorize_url", "token_url", "ca_bundle")
 _NOT_FROM_FOUND = ("browser", "token_store", "token_store_key", "token_store_key_file")
 FORMS = {"client_id": r"(?i)(?<!\w)C[0-9a-f]{64}(?!\w)", "client_secret": r"(?i)(?<!\w)[0-9a-f]{64}(?!\w)"}
 _UNUSUAL = (
-    "WEBEX_{} is not in Webex's usual format: 64 hexadecimal digits, with a C before them in a Client ID. "
+    "WEBEX_{} is not in Webex's usual format: 64 hexadecimal digits, preceded by a C in a Client ID. "
     "If a login fails, copy it again from the app's page."
 )
 _SECRETS = ("client_secret", "access_token", "token_store_key")
@@ -41,7 +41,7 @@ class _Value(NamedTuple):
 
 
 def _matches(pattern: str, otherwise: str) -> BeforeValidator:
-    # Messages follow the setting's name and never contain the value: it may be a secret in the wrong place.
+    # Messages follow the setting's name and never contain the value: it may be a secret entered in the wrong place.
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
             raise ValueError(otherwise)
@@ -72,7 +72,7 @@ def _seconds(text: str) -> float:
     with suppress(ValueError):
         if 0 < (seconds := parse_duration(text)) <= 86_400:
             return seconds
-    raise ValueError("must be seconds, or a duration such as 5m; above 0, and at most one day")
+    raise ValueError("must be a number of seconds or a duration such as 5m, above 0 and at most one day")
 
 
 _HEADER = _matches(r"[\x21-\x7e]*", "contains white space or a character that cannot be sent in an HTTP header")

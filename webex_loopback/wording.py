@@ -1,4 +1,4 @@
-"""Text for people and from people: untrusted text made printable, durations, dates, lists, the user's language."""
+"""Text for people and from people: makes untrusted text printable; durations, dates, lists, the user's language."""
 
 import ipaddress
 import os
@@ -38,8 +38,8 @@ _UNITS = {
 def printable(text: str, limit: int = 500) -> str:
     """Return untrusted text as one line that cannot move the cursor, or hide or reorder the text around it.
 
-    Without control, bidirectional, zero-width, and unassigned characters and surrogates; white space becomes single
-    spaces; at most `limit` characters, the last of which is "…" if something was cut off.
+    Removes surrogates and control, bidirectional, zero-width and unassigned characters, and collapses white space. The
+    result has at most `limit` characters, the last of which is "…" if something was cut off.
     """
     visible = filter(lambda c: c.isprintable() and c not in _INVISIBLE, " ".join(text.split()))
     clean = " ".join("".join(visible).split())
@@ -60,7 +60,7 @@ def without_tokens(text: str, limit: int = 500) -> str:
 def wrap(text: str, width: int, hanging: int = 0) -> str:
     """Wrap each line, keeping its indentation, at spaces and beside East Asian characters, which are two columns wide.
 
-    Text in backticks is not broken, so that it can be copied. What is too long for a line is indented by 4 at most.
+    Text in backticks is not broken, so that it can be copied. If too long for a line, it is indented by 4 at most.
     """
     lines = []
     for line in text.splitlines():

@@ -146,7 +146,7 @@ def test_the_sdks_own_options_are_passed_on(make_token: Callable[..., StoredToke
     assert (api.base_url, api.single_request_timeout) == ("https://gateway.example/webex/", 7)
 
 
-def test_an_unknown_build_of_webexpythonsdk_is_refused(
+def test_an_unsupported_version_of_webexpythonsdk_is_refused(
     make_token: Callable[..., StoredToken], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webexpythonsdk, "WebexAPI", type("Other", (), {"__init__": lambda _self, **_options: None}))

@@ -52,7 +52,7 @@ class Answer:
         return self.raw.partition(b"\r\n\r\n")[2].decode()
 
     def check(self) -> "Answer":
-        """Assert what is true of every answer; return this one."""
+        """Assert what must hold for every answer; return the answer."""
         if self.status:
             wrong = {name for name, value in HEADERS.items() if self.headers[name] != value}
             assert wrong <= {"Content-Type"}

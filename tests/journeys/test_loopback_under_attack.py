@@ -197,5 +197,5 @@ def test_a_hundred_pipelined_requests(login: Running) -> None:
 )
 def test_a_url_that_looks_like_the_callback(login: Running, target: str) -> None:
     target = target.format(port=login.port, state=login.request.state)
-    # With the cookie: the attacker, or a page of his, uses the user's browser.
+    # With the cookie: the attacker, or one of their pages, uses the user's browser.
     assert login.get(target, headers=(login.open(),)).check().status in (400, 404)

@@ -28,7 +28,7 @@ COMMAND = [sys.executable, "-m", "webex_loopback"]
 
 
 def without_privileged_ports() -> None:
-    """Be root without that privilege, from the next exec on; nothing changes for other users."""
+    """Take that privilege from root, from the next exec on; changes nothing for other users."""
     pr_capbset_drop, cap_net_bind_service = 24, 10  # linux/prctl.h, linux/capability.h
     if os.geteuid() == 0:
         assert ctypes.CDLL(None).prctl(pr_capbset_drop, cap_net_bind_service, 0, 0, 0) == 0
@@ -219,7 +219,7 @@ def paste(shell: Any, url: str) -> None:
     assert parse_qs(urlsplit(pasted).query)["code"][0] not in shell.before
 
 
-def test_stopped_and_continued_it_reads_on_unseen(shell: Any) -> None:
+def test_after_ctrl_z_and_fg_it_still_reads_without_echo(shell: Any) -> None:
     shell.sendline("$LOGIN")
     shown = url(shell, "/v1/authorize")
     shell.expect("left")

@@ -1,4 +1,4 @@
-"""The certificate of an https redirect URI: made, kept, renewed, or the user's own."""
+"""The certificate of an https redirect URI: created, kept, renewed, or the user's own."""
 
 import contextlib
 import datetime
@@ -141,7 +141,7 @@ def test_the_users_own_certificate_is_served(own: Own, folder: str, monkeypatch:
         ({"cert": ""}, "WEBEX_TLS_CERT is not"),
         ({"cert": "/nowhere.pem"}, "No such file"),
         ({"cert": __file__}, "PEM"),
-        ({"key": __file__}, "belonging to the certificate"),
+        ({"key": __file__}, "must belong to the certificate"),
         ({"now": 0}, "not valid before 20"),
         ({"now": 4e10}, "expired on 3"),
         ({"hosts": ("localhost", "[::1]")}, "is valid for localhost, 127.0.0.1, not for ::1"),

@@ -106,7 +106,7 @@ def test_a_table_with_further_columns_is_used(database: PostgresTokenStore, post
 
 
 @pytest.mark.parametrize("grants", [[], ["SELECT"]])
-def test_a_read_only_role_does_not_spend_the_refresh_token(
+def test_a_read_only_role_does_not_use_the_refresh_token(
     database: PostgresTokenStore, connect: Connect, postgres: Server, save: Make, grants: list[str]
 ) -> None:
     save(into=database)

@@ -47,7 +47,7 @@ def saved(save: Make) -> StoredToken:
 
 @pytest.fixture
 def browser(sandbox: Sandbox, redirect_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The user's browser, with somebody who approves."""
+    """The user's browser: a simulated user, who approves."""
     program = tmp_path / "browser.py"
     program.write_text("import sys\nfrom webex_loopback.sandbox import Person\nPerson().visit(sys.argv[1])\n")
     monkeypatch.setenv("BROWSER", f"{sys.executable} {program} %s")
@@ -84,12 +84,12 @@ def test_the_environment_is_read_as_a_login_reads_it(
     assert (get_token(), TokenSource().from_environment()) == ("bot-token", "environment")
 
 
-def test_bearer_alone_is_no_token(saved: StoredToken, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bearer_alone_is_not_a_token(saved: StoredToken, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "Bearer")  # "Bearer $TOKEN", without the variable
     assert get_token() == saved.access_token.get_secret_value()
 
 
-def test_a_disk_that_fails_does_not_matter_to_what_was_read_before(saved: StoredToken) -> None:
+def test_a_token_that_was_read_before_survives_a_failing_disk(saved: StoredToken) -> None:
     source = TokenSource()
     token = source.get_token()
     with failing("stat", errno.EIO):
@@ -99,7 +99,7 @@ def test_a_disk_that_fails_does_not_matter_to_what_was_read_before(saved: Stored
         ask_again(source)
 
 
-def test_without_a_login_the_command_that_helps_is_named() -> None:
+def test_without_a_login_the_error_names_the_command_to_run() -> None:
     with pytest.raises(LoginRequired) as caught:
         get_token("work")
     assert "webex-loopback login -p work" in caught.value.remedy
@@ -115,7 +115,7 @@ def test_profiles_are_separate(saved: StoredToken, save: Make, monkeypatch: pyte
     assert get_token("default") == "access-token-one"
 
 
-def test_memory_answers_for_a_second_and_then_the_file_is_looked_at(store: FileTokenStore, save: Make) -> None:
+def test_memory_answers_for_a_second_and_then_the_file_is_checked(store: FileTokenStore, save: Make) -> None:
     save("first")
     now = time.time()
     source = TokenSource(clock=lambda: now)
@@ -184,7 +184,7 @@ def test_the_configuration_files_token_counts(tmp_path: Path, monkeypatch: pytes
     assert TokenSource().from_environment() == str(config)
 
 
-def test_a_broken_configuration_file_does_not_matter_to_a_stored_token(
+def test_a_stored_token_is_used_even_if_the_configuration_file_is_broken(
     saved: StoredToken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEBEX_CONFIG_FILE", str(tmp_path / "missing.env"))

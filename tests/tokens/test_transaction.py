@@ -32,14 +32,14 @@ def test_reserve_request_store_return(make_token: Make) -> None:
     assert store.calls == ["load", "reserve", "request", "save"]
 
 
-def test_nothing_is_spent_if_there_is_no_room(make_token: Make) -> None:
+def test_the_refresh_token_is_not_used_if_there_is_no_room(make_token: Make) -> None:
     called: list[object] = []
     with pytest.raises(TokenStoreError):
         replace_token(FailingStore(make_token(), reserve="unwritable"), called.append)  # type: ignore[arg-type]
     assert not called
 
 
-def test_the_very_object_it_was_given_is_not_stored_again(make_token: Make) -> None:
+def test_an_unchanged_token_is_not_stored_again(make_token: Make) -> None:
     store = FailingStore(make_token())
     replace_token(store, lambda current: current or make_token())
     assert "save" not in store.calls
@@ -75,7 +75,7 @@ def test_it_can_be_cancelled_only_before_the_request(make_token: Make) -> None:
     assert store.load() is new
 
 
-def test_what_could_not_be_saved_is_kept_even_if_the_store_can_no_longer_be_read(make_token: Make) -> None:
+def test_an_unsaved_token_is_kept_even_if_the_store_can_no_longer_be_read(make_token: Make) -> None:
     store = FailingStore(make_token(), save="unwritable")
     try:
         for new in (make_token("second"), make_token("third")):
@@ -169,6 +169,6 @@ def exiting():
 
 
 def test_nothing_is_sent_once_the_interpreter_is_exiting() -> None:
-    """It would end the thread that waits for the answer."""
+    """The exiting interpreter would end the thread that waits for the answer."""
     done = subprocess.run([sys.executable, "-c", EXITING], timeout=20, capture_output=True, text=True, check=True)
     assert done.stdout == "TokenStoreError\n"

@@ -211,7 +211,7 @@ def test_people_me(body: object, account: Account) -> None:
     ("status", "body", "kind"),
     [*((200, body, ServerUnreachable) for body in ("[]", "{", "null", "<html>")), (401, "", TokenEndpointError)],
 )
-def test_an_answer_that_is_no_person(status: int, body: str, kind: type[Exception]) -> None:
+def test_an_answer_that_is_not_a_person(status: int, body: str, kind: type[Exception]) -> None:
     assert isinstance(failure(lambda: served(status, body)[0].webex().people_me(Secret("a"))), kind)
 
 

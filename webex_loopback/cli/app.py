@@ -30,7 +30,7 @@ COMMANDS = {
     "logout": ("login.logout", "Remove the profile's tokens from this machine."),
     "status": ("status.status", "Show the account, lifetimes and scopes of a login."),
     "token": ("token.token", "Print a valid access token."),
-    "api": ("api.api", "Send a request to the Webex API and print the answer."),
+    "api": ("api.api", "Send a request to the Webex API and print the response."),
     "whoami": ("api.whoami", "Ask Webex which account the token belongs to."),
     "exec": ("execute.execute", "Run a command with WEBEX_ACCESS_TOKEN set."),
     "import": ("import_.import_", "Import tokens from Postman, wxc_sdk or a token response."),
@@ -89,7 +89,7 @@ def cli(debug: bool) -> None:
 
 def _not_empty(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
     if value == "":  # `-p "$NAME"` with NAME unset must not mean the default profile
-        raise click.BadParameter("The name is empty. Is a variable not set?")
+        raise click.BadParameter("The name is empty. Is a variable unset?")
     return value
 
 
@@ -174,7 +174,7 @@ def _run(arguments: list[str], debug: bool) -> int:
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "webex-loopback"
         say(printable(error.format_message()), "red")
-        say(f"  Run `{command} --help` to see how it is used.")
+        say(f"  Run `{command} --help` for usage.")
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         say("Cancelled.")
@@ -216,9 +216,9 @@ class _Warnings(logging.Handler):
 
 
 def _end_like_ctrl_c() -> list[int]:
-    """Have SIGTERM, SIGHUP and Windows' SIGBREAK end the command as Ctrl-C does; return a list of what is received.
+    """Have SIGTERM, SIGHUP and Windows' SIGBREAK end the command as Ctrl-C does; return a list of those received.
 
-    As exceptions they let a token transaction finish and the terminal, port and lock be released.
+    Raised as exceptions, they let a token transaction finish, and release the terminal, port and lock.
     """
     received: list[int] = []
 

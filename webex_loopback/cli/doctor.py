@@ -107,7 +107,7 @@ def examine(profile: str | None, *, online: bool) -> Iterator[Check]:
 
 
 def as_lines(check: Check, width: int) -> str:
-    """Return a finding as lines: mark, name, and in a column of their own text and remedy."""
+    """Return a finding as lines: mark and name, then text and remedy in a column of their own."""
     mark, colour = _MARKS[check.level]
     if mark.encode(sys.stdout.encoding or "utf-8", "replace") == b"?":
         mark = "+" if check.level == "ok" else "x"  # code page 1252, for instance, lacks it
@@ -117,7 +117,7 @@ def as_lines(check: Check, width: int) -> str:
 
 
 def _find(key: str, /, **values: object) -> Check:
-    """Return a finding from `texts/doctor.json`, with values that show no password and cannot harm the terminal."""
+    """Return a finding from `texts/doctor.json`; the values are made safe for the terminal, without passwords."""
     found, shown = catalogue("doctor")[key], {}
     for name, value in values.items():
         text = re.sub(r"(://)\S*@", r"\1[...]@", printable(str(value), 2000))
@@ -201,7 +201,7 @@ def _connection(case: _Case) -> Iterator[Check]:
         key = "portal" if portal else "failing" if status >= 500 else "connection"
         yield _find(key, host=host, status=status, milliseconds=round(1000 * (time.monotonic() - began)))
     if issuer := transport.issuer_seen(url) if url.startswith("https") else "":
-        yield _find("issuer", issuer=issuer)  # a company's name is that of a proxy that decrypts the traffic
+        yield _find("issuer", issuer=issuer)  # a company's name means a proxy that decrypts the traffic
     skew = webex.clock_skew
     key = "no_clock" if skew is None else "clock" if abs(skew) <= 300 else "behind" if skew > 0 else "ahead"
     yield _find(key, host=host, skew=duration(abs(skew or 0)))
@@ -261,7 +261,7 @@ def _login(case: _Case, token: StoredToken | None) -> Iterator[Check]:
 
 
 def _answer(token: StoredToken, told: dict[str, str]) -> Iterator[Check]:
-    """Ask Webex whether it accepts the access token; that a network fails has been reported before."""
+    """Ask Webex whether it accepts the access token; network failures have already been reported."""
     with contextlib.suppress(WebexLoopbackError), client_for(token) as webex:
         try:
             webex.people_me(token.access_token)

@@ -146,7 +146,7 @@ def confirm(question: str, *, default: bool = True) -> bool:
 
 
 def _answer(values: Values, known: Mapping[str, str], name: str, kind: str, *, optional: bool) -> Values:
-    """Ask for a setting until the answer is usable, or empty if that is an answer."""
+    """Ask for a setting until the answer is usable, or empty where `optional` allows it."""
     key, default = name[6:].lower(), known.get(name) or DEFAULTS.get(name, "")
     if name == SECRET:
         optional, default = bool(default) and values[ID] == known.get(ID), ""

@@ -19,7 +19,7 @@ _REVOKE_PAGE = "https://idbroker.webex.com/idb/profile#/tokens"
 _STARTS = {
     "already": "Already logged in as",
     "other": "Logged in by another process as",
-    "imported": "Imported the tokens of",
+    "imported": "Imported tokens for",
     "moved": "Moved the login of",
 }
 

@@ -144,8 +144,8 @@ class Attempt:
                 self.display.note(f"{error} {self.say('set_aside', path=move(error.problem))}")
 
     def with_account(self, token: StoredToken, webex: "Webex") -> StoredToken:
-        """Look up whose tokens these are and save that, too; return the token unchanged if that is not possible."""
-        with contextlib.suppress(WebexLoopbackError):  # for instance without spark:people_read
+        """Look up and save whose tokens these are; return the token unchanged if that fails."""
+        with contextlib.suppress(WebexLoopbackError):  # for example without spark:people_read
             known = replace(token, account=webex.people_me(token.access_token))
             # A renewal, login or logout in the meantime takes precedence.
             make: Any = lambda current: known if current == token else current  # noqa: E731
@@ -174,7 +174,7 @@ class Attempt:
                     os.unlink(self._holder_file)
 
     def announce(self, place: str) -> None:
-        """Tell other logins, by a file, where this one waits."""
+        """Write to a file where this login waits, so that other logins can report it."""
         with contextlib.suppress(OSError), open(self._holder_file, "w", encoding="utf-8", opener=_private) as file:
             file.write(place + f" (pid {os.getpid()})")
 

@@ -2,7 +2,7 @@
 
 It runs on an event loop in a worker, both in a notebook and in a terminal, while the calling thread reads the keyboard.
 An exception from a signal handler there, Ctrl-C included, cancels the worker's task. But once the code has been sent,
-the answer is awaited, so that what the user is told about the tokens is true.
+it waits for the answer, so that it can tell the user whether tokens were saved.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _PAGES = {errors.ServerUnreachable: "unreachable", errors.TokenStoreError: "stor
 
 @dataclass
 class CodeGrant:
-    """One login, whose browser is starting; `opened` tells whether it has, and is None if none is to be opened."""
+    """One login, whose browser is starting; `opened` says whether it started, and is None if none is opened."""
 
     attempt: Attempt
     webex: Webex
@@ -51,7 +51,7 @@ class CodeGrant:
     _lines: tuple[str, ...] = ()
     _problem: errors.WebexLoopbackError | None = None
     _came: bool = False
-    _how: str = ""  # the response arrived: `browser` or `pasted`
+    _how: str = ""  # how the response arrived: `browser` or `pasted`
     _saved: StoredToken | None = None
     _reported: "Counter[str]" = field(default_factory=Counter)
 

@@ -18,7 +18,7 @@ from webex_loopback.wording import printable
 
 from .attempt import Attempt
 
-# Webex sends the approval through these; an Integration that lacks one shows an error page at the end.
+# Webex sends the approval through these; if one is not registered, it shows an error page at the end.
 HELPER_REDIRECT_URIS = tuple(
     f"https://oauth-helper-{letter}.wbx2.com/helperservice/v1/actions/device/callback" for letter in "arkd"
 )

@@ -89,10 +89,10 @@ def log_in(
 
 
 def log_out(profile: str | None = None) -> tuple[StoredToken | None, str]:
-    """Remove a profile's tokens from this machine, in whatever files they are.
+    """Remove a profile's tokens from this machine, from every file that holds them.
 
-    They stay valid at Webex until they expire. Returns what was stored, None if nothing that can be read, and the
-    place of a record that could not be read.
+    They stay valid at Webex until they expire. Returns the stored token, None if there was none or it could not be
+    read, and the place of a record that could not be read, or "".
 
     Raises:
         TokenStoreError: The record belongs to another user, or the store does not answer.

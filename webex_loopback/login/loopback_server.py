@@ -35,8 +35,8 @@ class LoopbackServer:
             login), `stranger` (another browser or user), `https` (a browser spoke TLS to the http port), `network` (a
             browser has been shown the network problem).
         network_problem: Why the token request would fail, or None. Awaited before a browser is sent to Webex.
-        profile, options: Of the commands on the pages.
-        language: Of the lines for the terminal; the pages use the browser's.
+        profile, options: For the commands on the pages.
+        language: Language of the lines for the terminal; the pages use the browser's.
     """
 
     def __init__(

@@ -97,7 +97,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         text = textwrap.fill(f"{self.prog}: {message}", _width(), break_on_hyphens=False)
-        self.exit(2, f"{text}\n  Run `{self.prog} --help` to see how it is used.\n")
+        self.exit(2, f"{text}\n  Run `{self.prog} --help` for usage.\n")
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -1,4 +1,4 @@
-"""What the terminal says in Japanese. Python programs, log files and stdout get the English messages."""
+"""Japanese translations of messages for the terminal. Python programs, log files and stdout get the English ones."""
 
 import functools
 import json
@@ -44,7 +44,7 @@ def _japanese(text: str, depth: int = 0) -> str:
 @functools.lru_cache(4096)
 def _entry(text: str, depth: int) -> str:
     if re.fullmatch(r".*。|[\u3041-\uff9f].*[^.]", text):
-        return text  # it is in Japanese
+        return text  # already in Japanese
     for parts, japanese in _table():
         likely = text.startswith(parts[0]) and text.endswith(parts[-1]) and all(part in text for part in parts[::2])
         if likely and (match := _pattern(*parts).fullmatch(text)):

@@ -61,7 +61,7 @@ def all_settings(token_store: "Secret | None" = None) -> "Settings":
 
 
 def variable(name: str) -> str:
-    """Return an environment variable, or ""; also in lower case, as the settings read it: a login must not differ."""
+    """Return an environment variable, or ""; also in lower case, as `settings` accepts it, so that both agree."""
     return os.environ.get(name) or os.environ.get(name.lower(), "")
 
 

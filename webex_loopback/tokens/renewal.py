@@ -39,7 +39,7 @@ _renewing: ContextVar[tuple[str, ...]] = ContextVar("renewing", default=())
 
 
 class _Attempt(NamedTuple):
-    """A renewal of the record `seen`, until a moment of the monotonic clock; the rest as in `decision`."""
+    """One renewal of the record `seen`; `until` is on the monotonic clock, the rest is as in `decision`."""
 
     seen: StoredToken
     required: bool
@@ -154,7 +154,7 @@ class Renewal:
         except WebexLoopbackError as error:
             if transaction is not None:
                 return self._in_spite_of(error, attempt)
-            return None if required else self._current(seen)  # of another caller, perhaps one that did not wait
+            return None if required else self._current(seen)  # another caller's; it may not have waited for the lock
         if transaction is not None:
             self._tell(flight, seen)
         return record.access_token.get_secret_value(), record.refresh_at
@@ -173,7 +173,7 @@ class Renewal:
 
     def _make(self, keeper: Keeper, current: StoredToken | None, attempt: _Attempt) -> StoredToken:
         """Return the renewed record; `current` was read under the lock, and another process may have renewed it."""
-        current = current or keeper.load()  # again, because it raises why it cannot be read
+        current = current or keeper.load()  # raises the reason if the record cannot be read
         forced = attempt.forced and current == attempt.seen
         decision = decide(current, self.clock(), self._failure, forced=forced, rejected=attempt.rejected)
         if current is None or not isinstance(decision, Use | Renew):
@@ -230,7 +230,7 @@ class Renewal:
             left = "has no known expiry" if end is None else f"is valid for {duration(end - now)}"
             if login and seen.service_app is None:
                 log.warning("Webex rejected the refresh token. The access token %s; then run `%s`.", left, command)
-            else:  # the remedy for a Service App's may be a login to another profile
+            else:  # for a Service App, the remedy may be a login to another profile
                 remedy = f" {error.remedy}" if login else ""
                 log.warning("Could not renew the access token, which %s. %s%s", left, error, remedy)
             if login:

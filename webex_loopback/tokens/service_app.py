@@ -44,7 +44,7 @@ def client_for(record: StoredToken, profile: str = "", http_client: "httpx.Clien
 
 
 def login_with_scope(profile: str, scopes: Iterable[str], scope: str) -> str:
-    """Return the command that logs in again with one more scope; without any that a shell would not read as text."""
+    """Return the command that logs in again with one more scope; leaves out any that a shell would interpret."""
     harmless = filter(re.compile(r"[\w:.-]+").fullmatch, scopes)
     return login_command(profile, "--scopes", '"{}"'.format(" ".join(dict.fromkeys([*harmless, scope]))), "--force")
 
@@ -131,7 +131,7 @@ def _check(through: StoredToken, app: ServiceApp, webex: Webex, client_id: str) 
         raise ConfigurationError(
             f"Profile {app.using} is a Service App itself; it cannot fetch the tokens of another one.",
             setting="--using",
-            remedy="Pass a profile that a user is logged in to with --using.",
+            remedy="With --using, name a profile that a user is logged in to.",
         )
     if through.api_base_url.rstrip("/") != webex.api_base_url:
         raise ConfigurationError(

@@ -82,12 +82,12 @@ class TokenSource:
 
     Args:
         profile: Default: `$WEBEX_PROFILE`, else `default`.
-        store: Where the tokens are; default: what WEBEX_TOKEN_STORE says. With a store, the profile and the environment
-            are ignored.
+        store: Where the tokens are; default: the store that WEBEX_TOKEN_STORE names. If given, the profile and the
+            environment are ignored.
         refresh_margin_seconds: How long before its expiry a token is renewed; default: a tenth of the lifetime, at
             least a minute, at most a day. Takes effect with the next token response.
         clock: Returns epoch seconds.
-        http_client: An `httpx.Client` to renew with; you then set its proxies and certificates.
+        http_client: An `httpx.Client` to renew with; you are then responsible for its proxies and certificates.
         on_refresh: Called with the new `StoredToken` after each renewal that this source made.
         on_login_needed: Called once with the `StoredToken` when the refresh token will expire within
             `login_needed_seconds` and renewing does not extend it, or has been rejected while the access token is
@@ -152,8 +152,8 @@ class TokenSource:
 
         Args:
             rejected: An access token that an API answered with 401. If another one is stored by now, that is
-                returned without a renewal. So is the same one if it is younger than five minutes, because its renewal
-                did not help. Soon after a renewal that failed, its error is raised again.
+                returned without a renewal. So is the same one if it is younger than five minutes: its renewal did not
+                help. Soon after a renewal that failed, its error is raised again.
 
         Raises:
             WebexLoopbackError: As `get_token()`, but also while the current token is still valid.
@@ -248,7 +248,7 @@ class TokenSource:
 
     def _look(self, now: float) -> "tuple[str, float] | None":
         """Return the file's token and its `refresh_at` if it is not due (rule 1); the rest is for `Renewal`."""
-        watched = self._options["on_login_needed"] is not None  # then the whole record is looked at
+        watched = self._options["on_login_needed"] is not None  # `Renewal` must then see the whole record
         if watched or self._given_store is not None or store_kind() != "file":
             return None
         renewal = self._renewals.get(self._key())

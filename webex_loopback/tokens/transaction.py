@@ -19,13 +19,13 @@ from .stores import LOCK_SECONDS, TokenStore
 
 log = logging.getLogger(__name__)
 
-# What could not be stored, by the store's place, because a program may have several sources of it: the stored record,
-# and the one that replaces it.
+# Records that could not be stored, by the store's place, since a program may open a store more than once: the stored
+# record, and the one that is to replace it.
 unsaved: dict[str, tuple[StoredToken | None, StoredToken]] = {}
 
 
 class Keeper:
-    """A store that keeps in memory what it cannot save: the refresh token that this replaces has been used up.
+    """A store that keeps a record in memory if it cannot save it: the old refresh token may have been used up.
 
     Attributes:
         place: Identifies the store within this process.
@@ -42,7 +42,7 @@ class Keeper:
         return self.place in unsaved
 
     def load(self) -> StoredToken | None:
-        """Return the record that could not be saved, unless the stored one has changed since then, else that."""
+        """Return the stored record, or the unsaved one if the stored record has not changed since."""
         waiting = unsaved.get(self.place)
         try:
             self._stored = self._store.load()
@@ -53,7 +53,7 @@ class Keeper:
         return waiting[1] if waiting and waiting[0] == self._stored else self._stored
 
     def save(self, record: StoredToken) -> None:
-        """Store the record, under the lock, or keep it in memory; it replaces what this keeper has loaded last."""
+        """Store the record, or keep it in memory if that fails; called under the lock, after `load`."""
         try:
             self._store.save(record)
         except TokenStoreError as error:
@@ -144,8 +144,8 @@ class Transaction:
             if self._cancelled:
                 raise Cancelled
             self._begun = True
-        # The interpreter waits for this thread before it exits; in a child process of multiprocessing, which runs no
-        # atexit functions, too.
+        # The interpreter waits for this thread before it exits, even in a child process of multiprocessing, which runs
+        # no atexit functions.
         with contextlib.suppress(RuntimeError):  # it is exiting: see below
             threading.Thread(target=self._ended.wait, args=[LOCK_SECONDS], daemon=False).start()
         if not threading.main_thread().is_alive() and not self._for_main_thread:

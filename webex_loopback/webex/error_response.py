@@ -1,4 +1,4 @@
-"""What an error response means: one table, for both of Webex's error bodies and for none."""
+"""What an error response means: one table, for both kinds of Webex's error bodies and for an empty body."""
 
 import email.utils
 import re
@@ -25,7 +25,7 @@ class Answer:
 
 
 class Row(NamedTuple):
-    """Fits if grant and status do, and `error` is one of `codes` or the texts match `words` (or neither is given)."""
+    """A row fits if grant and status fit, and the error is in `codes` or the texts match `words`, if any are given."""
 
     meaning: str
     remedy: str
@@ -42,7 +42,7 @@ _DEAD = r"refresh.?token\b.{0,60}\b(expired|revoked|malformed|invalid)\b|\b(expi
 _CLIENT = r"\bclient[ _]?(id|secret|credentials?)\b"
 _SCOPE = r"\bscopes? (is|are) (invalid|unknown)\b|\b(invalid|unknown) scopes?\b"
 
-# The first row that fits counts. invalid_client comes after some words, because Webex also sends it with them.
+# The first row that fits counts. invalid_client comes after _DEAD, because Webex also sends it with those words.
 # fmt: off
 TABLE = (
     Row("passing",       "limit",    _ALL,  _ANY, "tokenlimit_reached", "tokenlimit"),

@@ -1,6 +1,6 @@
 """Sends requests to Webex: proxies, certificates, one deadline per request, and a message for every failure.
 
-Secrets stay `Secret` up to `_attempt()`; exceptions lose its frame and those below, whose locals hold the request.
+Secrets stay `Secret` up to `_attempt()`. Exceptions lose its frame and those below, because they hold the request.
 """
 
 import os
@@ -78,8 +78,8 @@ class Transport:
     def send(self, method: str, url: str, *, seconds: float, limited: bool = True, **parts: Any) -> Answer:
         """Send a request and return the answer, whatever its status; redirects are not followed.
 
-        It is sent once, because a code works only once, and a refresh token may as well. Only connecting is retried, up
-        to three attempts in all.
+        It is sent once, because a code works only once, and so may a refresh token. Only connecting is retried, up to
+        three attempts in all.
 
         Args:
             seconds: For everything together: name resolution, connecting, sending, receiving.

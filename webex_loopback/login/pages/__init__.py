@@ -103,7 +103,7 @@ def render(
 
     Args:
         profile: Named in the commands on a `FailurePage`; a `SuccessPage` has its own.
-        options: Of the command to log in again.
+        options: Options of the command to log in again.
         now: Epoch seconds from which "in 14 days" is counted; default: the clock.
     """
     if isinstance(page, SuccessPage):

@@ -140,7 +140,7 @@ class PostgresTokenStore:
             milliseconds = max(int(wait_seconds * 1000), 1)  # 0 would mean without limit
             limits = f"SET LOCAL lock_timeout = {milliseconds}; SET LOCAL statement_timeout = {milliseconds + 1000}"
             try:
-                with connection.transaction():  # with which the limits end
+                with connection.transaction():  # the limits end with it
                     # Before version 13, a statement_timeout does not apply to the statements sent along with it.
                     connection.execute(limits)
                     connection.execute("SELECT pg_advisory_lock(%s)", (key,))
@@ -258,9 +258,9 @@ def _place(url: Secret) -> str:
         ) from None  # that error quotes what it cannot read
     hosts, ports = (str(parts.get(name, "")).split(",") for name in ("host", "port"))
     ports *= len(hosts) if len(ports) == 1 else 1
-    hosts = [f"[{host}]" if ":" in host else host.rpartition("@")[2] for host in hosts]  # of a password with an @
+    hosts = [f"[{host}]" if ":" in host else host.rpartition("@")[2] for host in hosts]  # a password may have an @
     where = ",".join(f"{host}:{port}" if port else host for host, port in zip(hosts, ports, strict=False))
-    database = str(parts.get("dbname", ""))  # of a URL with a / in its password: part of that
+    database = str(parts.get("dbname", ""))  # a / in the password: this is the rest of it
     shown = "[...]" if "@" in database else database
     return f"postgresql://{where}/{shown}" if where or shown else "postgresql://"
 
