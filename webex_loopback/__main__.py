@@ -38,7 +38,7 @@ def _stored_token(arguments: list[str]) -> str:
         return ""
     try:
         source = TokenSource(arguments[2] if named else None)
-        found = source._look(time())
+        found = source._from_file(time())
         return source._environment_token() or (found[0] if found else "")
     except WebexLoopbackError:
         return ""  # the full command reports it

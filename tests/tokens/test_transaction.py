@@ -11,7 +11,7 @@ from webex_loopback.errors import TokenStoreError
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.memory import MemoryTokenStore
-from webex_loopback.tokens.transaction import Cancelled, Keeper, Transaction, replace_token, unsaved
+from webex_loopback.tokens.transaction import Cancelled, RetryingStore, Transaction, replace_token, unsaved
 from webex_loopback.webex.worker import start
 
 from .conftest import FailingStore
@@ -79,13 +79,13 @@ def test_an_unsaved_token_is_kept_even_if_the_store_can_no_longer_be_read(make_t
     store = FailingStore(make_token(), save="unwritable")
     try:
         for new in (make_token("second"), make_token("third")):
-            keeper = Keeper(store)
-            keeper.load()
-            keeper.save(new)
+            retrying = RetryingStore(store)
+            retrying.load()
+            retrying.save(new)
             store.fails["load"] = "unreadable"
-            assert Keeper(store).load() is new
+            assert RetryingStore(store).load() is new
         store.fails.clear()
-        assert Keeper(store).load() is new
+        assert RetryingStore(store).load() is new
     finally:
         unsaved.clear()
 

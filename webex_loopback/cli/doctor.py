@@ -28,7 +28,7 @@ from webex_loopback.settings import ENVIRONMENT_ONLY, Settings, load, require
 from webex_loopback.tokens.record import DAY, StoredToken
 from webex_loopback.tokens.service_app import client_for
 from webex_loopback.tokens.source import TokenSource
-from webex_loopback.tokens.stores import open_store
+from webex_loopback.tokens.stores import open_store, reserve
 from webex_loopback.webex import transport
 from webex_loopback.webex.client import Webex
 from webex_loopback.wording import columns, duration, moment, printable, wrap
@@ -228,7 +228,7 @@ def _data_directory(_: _Case) -> Iterator[Check]:
 def _token_store(case: _Case) -> Iterator[Check]:
     store = open_store(case.profile)
     with store.lock(LOCK_SECONDS):
-        getattr(store, "reserve", bool)()  # room, permissions, and a key in the keyring
+        reserve(store)  # room, permissions, and a key in the keyring
     token = store.load()
     yield _find("store", store=store)
     yield from _login(case, token)

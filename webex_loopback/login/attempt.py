@@ -12,7 +12,7 @@ from webex_loopback.oauth.token_response import TokenResponse
 from webex_loopback.paths import login_command, token_file
 from webex_loopback.settings import Settings
 from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.stores import open_store
+from webex_loopback.tokens.stores import open_store, reserve
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
 from webex_loopback.tokens.transaction import Transaction, replace_token
@@ -105,7 +105,7 @@ class Attempt:
     def check_writable(self) -> None:
         """Raise `TokenStoreError` now, before anything is opened, if new tokens could not be saved."""
         with self.store.lock():
-            getattr(self.store, "reserve", lambda: None)()
+            reserve(self.store)
 
     def token(self, response: TokenResponse, **fields: object) -> StoredToken:
         """Return the record of a token response; `fields` take precedence over those from the settings."""

@@ -120,7 +120,7 @@ class TokenSource:
         # What to answer from memory, from when and until when. One tuple, so that a reader in another thread sees the
         # old one or the new one and needs no lock. "From when", because a clock may be set back.
         self._hot = _NOTHING
-        self._seen: tuple[tuple[str, tuple[int, ...]], float, float, str] | None = None  # see quick_look
+        self._last_look: tuple[tuple[str, tuple[int, ...]], float, float, str] | None = None  # see quick_look
         # One per process: after a fork, a lock that some thread of the parent held stays locked.
         self._renewals: dict[tuple[int, str], Renewal] = {}
         self._flights: dict[int, Future[str]] = {}
@@ -198,17 +198,17 @@ class TokenSource:
 
     def _find(self, interactive: bool = False) -> str:
         try:
-            return self._found(interactive)
+            return self._search(interactive)
         except BaseException as error:
             _clear_locals(error)
             raise
 
-    def _found(self, interactive: bool) -> str:
+    def _search(self, interactive: bool) -> str:
         now = self._clock()
         if token := self._environment_token():
             self._hot = (now, now + LOOK_SECONDS, token)
             return token
-        found, look_seconds = self._look(now), LOOK_SECONDS
+        found, look_seconds = self._from_file(now), LOOK_SECONDS
         if found is None:
             renewal = self._renewal()
             look_seconds = getattr(renewal.store, "look_seconds", LOOK_SECONDS)
@@ -246,25 +246,25 @@ class TokenSource:
             return ""
         return environment_token()
 
-    def _look(self, now: float) -> "tuple[str, float] | None":
+    def _from_file(self, now: float) -> "tuple[str, float] | None":
         """Return the file's token and its `refresh_at` if it is not due (rule 1); the rest is for `Renewal`."""
         watched = self._options["on_login_needed"] is not None  # `Renewal` must then see the whole record
         if watched or self._given_store is not None or store_kind() != "file":
             return None
         renewal = self._renewals.get(self._key())
-        if renewal is not None and renewal.keeper.holds:
+        if renewal is not None and renewal.retrying.holds:
             return None
-        path, seen = paths.token_file(self.profile), self._seen
+        path, last = paths.token_file(self.profile), self._last_look
         try:
-            if seen is None or seen[0] != (path, signature(os.stat(path))):
-                seen = self._seen = quick_look(path)
+            if last is None or last[0] != (path, signature(os.stat(path))):
+                last = self._last_look = quick_look(path)
         except OSError as error:
             # A disk that fails: what was read before is good until it is due.
-            if isinstance(error, FileNotFoundError) or seen is None or seen[0][0] != path:
-                seen = self._seen = None
-        if seen is None or not seen[1] <= now < seen[2]:
+            if isinstance(error, FileNotFoundError) or last is None or last[0][0] != path:
+                last = self._last_look = None
+        if last is None or not last[1] <= now < last[2]:
             return None
-        return seen[3], seen[2]
+        return last[3], last[2]
 
     def _key(self) -> "tuple[int, str]":
         # The hash, because a database's URL holds a password.

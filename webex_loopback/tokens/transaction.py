@@ -10,21 +10,28 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 from webex_loopback.errors import ServerUnreachable, TokenStoreError
 from webex_loopback.webex.worker import Late, finish, start
 
 from .record import StoredToken
-from .stores import LOCK_SECONDS, TokenStore
+from .stores import LOCK_SECONDS, TokenStore, reserve
 
 log = logging.getLogger(__name__)
 
-# Records that could not be stored, by the store's place, since a program may open a store more than once: the stored
-# record, and the one that is to replace it.
-unsaved: dict[str, tuple[StoredToken | None, StoredToken]] = {}
+
+class Unsaved(NamedTuple):
+    """A record that could not be stored, and the stored one that it is to replace."""
+
+    record: StoredToken
+    replaces: StoredToken | None
 
 
-class Keeper:
+unsaved: dict[str, Unsaved] = {}  # by the store's place, since a program may open a store more than once
+
+
+class RetryingStore:
     """A store that keeps a record in memory if it cannot save it: the old refresh token may have been used up.
 
     Attributes:
@@ -49,15 +56,15 @@ class Keeper:
         except TokenStoreError:
             if waiting is None:
                 raise
-            self._stored = waiting[0]
-        return waiting[1] if waiting and waiting[0] == self._stored else self._stored
+            self._stored = waiting.replaces
+        return waiting.record if waiting and waiting.replaces == self._stored else self._stored
 
     def save(self, record: StoredToken) -> None:
         """Store the record, or keep it in memory if that fails; called under the lock, after `load`."""
         try:
             self._store.save(record)
         except TokenStoreError as error:
-            unsaved[self.place] = self._stored, record
+            unsaved[self.place] = Unsaved(record, self._stored)
             log.warning("%s The new token works in this process; saving will be retried. %s", error, error.remedy)
         else:
             unsaved.pop(self.place, None)
@@ -68,14 +75,14 @@ class Keeper:
             return
         with contextlib.suppress(TokenStoreError), self.lock(0):
             waiting = unsaved.get(self.place)
-            if waiting and self.load() is waiting[1]:
-                self._store.save(waiting[1])
+            if waiting and self.load() is waiting.record:
+                self._store.save(waiting.record)
                 log.warning("The renewed token has been saved.")
             unsaved.pop(self.place, None)
 
     def reserve(self) -> None:
         """Make sure that the next `save()` has room, if the store can."""
-        getattr(self._store, "reserve", _nothing)()
+        reserve(self._store)
 
     def lock(self, wait_seconds: float) -> AbstractContextManager[None]:
         """Hold the store's lock."""
@@ -97,7 +104,7 @@ class Transaction:
 
     def __init__(
         self,
-        store: TokenStore | Keeper,
+        store: TokenStore | RetryingStore,
         make: Callable[[StoredToken | None], StoredToken],
         *,
         wait_seconds: float = LOCK_SECONDS,
@@ -129,7 +136,7 @@ class Transaction:
             current: StoredToken | None = None
             with contextlib.suppress(TokenStoreError):
                 current = self._store.load()
-            getattr(self._store, "reserve", _nothing)()
+            reserve(self._store)
             self._begin()
             try:
                 token = self._make(current)
@@ -169,11 +176,8 @@ def replace_token(
         raise ServerUnreachable(f"No usable answer arrived within {seconds:g} seconds.") from None
 
 
-def _hold(store: TokenStore | Keeper, wait_seconds: float) -> AbstractContextManager[None]:
+def _hold(store: TokenStore | RetryingStore, wait_seconds: float) -> AbstractContextManager[None]:
     try:
         return store.lock(wait_seconds)
     except TypeError:  # a store written for version 1, whose lock() takes no argument
         return store.lock()  # type: ignore[call-arg]
-
-
-def _nothing() -> None: ...
