@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 
 from webex_loopback.errors import ServerUnreachable, TokenStoreError
 from webex_loopback.webex.worker import Late, finish, start
+from webex_loopback.wording import without_tokens
 
 from .record import StoredToken
 from .stores import LOCK_SECONDS, TokenStore
@@ -34,7 +35,8 @@ class Keeper:
     def __init__(self, store: TokenStore) -> None:
         self._store = store
         self._stored: StoredToken | None = None
-        self.place = str(getattr(store, "real_path", "")) or f"{type(store).__name__} {id(store)}"
+        known = getattr(store, "real_path", "") or getattr(store, "row", "")
+        self.place = str(known) or f"{type(store).__name__} {id(store)}"
 
     @property
     def holds(self) -> bool:
@@ -46,7 +48,7 @@ class Keeper:
         waiting = unsaved.get(self.place)
         try:
             self._stored = self._store.load()
-        except TokenStoreError:
+        except Exception:
             if waiting is None:
                 raise
             self._stored = waiting[0]
@@ -56,9 +58,10 @@ class Keeper:
         """Store the record, under the lock, or keep it in memory; it replaces what this keeper has loaded last."""
         try:
             self._store.save(record)
-        except TokenStoreError as error:
+        except Exception as error:  # of any kind, from a program's own store
             unsaved[self.place] = self._stored, record
-            log.warning("%s The new token works in this process; saving will be retried. %s", error, error.remedy)
+            what, remedy = f"{without_tokens(str(error)).rstrip('.')}.", getattr(error, "remedy", "")
+            log.warning("%s The new token works in this process; saving will be retried. %s", what, remedy)
         else:
             unsaved.pop(self.place, None)
 
@@ -66,7 +69,7 @@ class Keeper:
         """Try again to store the record, unless another process has renewed, logged in or logged out."""
         if not self.holds:
             return
-        with contextlib.suppress(TokenStoreError), self.lock(0):
+        with contextlib.suppress(Exception), self.lock(0):
             waiting = unsaved.get(self.place)
             if waiting and self.load() is waiting[1]:
                 self._store.save(waiting[1])
