@@ -121,6 +121,19 @@ def test_an_unknown_home_directory_is_an_error(name: str, monkeypatch: Patch) ->
     assert caught.value.setting == name
 
 
+@posix
+@pytest.mark.parametrize(
+    "name", ["WEBEX_LOOPBACK_HOME", "WEBEX_CONFIG_FILE", "WEBEX_CA_BUNDLE", "WEBEX_ACCESS_TOKEN_FILE"]
+)
+def test_a_relative_path_in_a_directory_that_has_been_removed_is_an_error(name: str, monkeypatch: Patch) -> None:
+    Path().absolute().rmdir()
+    assert load().client_id == ""
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(ConfigurationError, match=r"current directory") as caught:
+        load()
+    assert caught.value.setting == name
+
+
 @pytest.mark.parametrize("empty", ["", " ", "''", '""', "' '"])
 def test_an_empty_value_counts_as_not_set(empty: str, monkeypatch: Patch) -> None:
     write("WEBEX_CLIENT_ID=one\nWEBEX_LOGIN_TIMEOUT=\nWEBEX_CLIENT_SECRET\n")

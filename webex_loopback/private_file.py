@@ -21,6 +21,8 @@ _WRITE = os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _WINDOWS_PATIENCE_SECONDS = 10.0
 # Errors of rename() if the file itself is a mount point (docker run -v token.json:...) or on another device.
 _CANNOT_RENAME = (errno.EBUSY, errno.EXDEV, errno.ETXTBSY)
+# Errors of opening a file that can neither be renamed over nor written: immutable, or a read-only mount point.
+_CANNOT_REPLACE = (errno.EPERM, errno.EROFS)
 
 
 def is_ours(status: os.stat_result) -> bool:
@@ -52,6 +54,17 @@ def make_private_directory(path: str) -> None:
         make_private_directory(above)
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
+        with contextlib.suppress(OSError):
+            os.chmod(path, 0o700)  # a umask of 0177 would leave a directory in which nothing can be opened
+
+
+def open_private(path: str, flags: int) -> int:
+    """Open a file, creating it with mode 0600, whatever the umask."""
+    descriptor = os.open(path, flags | os.O_CREAT, 0o600)
+    if os.fstat(descriptor).st_mode & 0o600 != 0o600:
+        with contextlib.suppress(OSError):
+            os.fchmod(descriptor, 0o600)
+    return descriptor
 
 
 def check_owner(path: str) -> None:
@@ -115,9 +128,14 @@ class Replacement:
     def reserve(self, size: int) -> None:
         """Create the replacement with room for `size` bytes, on disk; an OSError means that nothing has changed."""
         self.release()
+        try:
+            os.close(os.open(self.path, _WRITE))
+        except OSError as error:
+            if error.errno in _CANNOT_REPLACE:
+                raise
         with contextlib.suppress(FileNotFoundError):
             patiently(os.unlink, self.pending)
-        file = open(os.open(self.pending, _WRITE | os.O_CREAT | os.O_EXCL, 0o600), "wb")  # noqa: SIM115
+        file = open(open_private(self.pending, _WRITE | os.O_EXCL), "wb")  # noqa: SIM115
         self._reserved = file
         try:
             _write(file, bytes(size))

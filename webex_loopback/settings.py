@@ -65,7 +65,10 @@ def _url(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    return os.path.abspath(os.path.expanduser(text))
+    try:
+        return paths.absolute(text, "")
+    except ConfigurationError:
+        raise ValueError("must be an absolute path: there is no home or current directory") from None
 
 
 def _seconds(text: str) -> float:
@@ -93,7 +96,7 @@ def _values(texts: Mapping[str, Secret], origin: str) -> dict[str, _Value]:
         if f"{name}_file" in values:
             if name in values:
                 raise _error(f"{name}_file", f"and WEBEX_{name.upper()} are both set.", f"Remove one {place(origin)}.")
-            path = _path(values[f"{name}_file"].text.get_secret_value())
+            path = paths.absolute(values[f"{name}_file"].text.get_secret_value(), f"WEBEX_{name.upper()}_FILE")
             # The origin is that file; otherwise a found file could have other files sent to its own endpoints.
             values[name] = _Value(Secret(unquoted(_read_text(f"{name}_file", path))), path)
             if not values[name].text:

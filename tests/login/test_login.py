@@ -20,13 +20,14 @@ import trustme
 
 from tests.journeys.attack import wait_until
 from tests.login.visitors import Visitor, nobody
-from webex_loopback import errors
+from webex_loopback import LoginRequired, errors, get_token
 from webex_loopback.cli.formats import Imported
 from webex_loopback.login.adopt import adopt
 from webex_loopback.login.login import LoginResult, log_in, log_out
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import DAY, StoredToken
+from webex_loopback.tokens.stores import open_store
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
 from webex_loopback.webex import worker
@@ -351,7 +352,16 @@ def test_logging_out_removes_the_token_and_everything_that_held_one(
     assert len(sandbox.requests) == before  # nothing is revoked
 
 
-def test_logout_removes_the_file_from_before_another_store_was_set(
+def test_what_is_in_memory_gives_way_to_a_logout_and_to_a_login(logged_in: StoredToken) -> None:
+    assert get_token() == logged_in.access_token.get_secret_value()
+    new = log_in(open_browser=Visitor(), force=True).token
+    assert get_token() == new.access_token.get_secret_value()
+    log_out()
+    with pytest.raises(LoginRequired):
+        get_token()
+
+
+def test_logout_removes_the_files_from_before_another_store_was_set(
     logged_in: StoredToken, store: FileTokenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keyring = pytest.importorskip("keyring")
@@ -360,11 +370,15 @@ def test_logout_removes_the_file_from_before_another_store_was_set(
     before = keyring.get_keyring()
     keyring.set_keyring(Dictionary())
     try:
-        monkeypatch.setenv("WEBEX_TOKEN_STORE", "keyring")
-        assert log_out()[0] == logged_in
+        for former, kind in (("file", "keyring"), ("keyring", "file")):
+            monkeypatch.setenv("WEBEX_TOKEN_STORE", former)
+            with (place := open_store()).lock():
+                place.save(logged_in)
+            monkeypatch.setenv("WEBEX_TOKEN_STORE", kind)
+            assert log_out() in ((logged_in, ""), (None, str(getattr(place, "path", ""))))
+            assert not os.path.exists(getattr(place, "path", ""))
     finally:
         keyring.set_keyring(before)
-    assert store.load() is None
 
 
 def test_a_logout_while_the_account_is_looked_up_takes_precedence(sandbox: Sandbox, store: FileTokenStore) -> None:

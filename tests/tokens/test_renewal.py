@@ -298,8 +298,9 @@ def test_a_failing_store_does_not_matter_while_the_token_in_memory_is_valid(
     source = TokenSource(store=store, clock=(clock := Clock()))
     source.get_token()
     store.fails = {"load": problem}
-    for clock.moved in (60, 120, 180):
+    for clock.moved in (60, 120, 180, 950):  # the last one is due
         assert source.get_token() == "access-token-one"
+    assert "reserve" not in store.calls  # what cannot be read, perhaps after seconds, is not renewed either
     assert caplog.text.count("It cannot load.") == 1
     with pytest.raises(TokenStoreError):
         source.refresh()  # somebody else may have renewed it: not with what is in memory

@@ -323,7 +323,7 @@ def test_a_renewal_imports_no_pydantic(sandbox: Sandbox, logged_in: StoredToken,
     assert done.stdout.split() == ["True", "False"]
 
 
-def interrupted_at(number: int, rejected: str) -> str:
+def interrupted_at(number: int, ask: Callable[[TokenSource], object]) -> str:
     """Raise after one of our calls, as a signal handler does; return the traceback with local variables."""
 
     def interrupt(frame: FrameType, event: str, _: object) -> None:
@@ -334,7 +334,7 @@ def interrupted_at(number: int, rejected: str) -> str:
     source = TokenSource()
     sys.setprofile(interrupt)
     try:
-        source.refresh(rejected=rejected) if rejected else source.get_token()
+        ask(source)
     except KeyboardInterrupt as error:
         sys.setprofile(None)
         return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
@@ -343,13 +343,20 @@ def interrupted_at(number: int, rejected: str) -> str:
     return ""
 
 
-@pytest.mark.parametrize(("indent", "rejected"), [(1, ""), (2, ""), (1, "another")])
+ASK: list[Callable[[TokenSource], object]] = [
+    TokenSource.get_token,
+    lambda source: source.refresh(rejected="another"),
+    TokenSource.stored,
+]
+
+
+@pytest.mark.parametrize(("indent", "ask"), [(2, ASK[0]), *((1, ask) for ask in ASK)])
 def test_an_exception_of_a_signal_handler_shows_no_secret(
-    indent: int, rejected: str, saved: StoredToken, store: FileTokenStore
+    indent: int, ask: Callable[[TokenSource], object], saved: StoredToken, store: FileTokenStore
 ) -> None:
     path = Path(store.path)
     path.write_text(json.dumps(json.loads(path.read_text()), indent=indent) + "\n")
-    tracebacks = list(itertools.takewhile(bool, (interrupted_at(number, rejected) for number in range(1000))))
+    tracebacks = list(itertools.takewhile(bool, (interrupted_at(number, ask) for number in range(1000))))
     assert len(tracebacks) > 30
     assert [text for text in tracebacks if "-token-one" in text] == []
 

@@ -90,6 +90,22 @@ def test_an_unsaved_token_is_kept_even_if_the_store_can_no_longer_be_read(make_t
         unsaved.clear()
 
 
+def test_a_programs_own_store_may_raise_anything(make_token: Make, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(MemoryTokenStore):
+        def save(self, token: StoredToken) -> None:
+            raise ValueError(f"Cannot store {token.to_json()!r}")
+
+    retrying = RetryingStore(Broken(make_token()))
+    try:
+        retrying.load()
+        retrying.save(new := make_token("new"))
+        retrying.save_again()
+        assert retrying.load() is new
+    finally:
+        unsaved.clear()
+    assert "refresh-token-one" not in caplog.text
+
+
 def test_a_store_written_for_version_1_works(make_token: Make) -> None:
     class Old(MemoryTokenStore):
         @contextlib.contextmanager

@@ -12,6 +12,7 @@ from webex_loopback.oauth.token_response import TokenResponse
 from webex_loopback.paths import login_command, token_file
 from webex_loopback.settings import Settings
 from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.source import forget
 from webex_loopback.tokens.stores import open_store, reserve
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
@@ -72,6 +73,7 @@ class Attempt:
         self.display.step(step, self.say(key, **values), state)
 
     def result(self, token: StoredToken, how: str) -> LoginResult:
+        forget()  # get_token() must not return the former account's token
         return LoginResult(token, str(getattr(self.store, "path", self.store)), how)
 
     def webex(self) -> "Webex":

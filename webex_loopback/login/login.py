@@ -16,7 +16,7 @@ from webex_loopback.private_file import read_small_file
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load, require
 from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.source import TokenSource
+from webex_loopback.tokens.source import TokenSource, forget, hidden_locals
 from webex_loopback.tokens.stores import TokenStore, open_store
 from webex_loopback.tokens.stores.file import FileTokenStore
 
@@ -66,7 +66,7 @@ def log_in(
         TokenStoreError: The stored token cannot be replaced, or the new one was not saved.
     """
     name = profile_name(profile)
-    with display or Progress() as display, contextlib.ExitStack() as stack:
+    with hidden_locals, display or Progress() as display, contextlib.ExitStack() as stack:
         settings = load(scopes=scopes, redirect_uri=redirect_uri, login_timeout=timeout_seconds)
         attempt = Attempt(name, settings, display, force=force)
         require(settings)
@@ -97,12 +97,16 @@ def log_out(profile: str | None = None) -> tuple[StoredToken | None, str]:
     Raises:
         TokenStoreError: The record belongs to another user, or the store does not answer.
     """
-    store, former = open_store(profile), FileTokenStore(token_file(profile))
-    # The file may be from the time before WEBEX_TOKEN_STORE was set.
-    places: list[TokenStore] = [store] if str(former) == str(store) else [former, store]
+    store = open_store(profile)
+    # Files may be from the time before WEBEX_TOKEN_STORE was set or changed.
+    plain, encrypted = (FileTokenStore(token_file(profile) + suffix) for suffix in ("", ".encrypted"))
+    places: dict[str, TokenStore] = {plain.path: plain}
+    if os.path.lexists(encrypted.path):
+        places[encrypted.path] = encrypted
+    places[getattr(store, "path", "")] = store
     held, unreadable = None, ""
-    for place in places:
-        with place.lock():  # a renewal in progress would write the record again
+    for place in places.values():
+        with hidden_locals, place.lock():  # a renewal in progress would write the record again
             try:
                 held = place.load() or held
             except errors.TokenStoreError as error:
@@ -110,6 +114,7 @@ def log_out(profile: str | None = None) -> tuple[StoredToken | None, str]:
                     raise
                 unreadable = str(place)
             place.delete()
+    forget()
     return held, unreadable
 
 

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 DEADLINE_SECONDS = 30.0  # for waiting and the request together
 OPTIONAL_SECONDS = 4.0  # that a caller waits for a renewal while the current token is valid
 _LOOK_AGAIN_SECONDS = 1.0  # while another process or thread renews
+_UNREADABLE_SECONDS = 15.0  # until a store that could not be read is asked again for a token that is due
 
 # The stores whose tokens the current thread, or the one that started it, is renewing.
 _renewing: ContextVar[tuple[str, ...]] = ContextVar("renewing", default=())
@@ -91,7 +92,7 @@ class Renewal:
             forced: Renew although it is not due; a failure is then raised even if the current token is valid.
             rejected: With `forced`: the token that an API has rejected.
         """
-        until = time.monotonic() + DEADLINE_SECONDS
+        deadline = time.monotonic() + DEADLINE_SECONDS
         self.retrying.save_again()
         while True:
             seen = self._load()
@@ -102,6 +103,9 @@ class Renewal:
                 return decision.token.get_secret_value(), decision.until
             if seen is None or not isinstance(decision, Renew):
                 raise self._refusal(decision, seen)
+            if self._complaint and not decision.required:  # the new token could not be stored either
+                until = min(self.clock() + _UNREADABLE_SECONDS, seen.expires_at or float("inf"))
+                return seen.access_token.get_secret_value(), until
             if self.retrying.place in _renewing.get():  # for example a logging handler that posts to Webex
                 if not seen.expired(self.clock()):
                     return self._current(seen)
@@ -110,7 +114,7 @@ class Renewal:
                     problem="locked",
                     remedy="Have the logging handler do its work in another thread.",
                 )
-            if found := self._join_or_start(_Attempt(seen, decision.required, forced, rejected, until)):
+            if found := self._join_or_start(_Attempt(seen, decision.required, forced, rejected, deadline)):
                 return found
 
     def _refusal(self, decision: Decision, seen: StoredToken | None) -> WebexLoopbackError:

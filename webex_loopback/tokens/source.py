@@ -170,10 +170,8 @@ class TokenSource:
                 remedy="Put a new token there (personal access tokens last 12 hours), or unset it to use the login.",
             )
         try:
-            return self._renewal().token(forced=True, rejected=given)[0]
-        except BaseException as error:
-            _clear_locals(error)
-            raise
+            with hidden_locals:
+                return self._renewal().token(forced=True, rejected=given)[0]
         finally:
             self._hot = _NOTHING  # last: meanwhile another thread may have been given the old token
 
@@ -183,7 +181,8 @@ class TokenSource:
         Raises:
             TokenStoreError: It cannot be read or trusted.
         """
-        return self.store.load()
+        with hidden_locals:
+            return self.store.load()
 
     @property
     def store(self) -> "TokenStore":
@@ -197,11 +196,8 @@ class TokenSource:
         return "environment" if named else all_settings().origins["WEBEX_ACCESS_TOKEN"]
 
     def _find(self, interactive: bool = False) -> str:
-        try:
+        with hidden_locals:
             return self._search(interactive)
-        except BaseException as error:
-            _clear_locals(error)
-            raise
 
     def _search(self, interactive: bool) -> str:
         now = self._clock()
@@ -293,22 +289,28 @@ class TokenSource:
         return renewal
 
 
-def _clear_locals(error: BaseException) -> None:
-    """Clear the variables of the functions called: a signal handler may raise while they hold secrets."""
-    step = error.__traceback__
-    while step and (step := step.tb_next):
-        if step.tb_frame.f_code.co_flags & _SUSPENDS:  # before Python 3.13, clear() closes suspended generators
-            continue
-        try:
-            step.tb_frame.clear()
-        except RuntimeError:  # it is not finished
-            continue
+class _HiddenLocals:
+    """A context that clears the variables of the functions called in it if one raises: they may hold secrets."""
 
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: object, error: "BaseException | None", _traceback: object) -> None:
+        step = error and error.__traceback__
+        while step and (step := step.tb_next):
+            if step.tb_frame.f_code.co_flags & _SUSPENDS:  # before Python 3.13, clear() closes suspended generators
+                continue
+            try:
+                step.tb_frame.clear()
+            except RuntimeError:  # it is not finished
+                continue
+
+
+hidden_locals = _HiddenLocals()
 
 _sources: "dict[str | None, TokenSource]" = {}
 
 
 def forget() -> None:
-    """Forget all tokens in memory, not those on disk; for tests that change the environment."""
+    """Forget the tokens that `get_token()` has in memory: after a login or logout, and in tests."""
     _sources.clear()
     scanned.clear()

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from webex_loopback.errors import ServerUnreachable, TokenStoreError
 from webex_loopback.webex.worker import Late, finish, start
+from webex_loopback.wording import without_tokens
 
 from .record import StoredToken
 from .stores import LOCK_SECONDS, TokenStore, reserve
@@ -41,7 +42,8 @@ class RetryingStore:
     def __init__(self, store: TokenStore) -> None:
         self._store = store
         self._stored: StoredToken | None = None
-        self.place = str(getattr(store, "real_path", "")) or f"{type(store).__name__} {id(store)}"
+        known = getattr(store, "real_path", "") or getattr(store, "row", "")
+        self.place = str(known) or f"{type(store).__name__} {id(store)}"
 
     @property
     def holds(self) -> bool:
@@ -53,7 +55,7 @@ class RetryingStore:
         waiting = unsaved.get(self.place)
         try:
             self._stored = self._store.load()
-        except TokenStoreError:
+        except Exception:
             if waiting is None:
                 raise
             self._stored = waiting.replaces
@@ -63,9 +65,10 @@ class RetryingStore:
         """Store the record, or keep it in memory if that fails; called under the lock, after `load`."""
         try:
             self._store.save(record)
-        except TokenStoreError as error:
+        except Exception as error:  # of any kind, from a program's own store
             unsaved[self.place] = Unsaved(record, self._stored)
-            log.warning("%s The new token works in this process; saving will be retried. %s", error, error.remedy)
+            what, remedy = f"{without_tokens(str(error)).rstrip('.')}.", getattr(error, "remedy", "")
+            log.warning("%s The new token works in this process; saving will be retried. %s", what, remedy)
         else:
             unsaved.pop(self.place, None)
 
@@ -73,7 +76,7 @@ class RetryingStore:
         """Try again to store the record, unless another process has renewed, logged in or logged out."""
         if not self.holds:
             return
-        with contextlib.suppress(TokenStoreError), self.lock(0):
+        with contextlib.suppress(Exception), self.lock(0):
             waiting = unsaved.get(self.place)
             if waiting and self.load() is waiting.record:
                 self._store.save(waiting.record)

@@ -36,7 +36,6 @@ _LONGEST_BODY = 1 << 20  # of a token response
 _SKEW_SECONDS = 300
 _PAUSES = (0.2, 1.0, None)  # seconds before the second and the third attempt to connect
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict, OSError, UnicodeError)
 _BAD_DATES = (9, 10, 0x800B0101, -67818, -67819)  # expired or not valid yet: OpenSSL, Windows, macOS
 _BAD_URL = (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError)
 # The failure or one of its causes, what happened, the remedy ("" for the usual one). The first row that fits counts.
@@ -105,7 +104,7 @@ class Transport:
             if not again or pause is None or time.monotonic() + pause > deadline:
                 break
             time.sleep(pause)
-        if isinstance(result, _FAILURES):
+        if isinstance(result, Exception):  # of any kind: a SOCKS library or the caller's client may raise its own
             raise self._failed(result, url, seconds) from result
         raise result
 
@@ -123,6 +122,9 @@ class Transport:
                     body += chunk
                     if limited and len(body) > _LONGEST_BODY:
                         raise httpx.DecodingError("it is too long")
+            except httpx.TransportError:
+                if not body.rstrip().endswith(b"}"):  # only the end of the connection is wrong, not the JSON
+                    raise
             finally:
                 response.close()
             self._compare_clocks(response.headers.get("Date", ""), request.url.host)
@@ -188,7 +190,7 @@ def _through(url: str, context: ssl.SSLContext) -> httpx.HTTPTransport | None:
     if not (proxy := proxy_for(url)):
         return None
     with suppress(ImportError, ValueError, httpx.InvalidURL):  # these quote the URL, which may contain a password
-        if not urlsplit(proxy).hostname:
+        if not urlsplit(proxy).hostname or "@" in "".join(urlsplit(proxy)[2:]):  # after a / ? or # in a password
             raise ValueError
         through = httpx.Proxy(proxy, ssl_context=context if proxy.startswith("https:") else None)
         return httpx.HTTPTransport(verify=context, trust_env=False, proxy=through)
@@ -247,7 +249,7 @@ def issuer_seen(url: str) -> str:
     context.check_hostname = False  # looking at a certificate that is not trusted is the point; nothing is sent
     context.verify_mode = ssl.CERT_NONE
     with (
-        suppress(*_FAILURES, ValueError, LookupError, AttributeError),
+        suppress(Exception),
         httpx.Client(verify=context, mounts={"all://": _through(url, context)}, trust_env=False, timeout=5) as client,
         client.stream("HEAD", httpx.URL(url).join("/")) as response,
     ):
