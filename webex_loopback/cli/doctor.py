@@ -26,9 +26,9 @@ from webex_loopback.private_file import is_ours, readable_by_others
 from webex_loopback.secret import Secret
 from webex_loopback.settings import ENVIRONMENT_ONLY, Settings, load, require
 from webex_loopback.tokens.record import DAY, StoredToken
-from webex_loopback.tokens.service_app import client_for
 from webex_loopback.tokens.source import TokenSource
 from webex_loopback.tokens.stores import open_store, reserve
+from webex_loopback.tokens.token_request import client_for
 from webex_loopback.webex import transport
 from webex_loopback.webex.client import Webex
 from webex_loopback.wording import columns, duration, moment, printable, wrap

@@ -7,8 +7,9 @@ from webex_loopback.paths import profile_name
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load
 from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.service_app import client_for, login_with_scope
+from webex_loopback.tokens.service_app import login_with_scope
 from webex_loopback.tokens.source import TokenSource
+from webex_loopback.tokens.token_request import client_for
 from webex_loopback.webex.client import Webex
 
 # Start of the path, and the scope for GET; for other methods, a final `_read` becomes `_write`.

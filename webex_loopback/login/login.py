@@ -132,7 +132,7 @@ def _check_certificates(ca_bundle: str) -> None:
 
 def _is_accepted(attempt: Attempt, stored: StoredToken) -> bool:
     """Whether the Webex that issued the stored token accepts it; it is renewed first if due."""
-    from webex_loopback.tokens.service_app import client_for
+    from webex_loopback.tokens.token_request import client_for
 
     try:
         access_token = Secret(TokenSource(attempt.profile, store=attempt.store).get_token())

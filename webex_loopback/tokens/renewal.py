@@ -207,7 +207,7 @@ class Renewal:
 
     def _request(self, record: StoredToken, until: float) -> "TokenResponse":
         # Imported here, so that a process that only waits for another's renewal imports no HTTP client.
-        from .service_app import request_tokens
+        from .token_request import request_tokens
 
         seconds = max(until - time.monotonic(), 1.0)
         return request_tokens(record, seconds, self.profile, self.http_client, self.source_of)

@@ -45,43 +45,44 @@ _SCOPE = r"\bscopes? (is|are) (invalid|unknown)\b|\b(invalid|unknown) scopes?\b"
 # The first row that fits counts. invalid_client comes after _DEAD, because Webex also sends it with those words.
 # fmt: off
 TABLE = (
-    Row("passing",       "limit",    _ALL,  _ANY, "tokenlimit_reached", "tokenlimit"),
-    Row("passing",       "bearer",   "api", _401),
-    Row("passing",       "lacks",    "api", _403),
-    Row("passing",       "wait",     "api", _4XX),
-    Row("passing",       "wait",     _ALL,  _429),
-    Row("misconfigured", "redirect", _CODE, _4XX, "redirect_uri_mismatch", r"\bredirect[ _]?ur[il]\b"),
-    Row("rejected",      "dead",     _ALL,  _4XX, "invalid_grant invalid_refresh_token"),
-    Row("misconfigured", "scope",    _ALL,  _ANY, "invalid_scope"),
-    Row("passing",       "wait",     _ALL,  _ANY, _BUSY),
-    Row("rejected",      "dead",     _ALL,  _4XX, words=_DEAD),
-    Row("misconfigured", "client",   _ALL,  _ANY, "invalid_client unauthorized_client"),
-    Row("misconfigured", "client",   _ALL,  _4XX, words=_CLIENT),
-    Row("misconfigured", "scope",    _ALL,  _4XX, words=_SCOPE),
-    Row("passing",       "bearer",   _APP,  _401),
-    Row("passing",       "app",      _APP,  _4XX, words=r"\bauthorized\b"),
-    Row("passing",       "right",    _APP,  _403, words=r"\bscopes?\b"),
-    Row("passing",       "app",      _APP,  _4XX),
-    Row("passing",       "silent",   _CODE, _4XX, words=r"^$"),
-    Row("passing",       "wait",     _ALL,  _ANY),
+    Row("passing",       "too_many",  _ALL,  _ANY, "tokenlimit_reached", "tokenlimit"),
+    Row("passing",       "bearer",    "api", _401),
+    Row("passing",       "forbidden", "api", _403),
+    Row("passing",       "later",     "api", _4XX),
+    Row("passing",       "later",     _ALL,  _429),
+    Row("misconfigured", "redirect",  _CODE, _4XX, "redirect_uri_mismatch", r"\bredirect[ _]?ur[il]\b"),
+    Row("rejected",      "log_in",    _ALL,  _4XX, "invalid_grant invalid_refresh_token"),
+    Row("misconfigured", "scopes",    _ALL,  _ANY, "invalid_scope"),
+    Row("passing",       "later",     _ALL,  _ANY, _BUSY),
+    Row("rejected",      "log_in",    _ALL,  _4XX, words=_DEAD),
+    Row("misconfigured", "client",    _ALL,  _ANY, "invalid_client unauthorized_client"),
+    Row("misconfigured", "client",    _ALL,  _4XX, words=_CLIENT),
+    Row("misconfigured", "scopes",    _ALL,  _4XX, words=_SCOPE),
+    Row("passing",       "bearer",    _APP,  _401),
+    Row("passing",       "app",       _APP,  _4XX, words=r"\bauthorized\b"),
+    Row("passing",       "app_scope", _APP,  _403, words=r"\bscopes?\b"),
+    Row("passing",       "app",       _APP,  _4XX),
+    Row("passing",       "empty",     _CODE, _4XX, words=r"^$"),
+    Row("passing",       "later",     _ALL,  _ANY),
 )
 # fmt: on
 
 # {login} is "run `webex-loopback login ...`" or, if the profile is not known, "log in again".
 _PAGE = "the app's page on https://developer.webex.com/my-apps"
 _REMEDIES = {
-    "limit": "End sessions at https://idbroker.webex.com/idb/profile#/tokens and try again.",
+    "too_many": "End sessions at https://idbroker.webex.com/idb/profile#/tokens and try again.",
     "bearer": "The access token has expired or was revoked. If a new one is rejected as well: {login}.",
-    "lacks": "The token lacks a scope, or the user a role or license. Add the scope to WEBEX_SCOPES, then {login}.",
+    "forbidden": "The token lacks a scope, or the user a role or license. Add the scope to WEBEX_SCOPES, then {login}.",
     "redirect": f"Compare WEBEX_REDIRECT_URI with {_PAGE}, then {{login}}.",
-    "dead": "It has expired, was revoked, or was used before: {login}.",
+    "log_in": "It has expired, was revoked, or was used before: {login}.",
     "client": f"Compare WEBEX_CLIENT_ID and WEBEX_CLIENT_SECRET with {_PAGE}, then {{login}}.",
-    "scope": f"Compare WEBEX_SCOPES with {_PAGE}, then {{login}}.",
-    "right": "The profile that requests the tokens needs the scope spark:applications_token: log in with that scope.",
+    "scopes": f"Compare WEBEX_SCOPES with {_PAGE}, then {{login}}.",
+    "app_scope": "The profile that requests the tokens needs the scope spark:applications_token: log in with that "
+    "scope.",
     "app": f"Compare organization ID and app ID with {_PAGE}, and check in Control Hub (Apps > Service Apps) that an "
     "administrator of that organization has authorized the Service App.",
-    "silent": f"Compare WEBEX_REDIRECT_URI and WEBEX_CLIENT_SECRET with {_PAGE}, then {{login}}.",
-    "wait": "Try again in {wait}.",
+    "empty": f"Compare WEBEX_REDIRECT_URI and WEBEX_CLIENT_SECRET with {_PAGE}, then {{login}}.",
+    "later": "Try again in {wait}.",
 }
 
 
@@ -107,7 +108,7 @@ def read_error(answer: Answer, *, grant: str = "", profile: str = "") -> TokenEn
     message = ": ".join(part for part in (message, error, description) if part).rstrip(".")
     if tracking_id:
         message += f" (tracking ID {tracking_id})"
-        remedy += " If the problem persists, give the tracking ID to Webex support." if row.remedy == "wait" else ""
+        remedy += " If the problem persists, give the tracking ID to Webex support." if row.remedy == "later" else ""
     return TokenEndpointError(
         f"{message}.",
         status_code=answer.status_code,
