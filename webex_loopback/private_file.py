@@ -123,7 +123,7 @@ class Replacement:
     def __init__(self, path: str, name: str) -> None:
         self.path = path
         self.pending = os.path.join(os.path.dirname(path), name)
-        self._reserved: BufferedWriter | None = None  # open until it is filled: opening it again could fail
+        self._file: BufferedWriter | None = None  # open until it is filled: opening it again could fail
 
     def reserve(self, size: int) -> None:
         """Create the replacement with room for `size` bytes, on disk; an OSError means that nothing has changed."""
@@ -136,7 +136,7 @@ class Replacement:
         with contextlib.suppress(FileNotFoundError):
             patiently(os.unlink, self.pending)
         file = open(open_private(self.pending, _WRITE | os.O_EXCL), "wb")  # noqa: SIM115
-        self._reserved = file
+        self._file = file
         try:
             _write(file, bytes(size))
         except OSError:
@@ -164,10 +164,10 @@ class Replacement:
 
     def release(self) -> None:
         """Close the reserved file."""
-        if self._reserved is not None:
+        if self._file is not None:
             with contextlib.suppress(OSError):
-                self._reserved.close()
-        self._reserved = None
+                self._file.close()
+        self._file = None
 
     def discard(self) -> None:
         """Remove the replacement, if any."""
@@ -176,7 +176,7 @@ class Replacement:
             patiently(os.unlink, self.pending)
 
     def _fill(self, path: str, data: bytes) -> None:
-        reserved, self._reserved = self._reserved, None
+        reserved, self._file = self._file, None
         with reserved or open(os.open(path, _WRITE), "wb") as file:
             _write(file, data)
 

@@ -25,7 +25,7 @@ from webex_loopback.wording import duration
 from .attempt import Attempt
 from .browser import Opener
 from .listener import Listener
-from .loopback_server import LoopbackServer
+from .loopback_server import Event, LoopbackServer
 from .pages import FailurePage, SuccessPage
 from .paste import Keyboard
 
@@ -170,7 +170,7 @@ class CodeGrant:
             url = self._server.renew_browser_url() if self.listener.sockets else self.request.url
             self._check(self.opener.open(url))
 
-    def _happened(self, kind: str, text: str) -> None:
+    def _happened(self, kind: Event, text: str) -> None:
         if kind == "opened" and not self._came:
             self._came = True
             self.attempt.step("redirect", "came", "done")
