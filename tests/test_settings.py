@@ -373,19 +373,6 @@ def test_a_found_file_never_chooses_the_browser_or_the_store(name: str, monkeypa
     assert load().origins[f"WEBEX_{name}"] == "environment"
 
 
-@pytest.mark.parametrize("name", ["WEBEX_ACCESS_TOKEN", "WEBEX_ACCESS_TOKEN_FILE"])
-def test_an_access_token_in_a_found_file_is_a_warning(name: str, monkeypatch: Patch) -> None:
-    path = write(f"{name}=token\n")
-    write("abc", "work/token")
-    (warning,) = warnings()
-    assert warning.startswith(f"WEBEX_ACCESS_TOKEN in {path}, found in the current directory,")
-    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "another")
-    assert warnings() == []
-    monkeypatch.delenv("WEBEX_ACCESS_TOKEN")
-    monkeypatch.setenv("WEBEX_CONFIG_FILE", str(path))
-    assert warnings() == []
-
-
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_may_be_in_a_file_of_its_own(name: str, monkeypatch: Patch) -> None:
     path = write(f"\ufeff {SECRET}\r\n", "home/secret", mode=0o644)

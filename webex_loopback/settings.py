@@ -195,9 +195,6 @@ def load(**overrides: Any) -> Settings:
     texts = {name: Secret(text) for name, text in EnvSettingsSource(Settings)().items()}
     environment = _values(texts, "environment")
     file, warnings, values = _read_config_file(paths.config_file())
-    if file and file.found and "access_token" in values.keys() - environment.keys():
-        text = "WEBEX_ACCESS_TOKEN in {}, found in the current directory, is used instead of a stored token."
-        warnings.append(text.format(printable(file.path)))
     values |= environment | _values(given, "command line")
     for name in _NOT_FROM_FOUND:
         if file and file.found and name in values and values[name].origin == file.path:

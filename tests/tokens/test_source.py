@@ -184,6 +184,26 @@ def test_the_configuration_files_token_counts(tmp_path: Path, monkeypatch: pytes
     assert TokenSource().from_environment() == str(config)
 
 
+@pytest.mark.parametrize("name", ["WEBEX_ACCESS_TOKEN", "WEBEX_ACCESS_TOKEN_FILE"])
+def test_a_token_of_a_file_that_was_only_found_is_used_with_one_warning(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("config.env").write_text(f"{name}=token\n")
+    Path("config.env").chmod(0o600)
+    Path("token").write_text("token")
+    assert [get_token(), ask_again(TokenSource()), TokenSource().from_environment()][:2] == ["token", "token"]
+    assert caplog.text.count("found in the current directory") == 1
+    module.forget()
+    caplog.clear()
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "'another'")
+    assert get_token() == "another"
+    module.forget()
+    monkeypatch.delenv("WEBEX_ACCESS_TOKEN")
+    monkeypatch.setenv("WEBEX_CONFIG_FILE", "config.env")
+    assert get_token() == "token"
+    assert not caplog.text
+
+
 def test_a_broken_configuration_file_does_not_matter_to_a_stored_token(
     saved: StoredToken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

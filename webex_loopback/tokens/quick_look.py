@@ -18,6 +18,7 @@ _ISSUED_AT = b'",\n "issued_at": '
 _SETTINGS = (b"WEBEX_ACCESS_TOKEN", b"WEBEX_TOKEN_STORE")
 
 scanned: "dict[tuple[str | None, str | None], bool]" = {}
+warned = {""}  # found configuration files whose token has been reported; "" stands for all others
 
 
 def quick_look(path: str) -> "tuple[tuple[str, tuple[int, ...]], float, float, str] | None":
@@ -71,10 +72,20 @@ def environment_token() -> str:
     plain = not token.encode("ascii", "replace").translate(None, TOKEN_BYTES) and token.lower() != "bearer"
     if token and plain:
         return token
-    asked = bool(token or variable("WEBEX_ACCESS_TOKEN_FILE")) or config_mentions_us()
+    set_here = bool(token or variable("WEBEX_ACCESS_TOKEN_FILE"))
     del token  # an error's traceback may be printed with its local variables
-    # Quotes, "Bearer ", white space: cleaned, or refused.
-    return all_settings().access_token.get_secret_value() if asked else ""
+    if not set_here and not config_mentions_us():
+        return ""
+    settings = all_settings()  # cleans or refuses quotes, "Bearer ", and white space
+    if settings.access_token and not set_here and settings.found_file not in warned:
+        from logging import getLogger
+
+        from webex_loopback.wording import printable
+
+        warned.add(settings.found_file)
+        text = "WEBEX_ACCESS_TOKEN in %s, found in the current directory, is used instead of a stored token."
+        getLogger(__name__).warning(text, printable(settings.found_file))
+    return settings.access_token.get_secret_value()
 
 
 def store_kind() -> str:

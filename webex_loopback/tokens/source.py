@@ -10,7 +10,7 @@ from time import time
 from webex_loopback import paths
 from webex_loopback.errors import LoginRequired, TokenStoreError
 
-from .quick_look import all_settings, environment_token, quick_look, scanned, signature, store_kind, variable
+from .quick_look import all_settings, environment_token, quick_look, scanned, signature, store_kind, variable, warned
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing
 if TYPE_CHECKING:
@@ -314,3 +314,4 @@ def forget() -> None:
     """Forget the tokens that `get_token()` has in memory: after a login or logout, and in tests."""
     _sources.clear()
     scanned.clear()
+    warned.intersection_update([""])
