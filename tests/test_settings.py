@@ -97,6 +97,8 @@ def test_without_any_source_the_defaults_are_in_force() -> None:
 def test_names_are_read_without_regard_to_case(monkeypatch: Patch) -> None:
     write("webex_client_id=one\nexport Webex_Lang=ja_JP.UTF-8\n")
     monkeypatch.setenv("webex_scopes", "a:b")
+    monkeypatch.setenv("webex_profile", "work")
+    assert paths.profile_name() == "work"
     assert (load().client_id, load().lang, load().scope_list) == ("one", "ja", ["a:b"])
     assert warnings() == []
 

@@ -223,7 +223,8 @@ def require(settings: Settings) -> None:
     for name in ("client_id", "client_secret"):
         if not getattr(settings, name):
             told = [f"Configuration file: {printable(settings.config_file)}."] if settings.config_file else []
-            told += [*settings.warnings, *_unknown(os.environ.keys() - ENVIRONMENT_ONLY, "the environment")]
+            names = [name for name in os.environ if name.upper() not in ENVIRONMENT_ONLY]
+            told += [*settings.warnings, *_unknown(names, "the environment")]
             remedy = "Run `webex-loopback init`, or set it in the environment. Your Integration's page shows it: "
             raise _error(name, " ".join(["is not set.", *told]), remedy + "https://developer.webex.com/my-apps")
     wrong = [scope for scope in settings.scope_list if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+", scope)]

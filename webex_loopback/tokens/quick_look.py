@@ -3,7 +3,7 @@
 import os
 
 from webex_loopback.errors import ConfigurationError
-from webex_loopback.paths import config_file
+from webex_loopback.paths import config_file, variable
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ _ACCESS_TOKEN = b',\n "access_token": "'
 _ISSUED_AT = b'",\n "issued_at": '
 _SETTINGS = (b"WEBEX_ACCESS_TOKEN", b"WEBEX_TOKEN_STORE")
 
-scanned: "dict[tuple[str | None, str | None], bool]" = {}
+scanned: "dict[tuple[str, str], bool]" = {}
 warned = {""}  # found configuration files whose token has been reported; "" stands for all others
 
 
@@ -61,11 +61,6 @@ def all_settings(token_store: "Secret | None" = None) -> "Settings":
     return load(token_store=token_store)
 
 
-def variable(name: str) -> str:
-    """Return an environment variable, or ""; also in lower case, as the settings read it: a login must not differ."""
-    return os.environ.get(name) or os.environ.get(name.lower(), "")
-
-
 def environment_token() -> str:
     """Return WEBEX_ACCESS_TOKEN, or ""."""
     token = variable("WEBEX_ACCESS_TOKEN")
@@ -96,7 +91,7 @@ def store_kind() -> str:
 
 def config_mentions_us() -> bool:
     """Whether the configuration file sets what `get_token()` needs; it is scanned once per process and place."""
-    key = (os.environ.get("WEBEX_CONFIG_FILE"), os.environ.get("WEBEX_LOOPBACK_HOME"))
+    key = (variable("WEBEX_CONFIG_FILE"), variable("WEBEX_LOOPBACK_HOME"))
     if key not in scanned:
         scanned[key] = _scan()
     return scanned[key]
