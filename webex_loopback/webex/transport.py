@@ -123,7 +123,7 @@ class Transport:
                     if limited and len(body) > _LONGEST_BODY:
                         raise httpx.DecodingError("it is too long")
             except httpx.TransportError:
-                if not body.rstrip().endswith(b"}"):  # only the end of the connection is wrong, not the JSON
+                if not limited or not body.rstrip().endswith(b"}"):  # a complete token is kept
                     raise
             finally:
                 response.close()
