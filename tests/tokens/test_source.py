@@ -99,10 +99,12 @@ def test_a_disk_that_fails_does_not_matter_to_what_was_read_before(saved: Stored
         ask_again(source)
 
 
-def test_without_a_login_the_command_that_helps_is_named() -> None:
+def test_without_a_login_the_command_that_helps_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBEX_LOOPBACK_HOME", "a\x1b]0;directory\a")
     with pytest.raises(LoginRequired) as caught:
         get_token("work")
     assert "webex-loopback login -p work" in caught.value.remedy
+    assert str(caught.value).isprintable()
 
 
 def test_profiles_are_separate(saved: StoredToken, save: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,7 +242,7 @@ def test_an_unknown_authority_is_named_with_the_remedy(authority: trustme.CA, tm
         assert "Example Proxy Inc." in issuer_seen(sandbox.base_url)
 
 
-@pytest.mark.parametrize("name", ["", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"])
+@pytest.mark.parametrize("name", ["", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"])
 def test_the_usual_variables_are_trusted(
     authority: trustme.CA, ca_bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -14,7 +14,7 @@ from webex_loopback.errors import LoginRequired, ServerUnreachable, TokenStoreEr
 from webex_loopback.paths import login_command
 from webex_loopback.secret import Secret
 from webex_loopback.webex.worker import Late, Work, finish, start
-from webex_loopback.wording import duration, without_tokens
+from webex_loopback.wording import duration, printable, without_tokens
 
 from .decision import Decision, Fail, Failure, Renew, Use, decide, failure_of, means_login, rejection
 from .record import StoredToken
@@ -121,7 +121,8 @@ class Renewal:
             # Each raise adds to the traceback, and a traceback keeps its callers' variables alive.
             return decision.error.with_traceback(None)
         if seen is None:
-            what = f"Profile {self.profile} is not logged in: nothing is stored in {self.store}."
+            place = printable(str(self.store), 4096)
+            what = f"Profile {self.profile} is not logged in: nothing is stored in {place}."
             return LoginRequired(what, remedy=f"Run `{login_command(self.profile)}`.")
         return LoginRequired(str(decision[0]), remedy=f"Run `{seen.login_command(self.profile)}`.")
 
