@@ -42,6 +42,11 @@ def data_directory() -> str:
     return os.path.join(base, "webex-loopback")
 
 
+def variable(name: str) -> str:
+    """Return an environment variable, or ""; also in lower case, as pydantic reads the settings."""
+    return os.environ.get(name) or os.environ.get(name.lower(), "")
+
+
 def environment_path(name: str) -> str:
     """Return the absolute path that an environment variable names, or "" if it is not set.
 
@@ -50,7 +55,7 @@ def environment_path(name: str) -> str:
     Raises:
         ConfigurationError: As `absolute`.
     """
-    path = os.environ.get(name, "").strip()
+    path = variable(name).strip()
     if len(path) > 1 and path[0] in "\"'" and path[-1] == path[0]:
         path = path[1:-1].strip()
     return absolute(path, name) if path else ""
@@ -89,7 +94,7 @@ def profile_name(profile: "str | None" = None) -> str:
     Raises:
         ConfigurationError: It is not a plain file name.
     """
-    name = profile or os.environ.get("WEBEX_PROFILE") or "default"
+    name = profile or variable("WEBEX_PROFILE") or "default"
     if not _is_profile_name(name):
         raise ConfigurationError(
             f"{name!a} is not a valid profile name.",

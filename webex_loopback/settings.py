@@ -8,6 +8,7 @@ import shlex
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from logging import getLogger
 from typing import Annotated, Any, NamedTuple
 
 from dotenv.parser import parse_stream
@@ -20,6 +21,7 @@ from .private_file import is_ours, read_small_file, readable_by_others, writable
 from .secret import Secret
 from .wording import is_loopback, language, parse_duration, place, printable, split_list, unquoted
 
+_log = getLogger(__name__)
 ENVIRONMENT_ONLY = ("WEBEX_CONFIG_FILE", "WEBEX_PROFILE", "WEBEX_LOOPBACK_HOME", "WEBEX_LOCK_DIR")
 # They decide where secrets are sent: a file that was only found must not set them for secrets from elsewhere.
 _ENDPOINTS = ("api_base_url", "authorize_url", "token_url", "ca_bundle")
@@ -182,6 +184,11 @@ class Settings(BaseSettings):
                 why = f"must not be used for {what}, which is {place(secret_origin)}"
                 raise _not_from_found(name, self.found_file, why)
 
+    def warn_of_found_token(self) -> None:
+        """Log that the access token of a file that was only found is used."""
+        text = "WEBEX_ACCESS_TOKEN in %s, found in the current directory, is used instead of a stored token."
+        _log.warning(text, printable(self.found_file))
+
 
 _NAMES = {f"WEBEX_{name.upper()}": name for name in Settings.model_fields}
 
@@ -195,9 +202,6 @@ def load(**overrides: Any) -> Settings:
     texts = {name: Secret(text) for name, text in EnvSettingsSource(Settings)().items()}
     environment = _values(texts, "environment")
     file, warnings, values = _read_config_file(paths.config_file())
-    if file and file.found and "access_token" in values.keys() - environment.keys():
-        text = "WEBEX_ACCESS_TOKEN in {}, found in the current directory, is used instead of a stored token."
-        warnings.append(text.format(printable(file.path)))
     values |= environment | _values(given, "command line")
     for name in _NOT_FROM_FOUND:
         if file and file.found and name in values and values[name].origin == file.path:
@@ -226,7 +230,8 @@ def require(settings: Settings) -> None:
     for name in ("client_id", "client_secret"):
         if not getattr(settings, name):
             told = [f"Configuration file: {printable(settings.config_file)}."] if settings.config_file else []
-            told += [*settings.warnings, *_unknown(os.environ.keys() - ENVIRONMENT_ONLY, "the environment")]
+            names = [name for name in os.environ if name.upper() not in ENVIRONMENT_ONLY]
+            told += [*settings.warnings, *_unknown(names, "the environment")]
             remedy = "Run `webex-loopback init`, or set it in the environment. Your Integration's page shows it: "
             raise _error(name, " ".join(["is not set.", *told]), remedy + "https://developer.webex.com/my-apps")
     wrong = [scope for scope in settings.scope_list if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+", scope)]

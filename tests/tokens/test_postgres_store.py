@@ -20,6 +20,7 @@ from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores import open_store
 from webex_loopback.tokens.stores.postgres import PostgresTokenStore
+from webex_loopback.tokens.transaction import RetryingStore
 
 from .postgres import Server
 
@@ -67,6 +68,9 @@ def test_a_token_is_kept_in_a_row_per_profile(database: PostgresTokenStore, conn
     assert database.load() == token
     assert connect("work").load() is None
     assert open_store().load() == token
+    assert (
+        RetryingStore(open_store()).place == RetryingStore(connect()).place
+    )  # what could not be saved is known to both
     assert get_token() == "access-token-one"
     assert database.delete()
     assert database.load() is None

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NoReturn
 
 import httpx
 import pytest
@@ -288,6 +289,17 @@ def test_an_unsaved_token_yields_to_another_processs_renewal(
     save(expired(elsewhere))
     source.refresh()
     assert b"refresh_token=from-elsewhere" in server.requests[-1].content
+
+
+def test_a_programs_own_store_may_raise_anything(make_token: Make, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(MemoryTokenStore):
+        def lock(self, wait_seconds: float = 0) -> NoReturn:
+            raise ValueError("It is broken.")
+
+    assert TokenSource(store=Broken(due(make_token()))).get_token() == "access-token-one"
+    assert "It is broken." in caplog.text
+    with pytest.raises(WebexLoopbackError, match="ValueError: It is broken"):
+        TokenSource(store=Broken(expired(make_token()))).get_token()
 
 
 @pytest.mark.parametrize("problem", ["unreadable", "unavailable"])

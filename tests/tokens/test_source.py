@@ -99,10 +99,12 @@ def test_a_token_that_was_read_before_survives_a_failing_disk(saved: StoredToken
         ask_again(source)
 
 
-def test_without_a_login_the_error_names_the_command_to_run() -> None:
+def test_without_a_login_the_error_names_the_command_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBEX_LOOPBACK_HOME", "a\x1b]0;directory\a")
     with pytest.raises(LoginRequired) as caught:
         get_token("work")
     assert "webex-loopback login -p work" in caught.value.remedy
+    assert str(caught.value).isprintable()
 
 
 def test_profiles_are_separate(saved: StoredToken, save: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +184,26 @@ def test_the_configuration_files_token_counts(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("WEBEX_CONFIG_FILE", str(config))
     assert get_token() == "from-file"
     assert TokenSource().from_environment() == str(config)
+
+
+@pytest.mark.parametrize("name", ["WEBEX_ACCESS_TOKEN", "WEBEX_ACCESS_TOKEN_FILE"])
+def test_a_token_of_a_file_that_was_only_found_is_used_with_one_warning(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("config.env").write_text(f"{name}=token\n")
+    Path("config.env").chmod(0o600)
+    Path("token").write_text("token")
+    assert [get_token(), ask_again(TokenSource()), TokenSource().from_environment()][:2] == ["token", "token"]
+    assert caplog.text.count("found in the current directory") == 1
+    module.forget()
+    caplog.clear()
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "'another'")
+    assert get_token() == "another"
+    module.forget()
+    monkeypatch.delenv("WEBEX_ACCESS_TOKEN")
+    monkeypatch.setenv("WEBEX_CONFIG_FILE", "config.env")
+    assert get_token() == "token"
+    assert not caplog.text
 
 
 def test_a_stored_token_is_used_even_if_the_configuration_file_is_broken(

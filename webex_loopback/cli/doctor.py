@@ -40,7 +40,6 @@ from .texts import catalogue
 LOCK_SECONDS = 5.0
 _COLUMN = 23  # where texts start: after a mark and the longest name, WEBEX_CLIENT_SECRET
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red"), "skipped": ("-", None)}
-_TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 _LEFTOVER = re.compile(r"\.(new|tmp)$|\.(corrupt|foreign|future)-")
 
 
@@ -189,7 +188,7 @@ def _connection(case: _Case) -> Iterator[Check]:
     host, proxy = urlsplit(url).netloc, transport.proxy_for(url)
     yield _find("proxy" if proxy else "no_proxy", proxy=proxy, host=host)
     transport.ssl_context(ca_bundle)  # reads all of these
-    named = {"WEBEX_CA_BUNDLE": ca_bundle} | {name: os.environ.get(name, "") for name in _TRUST}
+    named = {"WEBEX_CA_BUNDLE": ca_bundle} | {name: os.environ.get(name, "") for name in transport.TRUST}
     yield _find("trust", more="".join(f", {path} ({name})" for name, path in named.items() if path))
     if not case.online:
         yield _find("offline")

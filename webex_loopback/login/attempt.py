@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from webex_loopback.errors import ConfigurationError, TokenStoreError, WebexLoopbackError
 from webex_loopback.oauth.token_response import TokenResponse
 from webex_loopback.paths import login_command, token_file
+from webex_loopback.private_file import open_private
 from webex_loopback.settings import Settings
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.source import forget
@@ -177,12 +178,8 @@ class Attempt:
 
     def announce(self, place: str) -> None:
         """Write to a file where this login waits, so that other logins can report it."""
-        with contextlib.suppress(OSError), open(self._holder_file, "w", encoding="utf-8", opener=_private) as file:
+        with contextlib.suppress(OSError), open(self._holder_file, "w", encoding="utf-8", opener=open_private) as file:
             file.write(place + f" (pid {os.getpid()})")
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def read_holder(path: str) -> str:

@@ -121,7 +121,8 @@ def log_out(profile: str | None = None) -> tuple[StoredToken | None, str]:
 def _check_certificates(ca_bundle: str) -> None:
     """Raise `ConfigurationError` now, before anything is opened, if a file of certificates cannot be used."""
     # Reading all of them with `ssl` takes longer than everything else up to here.
-    for path in filter(None, (ca_bundle, os.environ.get("SSL_CERT_FILE"), os.environ.get("REQUESTS_CA_BUNDLE"))):
+    named = map(os.environ.get, ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
+    for path in filter(None, (ca_bundle, *named)):
         with contextlib.suppress(OSError):
             if os.path.isdir(path) or b"-----BEGIN" in read_small_file(path, 1 << 24):
                 continue

@@ -15,7 +15,7 @@ from webex_loopback.errors import LoginRequired, ServerUnreachable, TokenStoreEr
 from webex_loopback.paths import login_command
 from webex_loopback.secret import Secret
 from webex_loopback.webex.worker import Late, Work, finish, start
-from webex_loopback.wording import duration
+from webex_loopback.wording import duration, printable, without_tokens
 
 from .decision import Decision, Fail, Failure, Renew, Use, decide, failure_of, means_login, rejection
 from .record import StoredToken
@@ -122,7 +122,8 @@ class Renewal:
             # Each raise adds to the traceback, and a traceback keeps its callers' variables alive.
             return decision.error.with_traceback(None)
         if seen is None:
-            what = f"Profile {self.profile} is not logged in: nothing is stored in {self.store}."
+            place = printable(str(self.store), 4096)
+            what = f"Profile {self.profile} is not logged in: nothing is stored in {place}."
             return LoginRequired(what, remedy=f"Run `{login_command(self.profile)}`.")
         return LoginRequired(str(decision[0]), remedy=f"Run `{seen.login_command(self.profile)}`.")
 
@@ -172,6 +173,12 @@ class Renewal:
             if error.problem != "locked":
                 self._failure = failure_of(error, seen, self.clock(), self._failure)
             raise
+        except (WebexLoopbackError, Cancelled):
+            raise
+        except Exception as error:  # of a program's own store, or no file descriptor is left to import httpx with
+            failure = WebexLoopbackError(f"Unexpected error: {type(error).__name__}: {without_tokens(str(error))}")
+            self._failure = failure_of(failure, seen, self.clock(), self._failure)
+            raise failure from error.with_traceback(None)
         self._failure = None
         return record
 

@@ -32,6 +32,7 @@ import httpx  # noqa: E402
 if sys.modules["httpx._main"] is _stand_in:
     del sys.modules["httpx._main"]
 
+TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # variables that name certificates
 _LONGEST_BODY = 1 << 20  # of a token response
 _SKEW_SECONDS = 300
 _PAUSES = (0.2, 1.0, None)  # seconds before the second and the third attempt to connect
@@ -123,7 +124,7 @@ class Transport:
                     if limited and len(body) > _LONGEST_BODY:
                         raise httpx.DecodingError("it is too long")
             except httpx.TransportError:
-                if not body.rstrip().endswith(b"}"):  # only the end of the connection is wrong, not the JSON
+                if not limited or not body.rstrip().endswith(b"}"):  # a complete token is kept
                     raise
             finally:
                 response.close()
@@ -226,7 +227,7 @@ def ssl_context(ca_bundle: str = "") -> ssl.SSLContext:
     import truststore
 
     context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    usual = {name: os.environ.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")}
+    usual = {name: os.environ.get(name, "") for name in TRUST}
     for name, path in ({"WEBEX_CA_BUNDLE": ca_bundle} | usual).items():
         try:
             if path:
