@@ -37,6 +37,12 @@ def test_wrong_usage_exits_with_2_and_says_where_the_help_is(run: Run, arguments
     assert (out, "--help" in err) == ("", True)
 
 
+def test_a_mistake_is_answered_with_what_was_probably_meant(run: Run) -> None:
+    assert "Did you mean 'status'?" in run("stauts", code=2).err
+    assert "`webex-loopback token --help`" in run("token", "--format", code=2).err
+    assert "`webex-loopback logout -p work`" in run("logout", "--revoke", "-p", "work", code=2).err
+
+
 @pytest.mark.parametrize("old", [[name] for name in RETIRED] + [["profile", "list"], ["logout", "--revoke"]])
 def test_a_removed_command_names_the_new_way_in_one_line(run: Run, old: list[str]) -> None:
     told = run(*old, code=2).err
