@@ -133,7 +133,8 @@ def _print_list(found: list[dict[str, Any]]) -> None:
                 account += f" (through {app['using']})"
             until_login = "no known expiry" if left == math.inf else f"{duration(left)} left" if left else "expired"
             text = f"{until_login:<18}  {printable(account)}"
-        click.echo(f"{'*' if facts['profile'] == profile_name() else ' '} {facts['profile']:<{wide}}  {text}")
+        line = f"{'*' if facts['profile'] == profile_name() else ' '} {facts['profile']:<{wide}}  {text}"
+        click.echo(wrap(line, columns(sys.stdout), wide + 4))
 
 
 def name_and_email(account: Account) -> str:
