@@ -107,7 +107,7 @@ def test_a_signal_waits_for_the_new_tokens_to_be_stored(
     child.send_signal(number)
     _, told = child.communicate(timeout=20)
     assert (child.returncode, "Traceback" in told) == (128 + number, False)
-    assert told == "Waiting for the renewal to finish, at most 30 s, so that the login is not lost.\n\nCancelled.\n"
+    assert told == "Waiting for Webex to answer, so that no tokens are lost.\n\nCancelled.\n"
     renewed = store.load()
     assert renewed is not None
     assert renewed.refresh_token != logged_in.refresh_token
