@@ -27,7 +27,7 @@ from .browser import Opener
 from .listener import Listener
 from .loopback_server import LoopbackServer
 from .pages import FailurePage, SuccessPage
-from .paste import Keyboard, restoring
+from .paste import Keyboard
 
 ANSWER_SECONDS = 30.0  # how long Webex may take to answer once the code has been sent
 MOST_LINES = 3  # about each kind of request, so that harmless ones cannot hide a stranger's
@@ -72,7 +72,7 @@ class CodeGrant:
         except BaseException:
             self._call(task.cancel)
             ends = (asyncio.CancelledError, errors.WebexLoopbackError, TimeoutError)
-            with restoring(self.attempt.display.erase), contextlib.suppress(*ends):
+            with self.keyboard.unused(), contextlib.suppress(*ends):
                 if login is not None:
                     worker.finish(login, ANSWER_SECONDS + 20)
             raise

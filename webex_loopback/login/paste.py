@@ -101,19 +101,28 @@ class Keyboard:
             self._prompt = ""  # `nbconvert --execute`: no user can answer
         if self._terminal is not None and is_foreground(self._terminal):
             with contextlib.suppress(*_GONE):
-                self._hide(self._terminal)
+                self._hide()
                 return _typed(self._terminal)
             self._terminal = None
         login.join(4 * _PAUSE_SECONDS)
         return b""
 
-    def _hide(self, descriptor: int) -> None:
+    @contextlib.contextmanager
+    def unused(self) -> Iterator[None]:
+        """Hide what is typed: an Enter would leave a second status line."""
+        with restoring(self._restore, self._hide):
+            self._hide()
+            yield
+
+    def _hide(self) -> None:
         """Turn off echo and line editing. Called often: after Ctrl-Z and fg the shell has set its own mode."""
-        if sys.platform != "win32":  # pragma: no branch - msvcrt does neither
-            mode = termios.tcgetattr(descriptor)
-            if mode[3] & (termios.ICANON | termios.ECHO):
-                self._mode = mode
-                tty.setcbreak(descriptor, termios.TCSANOW)
+        # msvcrt does neither.
+        if sys.platform != "win32" and self._terminal is not None and is_foreground(self._terminal):
+            with contextlib.suppress(*_GONE):
+                mode = termios.tcgetattr(self._terminal)
+                if mode[3] & (termios.ICANON | termios.ECHO):
+                    self._mode = mode
+                    tty.setcbreak(self._terminal, termios.TCSANOW)
 
     def _restore(self) -> None:
         self._on_stop()
