@@ -253,8 +253,7 @@ def _failure(error: errors.WebexLoopbackError) -> FailurePage:
         known = error.error in ("access_denied", "invalid_scope")
         return FailurePage(error.error if known else "authorization_error", _told(error))
     if isinstance(error, errors.TokenEndpointError):
-        detail = str(error).replace(f" (tracking ID {error.tracking_id})", "")  # has its own row
-        return FailurePage("exchange_rejected", detail, error.tracking_id, error.remedy)
+        return FailurePage("exchange_rejected", str(error), error.remedy)
     return FailurePage(
         next((page for kind, page in _PAGES.items() if isinstance(error, kind)), "unexpected"), str(error)
     )
