@@ -9,7 +9,7 @@ from webex_loopback.sandbox import Sandbox
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 
-from .conftest import Run, command, posix, visitor
+from .conftest import Run, command, on_terminal, posix, visitor
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
@@ -93,6 +93,13 @@ def test_import_reads_standard_input(tokens: Path) -> None:
     assert command("import", "-p", "other", input=tokens.read_text()).returncode == 0
     done = command("import", "-p", "third", input="")
     assert (done.returncode, "Standard input" in done.stderr) == (2, True)
+
+
+@posix
+def test_import_reads_a_paste_with_lines_longer_than_the_terminal_s(tokens: Path) -> None:
+    pasted = tokens.read_text().replace("\n", "").replace("{", f'{{"notes": "{"x" * 5000}",')
+    ready = "\x1b[?2004h"  # readline marks the ends of what is pasted
+    assert "Imported the tokens" in on_terminal("import -p other", ready, pasted, ready, "\x04")
 
 
 def test_import_without_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch, tokens: Path) -> None:

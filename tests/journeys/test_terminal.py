@@ -114,10 +114,10 @@ def test_pasting_the_url(
     final = Person().visit(authorize_url).url  # refused here, because this browser did not open the start URL
     code, state = (parse_qs(urlsplit(final).query)[name][0] for name in ("code", "state"))
 
-    login.send("what is this\r")
-    login.expect("text without")
     login.send(f"{redirect_uri}?code={code}&state={'f' * 43}\r")
     login.expect("the wrong state")
+    login.send("what is this\r")
+    login.expect("text without")
     login.send(f"\x1b[200~{final}&more={'x' * 6000}\x1b[201~\r")
     shown = login.end(0)
     assert "Received the response from Webex" in shown
@@ -172,6 +172,7 @@ def test_a_privileged_port(terminal: Callable[..., Terminal]) -> None:
         ("--no-browser", "c", 130),
         ("--device", "c", 130),
         ("--no-browser", "\\", 131),
+        ("--device", "\\", 131),
         ("--no-browser", signal.SIGTERM, 143),
         ("--no-browser", signal.SIGHUP, 129),
     ],
@@ -181,6 +182,8 @@ def test_every_key_and_signal_that_ends_it_while_it_waits_restores_the_terminal(
 ) -> None:
     login = terminal("login", way)
     login.ready()
+    login.send("\r")  # leaves no second status line
+    time.sleep(0.3)
     begun = time.monotonic()
     if isinstance(how, str):
         login.child.sendcontrol(how)
@@ -247,3 +250,15 @@ def test_a_background_job_leaves_the_terminal_to_the_shell(shell: Any) -> None:
     shell.sendline("fg")
     time.sleep(1)
     paste(shell, shown)
+
+
+def test_stopped_and_continued_a_question_hides_the_answer(shell: Any) -> None:
+    shell.sendline(f"{shlex.join(COMMAND)} init --client-id C{'0' * 64} --client-secret-stdin --no-login")
+    shell.expect("not shown")
+    shell.sendcontrol("z")
+    shell.expect("Stopped")
+    shell.sendline("fg")
+    time.sleep(1)
+    shell.sendline("hidden" * 10)
+    shell.expect("Wrote")
+    assert "hidden" not in shell.before

@@ -125,7 +125,8 @@ def test_the_page_says_why_there_are_no_tokens(
 
     with pytest.raises(kind):
         log_in(open_browser=open_browser)
-    assert f"<h1>{title}</h1>" in visitor.visit.body
+    page = visitor.visit.body
+    assert (f"<h1>{title}</h1>" in page, page.count("ROUTER")) == (True, kind is errors.TokenEndpointError)
     assert sandbox.count("authorization_code") == (fault != "unwritable")  # without room, the code is not spent
     assert not os.path.exists(store.path)
 

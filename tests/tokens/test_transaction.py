@@ -54,7 +54,9 @@ def test_a_failed_request_changes_nothing_and_frees_the_lock(make_token: Make) -
         pass
 
 
-def test_it_can_be_cancelled_only_before_the_request(make_token: Make) -> None:
+def test_it_can_be_cancelled_only_before_the_request_and_says_that_it_goes_on(
+    make_token: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     begun, go = threading.Event(), threading.Event()
     store, new = FailingStore(make_token()), make_token("new")
 
@@ -64,12 +66,12 @@ def test_it_can_be_cancelled_only_before_the_request(make_token: Make) -> None:
         return new
 
     waiting, running = (Transaction(store, request) for _ in range(2))
-    assert waiting.cancel()
+    assert (waiting.interrupted(), caplog.text) == (True, "")
     with pytest.raises(Cancelled):
         waiting.run()
     flight = start(running.run)
     begun.wait(5)
-    assert not running.cancel()
+    assert (running.interrupted(), "Waiting for Webex" in caplog.text) == (False, True)
     go.set()
     assert flight.result(5) is new
     assert store.load() is new

@@ -76,7 +76,12 @@ def retired(ctx: click.Context, name: str, advice: str) -> None:
     ctx.exit(2)
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+# click compares a mistyped command with the keys of `commands`.
+@click.group(
+    cls=_LazyGroup,
+    commands=dict.fromkeys(COMMANDS, click.Command(None)),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, "--version", "-V", message="webex-loopback %(version)s")
 @click.option("--debug", is_flag=True, help="Log each step, and the traceback of an error, to stderr; without secrets.")
 def cli(debug: bool) -> None:
@@ -172,7 +177,7 @@ def _run(arguments: list[str], debug: bool) -> int:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "webex-loopback"
+        command = " ".join(["webex-loopback", *(name for name in arguments[:1] if name in COMMANDS)])
         say(printable(error.format_message()), "red")
         say(f"  Run `{command} --help` for usage.")
         return error.exit_code

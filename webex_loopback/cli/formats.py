@@ -59,7 +59,7 @@ def read(data: bytes, now: float) -> Imported:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig").strip()
     except UnicodeDecodeError:
         text = "\0"
-    if not text.startswith("{"):
+    if not text.startswith(("{", "[")):
         return _imported("a wxc_sdk token file", _flat_yaml(text), now)
     values = read_object(text)
     if not isinstance(values.get("values"), list):

@@ -71,7 +71,8 @@ class CodeGrant:
             self.keyboard.watch(login, self._typed)
         except BaseException:
             self._call(task.cancel)
-            with contextlib.suppress(asyncio.CancelledError, errors.WebexLoopbackError, TimeoutError):
+            ends = (asyncio.CancelledError, errors.WebexLoopbackError, TimeoutError)
+            with self.keyboard.unused(), contextlib.suppress(*ends):
                 if login is not None:
                     worker.finish(login, ANSWER_SECONDS + 20)
             raise
@@ -87,13 +88,15 @@ class CodeGrant:
             self._call(self._open_again)
             return False
         self._lines = (*self._lines, line)[-_REMEMBERED_LINES:]
-        try:
-            response = read_pasted("\n".join(self._lines), self.listener.redirect_uri, self.request.state)
-        except NotThisLogin as reason:
-            self.attempt.note("not_pasted", what=reason, uri=self.listener.redirect_uri.text)
-            return False
-        self._call(self._pasted, response)
-        return True
+        for text in ("\n".join(self._lines), line):
+            try:
+                self._call(self._pasted, read_pasted(text, self.listener.redirect_uri, self.request.state))
+            except NotThisLogin as error:
+                reason = error
+            else:
+                return True
+        self.attempt.note("not_pasted", what=reason, uri=self.listener.redirect_uri.text)
+        return False
 
     def _pasted(self, response: AuthorizationResponse) -> None:
         self._how = self._how or "pasted"
@@ -250,7 +253,7 @@ def _failure(error: errors.WebexLoopbackError) -> FailurePage:
         known = error.error in ("access_denied", "invalid_scope")
         return FailurePage(error.error if known else "authorization_error", _told(error))
     if isinstance(error, errors.TokenEndpointError):
-        return FailurePage("exchange_rejected", str(error), error.tracking_id, error.remedy)
+        return FailurePage("exchange_rejected", str(error), error.remedy)
     return FailurePage(
         next((page for kind, page in _PAGES.items() if isinstance(error, kind)), "unexpected"), str(error)
     )

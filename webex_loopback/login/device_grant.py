@@ -17,6 +17,7 @@ from webex_loopback.webex.client import Webex
 from webex_loopback.wording import printable
 
 from .attempt import Attempt
+from .paste import Keyboard
 
 # Webex sends the approval through these; if one is not registered, it shows an error page at the end.
 HELPER_REDIRECT_URIS = tuple(
@@ -32,7 +33,7 @@ class _Undecided(Exception):
 
 def log_in_by_device(attempt: Attempt) -> StoredToken:
     """Show the code to enter elsewhere, wait for the approval, and save the tokens; raises as `log_in`."""
-    with attempt.webex() as webex:
+    with attempt.webex() as webex, Keyboard(on_stop=attempt.display.erase).unused():
         return attempt.with_account(_approved(attempt, webex), webex)
 
 

@@ -139,12 +139,7 @@ class Renewal:
                 transaction = Transaction(store, make, wait_seconds=left if required else 0)
                 flight = self._flight = start(lambda: self._run_in_worker(transaction, seen))
 
-        def interrupted() -> bool:
-            if transaction is None or transaction.cancel():
-                return True
-            log.warning("Waiting for the renewal to finish, at most 30 s, so that the login is not lost.")
-            return False
-
+        interrupted = transaction.interrupted if transaction else lambda: True
         seconds = max(attempt.until - time.monotonic(), 0)
         try:
             record = finish(flight, seconds if required else min(seconds, OPTIONAL_SECONDS), cancel=interrupted)

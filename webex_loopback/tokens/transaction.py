@@ -127,6 +127,13 @@ class Transaction:
             self._cancelled = self._cancelled or not self._begun
             return self._cancelled
 
+    def interrupted(self) -> bool:
+        """Like `cancel`, and tell the user if the end has to be waited for."""
+        cancelled = self.cancel()
+        if not cancelled:
+            log.warning("Waiting for Webex to answer, so that no tokens are lost.")
+        return cancelled
+
     def run(self) -> StoredToken:
         """Run the transaction in this thread, which should be a worker's; return the stored token.
 
@@ -174,7 +181,7 @@ def replace_token(
     """
     transaction = Transaction(store, make, wait_seconds=seconds)
     try:
-        return finish(start(transaction.run), seconds, cancel=transaction.cancel)
+        return finish(start(transaction.run), seconds, cancel=transaction.interrupted)
     except Late:
         raise ServerUnreachable(f"No usable answer arrived within {seconds:g} seconds.") from None
 

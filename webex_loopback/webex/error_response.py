@@ -102,13 +102,10 @@ def read_error(answer: Answer, *, grant: str = "", profile: str = "") -> TokenEn
     row = next(row for row in TABLE if _fits(row, answer.status_code, error, words, grant))
     login = f"run `{login_command(profile, '--force')}`" if profile else "log in again"
     remedy = _REMEDIES[row.remedy].format(login=login, wait=duration(wait) if wait else "a few minutes")
-    what = f"the {grant.replace('_', ' ')}" if grant else "the request"
-    message = (
-        f"{answer.host} rejected {what}"
-        if row.meaning == "rejected"
-        else f"{answer.host} answered {answer.status_code}"
-    )
-    message = ": ".join(part for part in (message, error, description) if part).rstrip(".")
+    detail = ": ".join(filter(None, (error, description))).rstrip(".")
+    message = f"{answer.host} rejected the {grant.replace('_', ' ') or 'request'}: {detail}"
+    if row.meaning != "rejected":
+        message = f"{answer.host} answered {answer.status_code}{': ' * bool(detail)}{detail}"
     if tracking_id:
         message += f" (tracking ID {tracking_id})"
         remedy += " If the problem persists, give the tracking ID to Webex support." if row.remedy == "later" else ""
