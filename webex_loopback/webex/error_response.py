@@ -38,7 +38,10 @@ class Row(NamedTuple):
 _ANY, _4XX, _401, _403, _429 = range(1000), range(400, 500), range(401, 402), range(403, 404), range(429, 430)
 _ALL, _CODE, _APP = "", "authorization_code", "service_app"
 _BUSY = "temporarily_unavailable server_error slow_down unsupported_grant_type"
-_DEAD = r"refresh.?token\b.{0,60}\b(expired|revoked|malformed|invalid)\b|\b(expired|revoked|invalid) refresh.?token\b"
+_DEAD = (
+    r"refresh.?token\b.{0,60}\b(expired|revoked|malformed|invalid|not valid)\b"
+    r"|\b(expired|revoked|invalid) refresh.?token\b"
+)
 _CLIENT = r"\bclient[ _]?(id|secret|credentials?)\b"
 _SCOPE = r"\bscopes? (is|are) (invalid|unknown)\b|\b(invalid|unknown) scopes?\b"
 
