@@ -186,7 +186,8 @@ def refresh_time(record: StoredToken, margin: float | None) -> int:
 
 
 def _moment(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 10**12:
+    # 16 digits: what a clock of milliseconds or microseconds has led to must not make the login unreadable.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 10**16:
         raise ValueError("not a moment")
     return int(value)
 
