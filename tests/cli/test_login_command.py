@@ -99,7 +99,7 @@ def test_import_reads_standard_input(tokens: Path) -> None:
 def test_import_reads_a_paste_with_lines_longer_than_the_terminal_s(tokens: Path) -> None:
     pasted = tokens.read_text().replace("\n", "").replace("{", f'{{"notes": "{"x" * 5000}",')
     ready = "\x1b[?2004h"  # readline marks the ends of what is pasted
-    assert "Imported the tokens" in on_terminal("import -p other", ready, pasted, ready, "\x04")
+    assert "Imported tokens" in on_terminal("import -p other", ready, pasted, ready, "\x04")
 
 
 def test_import_without_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch, tokens: Path) -> None:
