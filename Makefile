@@ -1,4 +1,4 @@
-# `make` alone prints this list. Everything happens in .venv; PYTHON=python3.12 chooses another interpreter.
+# `make` alone prints this list. Everything is installed in .venv; PYTHON=python3.12 chooses another interpreter.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -62,7 +62,7 @@ fuzz: .venv/development ## run each property test with 10,000 examples or steps
 bench: .venv/development ## compare speed with other tools, in a separate venv
 	$(BIN)/python tests/bench/run.py
 
-pictures: .venv/development ## take the screenshots in docs/images
+pictures: .venv/development ## recreate the screenshots in docs/images
 	$(BIN)/python tests/pictures.py
 
 lint: .venv/development ## ruff (rules, format) and import-linter (layers)

@@ -97,6 +97,8 @@ def test_without_any_source_the_defaults_apply() -> None:
 def test_names_are_not_case_sensitive(monkeypatch: Patch) -> None:
     write("webex_client_id=one\nexport Webex_Lang=ja_JP.UTF-8\n")
     monkeypatch.setenv("webex_scopes", "a:b")
+    monkeypatch.setenv("webex_profile", "work")
+    assert paths.profile_name() == "work"
     assert (load().client_id, load().lang, load().scope_list) == ("one", "ja", ["a:b"])
     assert warnings() == []
 
@@ -118,6 +120,19 @@ def test_an_unknown_home_directory_is_an_error(name: str, monkeypatch: Patch) ->
     monkeypatch.setenv(name, "~nobody-of-this-name/x")
     with pytest.raises(ConfigurationError, match="home directory") as caught:
         paths.environment_path(name)
+    assert caught.value.setting == name
+
+
+@posix
+@pytest.mark.parametrize(
+    "name", ["WEBEX_LOOPBACK_HOME", "WEBEX_CONFIG_FILE", "WEBEX_CA_BUNDLE", "WEBEX_ACCESS_TOKEN_FILE"]
+)
+def test_a_relative_path_in_a_directory_that_has_been_removed_is_an_error(name: str, monkeypatch: Patch) -> None:
+    Path().absolute().rmdir()
+    assert load().client_id == ""
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(ConfigurationError, match=r"current directory") as caught:
+        load()
     assert caught.value.setting == name
 
 
@@ -358,19 +373,6 @@ def test_a_found_file_never_chooses_the_browser_or_the_store(name: str, monkeypa
         assert load().origins[f"WEBEX_{name}"] == str(path)
     monkeypatch.setenv(f"WEBEX_{name}", "keyring")
     assert load().origins[f"WEBEX_{name}"] == "environment"
-
-
-@pytest.mark.parametrize("name", ["WEBEX_ACCESS_TOKEN", "WEBEX_ACCESS_TOKEN_FILE"])
-def test_an_access_token_in_a_found_file_is_a_warning(name: str, monkeypatch: Patch) -> None:
-    path = write(f"{name}=token\n")
-    write("abc", "work/token")
-    (warning,) = warnings()
-    assert warning.startswith(f"WEBEX_ACCESS_TOKEN in {path}, found in the current directory,")
-    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "another")
-    assert warnings() == []
-    monkeypatch.delenv("WEBEX_ACCESS_TOKEN")
-    monkeypatch.setenv("WEBEX_CONFIG_FILE", str(path))
-    assert warnings() == []
 
 
 @pytest.mark.parametrize("name", SECRETS)

@@ -5,6 +5,7 @@ import sys
 from time import time
 
 from webex_loopback.errors import WebexLoopbackError
+from webex_loopback.tokens.quick_look import config_mentions_us
 from webex_loopback.tokens.source import TokenSource
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing
@@ -37,8 +38,10 @@ def _stored_token(arguments: list[str]) -> str:
     if arguments[:1] != ["token"] or not (named or len(arguments) == 1):
         return ""
     try:
+        if config_mentions_us():
+            return ""  # the full command warns in the user's language
         source = TokenSource(arguments[2] if named else None)
-        found = source._look(time())
+        found = source._from_file(time())
         return source._environment_token() or (found[0] if found else "")
     except WebexLoopbackError:
         return ""  # the full command reports it

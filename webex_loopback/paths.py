@@ -42,18 +42,39 @@ def data_directory() -> str:
     return os.path.join(base, "webex-loopback")
 
 
+def variable(name: str) -> str:
+    """Return an environment variable, or ""; also in lower case, as pydantic reads the settings."""
+    return os.environ.get(name) or os.environ.get(name.lower(), "")
+
+
 def environment_path(name: str) -> str:
     """Return the absolute path that an environment variable names, or "" if it is not set.
 
     Removes the quotes that `docker --env-file` keeps as part of a value; they would end up in a directory's name.
 
     Raises:
-        ConfigurationError: It starts with `~`, and there is no home directory.
+        ConfigurationError: As `absolute`.
     """
-    path = os.environ.get(name, "").strip()
+    path = variable(name).strip()
     if len(path) > 1 and path[0] in "\"'" and path[-1] == path[0]:
         path = path[1:-1].strip()
-    return os.path.abspath(_expanded(path, name)) if path else ""
+    return absolute(path, name) if path else ""
+
+
+def absolute(path: str, setting: str) -> str:
+    """Return the absolute path that a setting names.
+
+    Raises:
+        ConfigurationError: There is no home directory for its `~`, or no current directory.
+    """
+    try:
+        return os.path.abspath(_expanded(path, setting))
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{path!a} is relative to the current directory, which has been removed.",
+            setting=setting,
+            remedy=f"Change to another directory, or set {setting} to an absolute path.",
+        ) from None
 
 
 def _expanded(path: str, setting: str = "WEBEX_LOOPBACK_HOME") -> str:
@@ -73,7 +94,7 @@ def profile_name(profile: "str | None" = None) -> str:
     Raises:
         ConfigurationError: It is not a plain file name.
     """
-    name = profile or os.environ.get("WEBEX_PROFILE") or "default"
+    name = profile or variable("WEBEX_PROFILE") or "default"
     if not _is_profile_name(name):
         raise ConfigurationError(
             f"{name!a} is not a valid profile name.",

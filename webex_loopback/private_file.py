@@ -21,6 +21,8 @@ _WRITE = os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _WINDOWS_PATIENCE_SECONDS = 10.0
 # Errors of rename() if the file itself is a mount point (docker run -v token.json:...) or on another device.
 _CANNOT_RENAME = (errno.EBUSY, errno.EXDEV, errno.ETXTBSY)
+# Errors of opening a file that can neither be renamed over nor written: immutable, or a read-only mount point.
+_CANNOT_REPLACE = (errno.EPERM, errno.EROFS)
 
 
 def is_ours(status: os.stat_result) -> bool:
@@ -52,6 +54,17 @@ def make_private_directory(path: str) -> None:
         make_private_directory(above)
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
+        with contextlib.suppress(OSError):
+            os.chmod(path, 0o700)  # a umask of 0177 would leave a directory in which nothing can be opened
+
+
+def open_private(path: str, flags: int) -> int:
+    """Open a file, creating it with mode 0600, whatever the umask."""
+    descriptor = os.open(path, flags | os.O_CREAT, 0o600)
+    if os.fstat(descriptor).st_mode & 0o600 != 0o600:
+        with contextlib.suppress(OSError):
+            os.fchmod(descriptor, 0o600)
+    return descriptor
 
 
 def check_owner(path: str) -> None:
@@ -79,7 +92,7 @@ def read_small_file(path: str, limit: int = 1 << 20, checked: os.stat_result | N
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "Not a regular file", path)
         trusted = checked is None or (checked.st_uid, checked.st_mode) == (status.st_uid, status.st_mode)
-        if not trusted and sys.platform != "win32":  # whose stat() of a path adds modes for its extension
+        if not trusted and sys.platform != "win32":  # where stat() of a path derives modes from the extension
             raise OSError(errno.EPERM, "It was replaced after it was checked", path)
         with open(descriptor, "rb", closefd=False) as file:
             data = file.read(limit + 1)
@@ -102,7 +115,7 @@ def write_private_file(path: str, data: bytes) -> None:
 
 
 class Replacement:
-    """A replacement for a file, `name` beside it: space is reserved first, content and renaming follow.
+    """A replacement for a file, prepared beside it as `name`: reserve space, write the content, rename.
 
     Symbolic links in `path` must have been resolved by the caller.
     """
@@ -110,15 +123,20 @@ class Replacement:
     def __init__(self, path: str, name: str) -> None:
         self.path = path
         self.pending = os.path.join(os.path.dirname(path), name)
-        self._reserved: BufferedWriter | None = None  # open until it is filled: opening it again could fail
+        self._file: BufferedWriter | None = None  # open until it is filled: opening it again could fail
 
     def reserve(self, size: int) -> None:
         """Create the replacement with room for `size` bytes, on disk; an OSError means that nothing has changed."""
         self.release()
+        try:
+            os.close(os.open(self.path, _WRITE))
+        except OSError as error:
+            if error.errno in _CANNOT_REPLACE:
+                raise
         with contextlib.suppress(FileNotFoundError):
             patiently(os.unlink, self.pending)
-        file = open(os.open(self.pending, _WRITE | os.O_CREAT | os.O_EXCL, 0o600), "wb")  # noqa: SIM115
-        self._reserved = file
+        file = open(open_private(self.pending, _WRITE | os.O_EXCL), "wb")  # noqa: SIM115
+        self._file = file
         try:
             _write(file, bytes(size))
         except OSError:
@@ -134,7 +152,7 @@ class Replacement:
         self.adopt(data)
 
     def adopt(self, data: bytes) -> None:
-        """Move the replacement, which is complete, over the file."""
+        """Rename the replacement, which is complete, over the file."""
         try:
             patiently(os.replace, self.pending, self.path)
         except OSError as error:
@@ -146,10 +164,10 @@ class Replacement:
 
     def release(self) -> None:
         """Close the reserved file."""
-        if self._reserved is not None:
+        if self._file is not None:
             with contextlib.suppress(OSError):
-                self._reserved.close()
-        self._reserved = None
+                self._file.close()
+        self._file = None
 
     def discard(self) -> None:
         """Remove the replacement, if any."""
@@ -158,7 +176,7 @@ class Replacement:
             patiently(os.unlink, self.pending)
 
     def _fill(self, path: str, data: bytes) -> None:
-        reserved, self._reserved = self._reserved, None
+        reserved, self._file = self._file, None
         with reserved or open(os.open(path, _WRITE), "wb") as file:
             _write(file, data)
 

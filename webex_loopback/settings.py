@@ -8,6 +8,7 @@ import shlex
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from logging import getLogger
 from typing import Annotated, Any, NamedTuple
 
 from dotenv.parser import parse_stream
@@ -20,6 +21,7 @@ from .private_file import is_ours, read_small_file, readable_by_others, writable
 from .secret import Secret
 from .wording import is_loopback, language, parse_duration, place, printable, split_list, unquoted
 
+_log = getLogger(__name__)
 ENVIRONMENT_ONLY = ("WEBEX_CONFIG_FILE", "WEBEX_PROFILE", "WEBEX_LOOPBACK_HOME", "WEBEX_LOCK_DIR")
 # They decide where secrets are sent: a file that was only found must not set them for secrets from elsewhere.
 _ENDPOINTS = ("api_base_url", "authorize_url", "token_url", "ca_bundle")
@@ -27,7 +29,7 @@ _ENDPOINTS = ("api_base_url", "authorize_url", "token_url", "ca_bundle")
 _NOT_FROM_FOUND = ("browser", "token_store", "token_store_key", "token_store_key_file")
 FORMS = {"client_id": r"(?i)(?<!\w)C[0-9a-f]{64}(?!\w)", "client_secret": r"(?i)(?<!\w)[0-9a-f]{64}(?!\w)"}
 _UNUSUAL = (
-    "WEBEX_{} is not in Webex's usual format: 64 hexadecimal digits, with a C before them in a Client ID. "
+    "WEBEX_{} is not in Webex's usual format: 64 hexadecimal digits, preceded by a C in a Client ID. "
     "If a login fails, copy it again from the app's page."
 )
 _SECRETS = ("client_secret", "access_token", "token_store_key")
@@ -41,7 +43,7 @@ class _Value(NamedTuple):
 
 
 def _matches(pattern: str, otherwise: str) -> BeforeValidator:
-    # Messages follow the setting's name and never contain the value: it may be a secret in the wrong place.
+    # Messages follow the setting's name and never contain the value: it may be a secret entered in the wrong place.
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
             raise ValueError(otherwise)
@@ -65,14 +67,17 @@ def _url(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    return os.path.abspath(os.path.expanduser(text))
+    try:
+        return paths.absolute(text, "")
+    except ConfigurationError:
+        raise ValueError("must be an absolute path: there is no home or current directory") from None
 
 
 def _seconds(text: str) -> float:
     with suppress(ValueError):
         if 0 < (seconds := parse_duration(text)) <= 86_400:
             return seconds
-    raise ValueError("must be seconds, or a duration such as 5m; above 0, and at most one day")
+    raise ValueError("must be a number of seconds or a duration such as 5m, above 0 and at most one day")
 
 
 _HEADER = _matches(r"[\x21-\x7e]*", "contains white space or a character that cannot be sent in an HTTP header")
@@ -93,7 +98,7 @@ def _values(texts: Mapping[str, Secret], origin: str) -> dict[str, _Value]:
         if f"{name}_file" in values:
             if name in values:
                 raise _error(f"{name}_file", f"and WEBEX_{name.upper()} are both set.", f"Remove one {place(origin)}.")
-            path = _path(values[f"{name}_file"].text.get_secret_value())
+            path = paths.absolute(values[f"{name}_file"].text.get_secret_value(), f"WEBEX_{name.upper()}_FILE")
             # The origin is that file; otherwise a found file could have other files sent to its own endpoints.
             values[name] = _Value(Secret(unquoted(_read_text(f"{name}_file", path))), path)
             if not values[name].text:
@@ -179,6 +184,11 @@ class Settings(BaseSettings):
                 why = f"must not be used for {what}, which is {place(secret_origin)}"
                 raise _not_from_found(name, self.found_file, why)
 
+    def warn_of_found_token(self) -> None:
+        """Log that the access token of a file that was only found is used."""
+        text = "WEBEX_ACCESS_TOKEN in %s, found in the current directory, is used instead of a stored token."
+        _log.warning(text, printable(self.found_file))
+
 
 _NAMES = {f"WEBEX_{name.upper()}": name for name in Settings.model_fields}
 
@@ -192,9 +202,6 @@ def load(**overrides: Any) -> Settings:
     texts = {name: Secret(text) for name, text in EnvSettingsSource(Settings)().items()}
     environment = _values(texts, "environment")
     file, warnings, values = _read_config_file(paths.config_file())
-    if file and file.found and "access_token" in values.keys() - environment.keys():
-        text = "WEBEX_ACCESS_TOKEN in {}, found in the current directory, is used instead of a stored token."
-        warnings.append(text.format(printable(file.path)))
     values |= environment | _values(given, "command line")
     for name in _NOT_FROM_FOUND:
         if file and file.found and name in values and values[name].origin == file.path:
@@ -223,7 +230,8 @@ def require(settings: Settings) -> None:
     for name in ("client_id", "client_secret"):
         if not getattr(settings, name):
             told = [f"Configuration file: {printable(settings.config_file)}."] if settings.config_file else []
-            told += [*settings.warnings, *_unknown(os.environ.keys() - ENVIRONMENT_ONLY, "the environment")]
+            names = [name for name in os.environ if name.upper() not in ENVIRONMENT_ONLY]
+            told += [*settings.warnings, *_unknown(names, "the environment")]
             remedy = "Run `webex-loopback init`, or set it in the environment. Your Integration's page shows it: "
             raise _error(name, " ".join(["is not set.", *told]), remedy + "https://developer.webex.com/my-apps")
     wrong = [scope for scope in settings.scope_list if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+", scope)]

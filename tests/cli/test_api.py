@@ -41,7 +41,7 @@ def login(sandbox: Sandbox, redirect_uri: str) -> Token:
 
 @pytest.fixture
 def run(run: Run, login: Token) -> Run:
-    """Run a command as who has logged in."""
+    """Run a command as a logged-in user."""
     return run
 
 
@@ -137,7 +137,7 @@ def test_pages_of_any_shape_are_joined(run: Run, sandbox: Sandbox, first: str, s
     [
         ("ELSEWHERE/v1/x", (200, "[]"), 2, "sent nowhere else"),
         ("/v1/x", (200, "[]"), 1, "loop"),
-        ("?page=2", (200, "{}"), 1, "list in JSON"),
+        ("?page=2", (200, "{}"), 1, "JSON list"),
         ("?page=2", (500, "[]"), 1, "answered 500"),
     ],
 )

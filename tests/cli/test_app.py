@@ -37,6 +37,12 @@ def test_wrong_usage_exits_with_2_and_names_the_help_command(run: Run, arguments
     assert (out, "--help" in err) == ("", True)
 
 
+def test_a_mistake_is_answered_with_what_was_probably_meant(run: Run) -> None:
+    assert "Did you mean 'status'?" in run("stauts", code=2).err
+    assert "`webex-loopback token --help`" in run("token", "--format", code=2).err
+    assert "`webex-loopback logout -p work`" in run("logout", "--revoke", "-p", "work", code=2).err
+
+
 @pytest.mark.parametrize("old", [[name] for name in RETIRED] + [["profile", "list"], ["logout", "--revoke"]])
 def test_a_removed_command_names_its_replacement_in_one_line(run: Run, old: list[str]) -> None:
     told = run(*old, code=2).err
@@ -100,7 +106,7 @@ def test_a_signal_waits_for_the_new_tokens_to_be_stored(
     child.send_signal(number)
     _, told = child.communicate(timeout=20)
     assert (child.returncode, "Traceback" in told) == (128 + number, False)
-    assert told == "Waiting for the renewal to finish, at most 30 s, so that the login is not lost.\n\nCancelled.\n"
+    assert told == "Waiting for Webex to answer, so that no tokens are lost.\n\nCancelled.\n"
     renewed = store.load()
     assert renewed is not None
     assert renewed.refresh_token != logged_in.refresh_token

@@ -176,7 +176,9 @@ def test_the_certificate_of_an_https_redirect_uri(tmp_path: Path, monkeypatch: P
 @pytest.mark.parametrize(
     ("status", "level", "code"), [(405, "ok", 0), (302, "error", 5), (511, "error", 5), (503, "warning", 0)]
 )
-def test_other_answers_at_the_token_endpoint_are_explained(status: int, level: str, code: int, monkeypatch: Patch) -> None:
+def test_other_answers_at_the_token_endpoint_are_explained(
+    status: int, level: str, code: int, monkeypatch: Patch
+) -> None:
     with listening(saying(f"HTTP/1.0 {status} x\r\n\r\n".encode())) as (origin, _):
         monkeypatch.setenv("WEBEX_API_BASE_URL", f"{origin}/v1")
         checks = {check.name: check for check in examine(None, online=True)}

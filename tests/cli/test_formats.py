@@ -104,7 +104,8 @@ def test_a_postman_environment() -> None:
     [
         (b"", "access_token"),
         (b"secret-token-alone", "neither JSON nor"),
-        (b'{"access_token": "secret-AT"', "not a JSON object"),
+        (b'{"access_token": "secret-AT"', "not valid JSON"),
+        (b'[{"access_token": "secret-AT"}]', "not a JSON object"),
         (b'{"access_token": "secret AT"}', "access_token"),
         (b'{"access_token": "secret-AT", "refresh_token": "secret RT"}', "refresh_token"),
         (b'{"access_token": "{{secret-vault}}"}', "Postman variable instead of a value in access_token"),

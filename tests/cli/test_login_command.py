@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import Patch, Store, Token, posix
 from webex_loopback.sandbox import Sandbox
 
-from .conftest import Run, command
+from .conftest import Run, command, on_terminal
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
@@ -70,7 +70,7 @@ def test_logout_removes_the_tokens_and_says_where_to_revoke_them(run: Run, logge
 def test_import_says_what_it_found_and_whose_it_is(run: Run, tokens: Path) -> None:
     told = run("import", str(tokens), "-p", "other").err
     assert "Found a token response." in told
-    assert "Imported the tokens of Alex Morgan <alex.morgan@example.com>." in told
+    assert "Imported tokens for Alex Morgan <alex.morgan@example.com>." in told
     run("token", "--refresh", "-p", "other")
     assert "--force" in run("import", str(tokens), "-p", "other", code=2).err
     run("import", str(tokens), "-p", "other", "--force")
@@ -80,8 +80,16 @@ def test_import_reads_standard_input(run: Run, monkeypatch: Patch, tokens: Path)
     assert command("import", "-p", "other", input=tokens.read_text()).returncode == 0
     done = command("import", "-p", "third", input="")
     assert (done.returncode, "Standard input" in done.stderr) == (2, True)
+
     monkeypatch.setattr("sys.stdin", None)  # closed: `<&-`
     run("import", "-p", "third", code=2)
+
+
+@posix
+def test_import_reads_a_paste_with_lines_longer_than_the_terminal_s(tokens: Path) -> None:
+    pasted = tokens.read_text().replace("\n", "").replace("{", f'{{"notes": "{"x" * 5000}",')
+    ready = "\x1b[?2004h"  # readline marks the ends of what is pasted
+    assert "Imported tokens" in on_terminal("import -p other", ready, pasted, ready, "\x04")
 
 
 @pytest.mark.parametrize("path", [pytest.param("/dev/zero", marks=posix), "nowhere", ".", "\x1b[31m"])

@@ -80,6 +80,7 @@ def test_the_table_fits_the_terminal(save: Make, columns: int) -> None:
     assert all(len(line) <= columns or re.match("    /", line) for line in lines)  # a path stays whole
     lines = on_terminal("status --all", columns=columns).splitlines()
     assert [line.find("Account") for line in lines] == [31, -1]
+    assert max(map(len, lines)) <= 60
     assert lines[1].index("alex.morgan@example.com") == 31
 
 

@@ -41,7 +41,7 @@ class Answer:
         self.body = body.decode()
 
     def check(self) -> "Answer":
-        """Assert what is true of every answer; return this one."""
+        """Assert what must hold for every answer; return the answer."""
         if self.status:
             wrong = {name for name, value in HEADERS.items() if self.headers[name] != value}
             assert wrong <= {"Content-Type"}

@@ -95,7 +95,7 @@ class Firefox:
         self.command("browsingContext.navigate", context=self._context, url=url, wait="complete")
 
     def evaluate(self, expression: str) -> Any:
-        """Evaluate JavaScript in the page; return what it gives, if that is a string, a number or a truth value."""
+        """Evaluate JavaScript in the page; return the result if it is a string, a number or a boolean."""
         target = {"context": self._context}
         answer = self.command("script.evaluate", expression=expression, target=target, awaitPromise=True)
         assert answer["type"] == "success", answer

@@ -21,7 +21,7 @@ answered: list[float] = []  # when each request was answered
 
 
 @pytest.mark.parametrize("sandbox", [lambda _: answered.append(time.monotonic())], indirect=True)
-def test_a_kill_loses_only_what_was_answered_and_not_written(sandbox: Sandbox, make_due: Make, store: Store) -> None:
+def test_a_kill_loses_only_an_answer_that_is_not_yet_written(sandbox: Sandbox, make_due: Make, store: Store) -> None:
     sandbox.switches.rotation, sandbox.switches.latency = True, REFRESH_SECONDS
     chance, lost = random.Random(200), []
     for _ in range(count(12)):

@@ -1,4 +1,4 @@
-"""The real command in real processes: what is said and saved, two at a time, and ended at any moment."""
+"""The real command in real processes: what it says and saves, two logins at a time, signals at any moment."""
 
 import contextlib
 import io
@@ -48,7 +48,7 @@ def end(running: Any, code: int = 0) -> str:
 
 @pytest.fixture
 def browser(monkeypatch: Patch, tmp_path: Path) -> Path:
-    """Be `$BROWSER`: a person, in a process, that leaves its command line and environment in a file named `seen`."""
+    """A simulated user as `$BROWSER`, who writes the command line and environment to a file named `seen`."""
     path = tmp_path / "browser"
     path.write_text(
         f"#!{sys.executable}\nimport os, sys\nfrom webex_loopback.sandbox import Person\n"
@@ -84,7 +84,7 @@ def test_every_option_has_its_effect_and_the_browser_is_told_no_secret_and_no_pr
 
 @pytest.mark.usefixtures("browser", "redirect_uri")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_second_login_goes_on_if_the_first_ends(
+def test_a_second_login_continues_if_the_first_one_is_killed(
     start: Callable[..., Any], sandbox: Sandbox, number: signal.Signals
 ) -> None:
     first = start("login", "--no-browser")

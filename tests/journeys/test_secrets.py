@@ -1,4 +1,4 @@
-"""A whole life of a login, with everything logged: no secret is in any output, file or traceback."""
+"""The whole life of a login, with everything logged: no secret is in any output, file or traceback."""
 
 import logging
 import os

@@ -30,7 +30,7 @@ COMMAND = [sys.executable, "-m", "webex_loopback"]
 
 
 def without_privileged_ports() -> None:
-    """Be root without that privilege, from the next exec on; nothing changes for other users."""
+    """Take that privilege from root, from the next exec on; changes nothing for other users."""
     pr_capbset_drop, cap_net_bind_service = 24, 10  # linux/prctl.h, linux/capability.h
     if os.geteuid() == 0:
         assert ctypes.CDLL(None).prctl(pr_capbset_drop, cap_net_bind_service, 0, 0, 0) == 0
@@ -94,10 +94,10 @@ def test_pasting_the_url(terminal: Start, sandbox: Sandbox, redirect_uri: str, m
     final = Person().visit(authorize_url).url  # refused here, because this browser did not open the start URL
     code, state = (parse_qs(urlsplit(final).query)[name][0] for name in ("code", "state"))
 
-    login.send("what is this\r")
-    login.expect("text without")
     login.send(f"{redirect_uri}?code={code}&state={'f' * 43}\r")
     login.expect("the wrong state")
+    login.send("what is this\r")
+    login.expect("text without")
     login.send(f"\x1b[200~{final[:90]}\r{final[90:]}&more={'x' * 6000}\x1b[201~\r")  # wrapped, as in a mail
     shown = end(login, 0)
     assert "Received the response from Webex" in shown
@@ -149,6 +149,7 @@ def test_a_privileged_port(terminal: Start) -> None:
         ("--no-browser", "c", 130),
         ("--device", "c", 130),
         ("--no-browser", "\\", 131),
+        ("--device", "\\", 131),
         ("--no-browser", signal.SIGHUP, 129),
     ],
 )
@@ -157,6 +158,8 @@ def test_every_key_and_signal_that_ends_it_while_it_waits_restores_the_terminal(
 ) -> None:
     login = terminal("login", way)
     ready(login)
+    login.send("\r")  # leaves no second status line
+    time.sleep(0.3)
     begun = time.monotonic()
     if isinstance(how, str):
         login.sendcontrol(how)
@@ -214,3 +217,15 @@ def test_a_background_job_leaves_the_terminal_to_the_shell(shell: Any) -> None:
     shell.sendline("fg")
     time.sleep(1)
     paste(shell, shown)
+
+
+def test_stopped_and_continued_a_question_hides_the_answer(shell: Any) -> None:
+    shell.sendline(f"{shlex.join(COMMAND)} init --client-id C{'0' * 64} --client-secret-stdin --no-login")
+    shell.expect("not shown")
+    shell.sendcontrol("z")
+    shell.expect("Stopped")
+    shell.sendline("fg")
+    time.sleep(1)
+    shell.sendline("hidden" * 10)
+    shell.expect("Wrote")
+    assert "hidden" not in shell.before

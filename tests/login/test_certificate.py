@@ -1,4 +1,4 @@
-"""The certificate of an https redirect URI: made, kept, renewed, or the user's own."""
+"""The certificate of an https redirect URI: created, kept, renewed, or the user's own."""
 
 import contextlib
 import datetime
@@ -124,7 +124,7 @@ def test_the_users_own_certificate_is_served(own: Path, folder: str, monkeypatch
         ({"key": ""}, "WEBEX_TLS_KEY is not"),
         ({"cert": ""}, "WEBEX_TLS_CERT is not"),
         ({"cert": __file__}, "PEM"),
-        ({"key": __file__}, "belonging to the certificate"),
+        ({"key": __file__}, "must belong to the certificate"),
         ({"now": 0}, "not valid before 20"),
         ({"now": 4e10}, "expired on 3"),
         ({"hosts": ("localhost", "[::1]")}, "is valid for localhost, 127.0.0.1, not for ::1"),

@@ -1,4 +1,4 @@
-"""A login in the browser, in this process, against the sandbox; a person comes over HTTP."""
+"""A login in the browser, in this process, against the sandbox; the browser is a simulated user over HTTP."""
 
 import os
 import queue
@@ -86,7 +86,8 @@ def test_the_page_says_why_there_are_no_tokens(
 
     with pytest.raises(kind):
         log_in(open_browser=open_browser)
-    assert f"<h1>{title}</h1>" in visitor.visit.body
+    page = visitor.visit.body
+    assert (f"<h1>{title}</h1>" in page, page.count("ROUTER")) == (True, kind is errors.TokenEndpointError)
     assert sandbox.count("authorization_code") == (fault != "unwritable")  # without room, the code is not spent
     assert not os.path.exists(store.path)
 
@@ -125,8 +126,8 @@ def test_each_denial_has_its_remedy(
     assert sandbox.count("authorization_code") == 0
 
 
-def test_what_is_not_of_this_login_is_reported_a_few_times(sandbox: Sandbox, redirect_uri: str, capsys: Output) -> None:
-    """Another user has read the browser's command line, and tries to finish the login with his own account."""
+def test_unrelated_requests_are_reported_a_few_times(sandbox: Sandbox, redirect_uri: str, capsys: Output) -> None:
+    """Another user has read the browser's command line, and tries to finish the login with their own account."""
 
     def open_browser(url: str) -> None:
         state = start(url)["state"]
@@ -207,7 +208,7 @@ def test_an_interruption_after_the_code_was_sent_waits_for_the_answer_and_tells_
 def test_an_interruption_before_the_code_was_sent_ends_it_at_once(
     sandbox: Sandbox, redirect_uri: str, store: Store, interrupt: Callable[[], None], locked: bool
 ) -> None:
-    """Also while the lock is waited for, after which the code would be sent."""
+    """Also while it waits for the lock, after which it would send the code."""
 
     def open_browser(url: str) -> None:
         if not locked:

@@ -35,7 +35,7 @@ class Shown(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def quick(sandbox: Sandbox, monkeypatch: Patch) -> None:
-    """Five seconds are the protocol's, not the test's."""
+    """Shorten the protocol's pauses of five seconds."""
     sandbox.switches.device_interval = 0.1
     monkeypatch.setattr(device_grant, "SLOW_DOWN_SECONDS", 0.2)
 

@@ -18,13 +18,14 @@ import trustme
 from tests.conftest import Make, Output, Patch, Store, Token, posix
 from tests.journeys.attack import wait_until
 from tests.login.visitors import Visitor, begin, nobody
-from webex_loopback import errors
+from webex_loopback import LoginRequired, errors, get_token
 from webex_loopback.cli.formats import Imported
 from webex_loopback.login.adopt import adopt
 from webex_loopback.login.login import log_in, log_out
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import DAY
+from webex_loopback.tokens.stores import open_store
 from webex_loopback.tokens.stores.lock import hold_lock
 from webex_loopback.webex import worker
 
@@ -292,14 +293,27 @@ def test_logging_out_removes_all_that_holds_a_token(logged_in: Token, store: Sto
     assert len(sandbox.requests) == before  # nothing is revoked
 
 
-def test_logout_removes_the_file_of_another_store_too(logged_in: Token, store: Store, monkeypatch: Patch) -> None:
+def test_what_is_in_memory_gives_way_to_a_logout_and_to_a_login(logged_in: Token) -> None:
+    assert get_token() == logged_in.access_token.get_secret_value()
+    new = log_in(open_browser=Visitor(), force=True).token
+    assert get_token() == new.access_token.get_secret_value()
+    log_out()
+    with pytest.raises(LoginRequired):
+        get_token()
+
+
+def test_logout_removes_the_files_from_before_another_store_was_set(logged_in: Token, monkeypatch: Patch) -> None:
     keyring = pytest.importorskip("keyring")
     from tests.tokens.test_keyring_store import Dictionary
 
     monkeypatch.setattr(keyring.core, "_keyring_backend", Dictionary())
-    monkeypatch.setenv("WEBEX_TOKEN_STORE", "keyring")
-    assert log_out()[0] == logged_in
-    assert store.load() is None
+    for former, kind in (("file", "keyring"), ("keyring", "file")):
+        monkeypatch.setenv("WEBEX_TOKEN_STORE", former)
+        with (place := open_store()).lock():
+            place.save(logged_in)
+        monkeypatch.setenv("WEBEX_TOKEN_STORE", kind)
+        assert log_out() in ((logged_in, ""), (None, str(getattr(place, "path", ""))))
+        assert not os.path.exists(getattr(place, "path", ""))
 
 
 def test_a_logout_while_the_account_is_looked_up_takes_precedence(sandbox: Sandbox, store: Store) -> None:

@@ -235,7 +235,7 @@ def test_a_code_is_held_until_the_end_and_then_shown_on_a_page_without_it(server
 def test_an_error_with_the_right_state_settles_and_is_shown_escaped(server: Running) -> None:
     answer = server.hold(server.callback(error="access_denied", error_description=MARK))
     assert server.response() == AuthorizationResponse(error="access_denied", error_description=MARK)
-    page = server.finish(answer, FailurePage("access_denied", detail=f"access_denied: {MARK}", tracking_id="T_1"))
+    page = server.finish(answer, FailurePage("access_denied", detail=f"access_denied: {MARK}"))
     assert page.status == 200
     assert "&lt;mark-of-the-attacker&gt;" in page.body
     assert MARK not in page.body

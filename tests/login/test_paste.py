@@ -95,19 +95,24 @@ def test_an_exception_from_a_handler_restores_the_terminal(terminal: Terminal, i
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
-WATCH = """
-import signal, sys
+START = """
+import signal, sys, tty
 from webex_loopback.webex.worker import Work
-from webex_loopback.login.paste import Keyboard
+from webex_loopback.login.paste import Keyboard, asking
 signal.signal(int(sys.argv[1]), signal.SIG_DFL)
-Keyboard().watch(Work(), lambda line: True)
 """
+WATCH = "Keyboard().watch(Work(), lambda line: True)"
+ASK = "with asking(): tty.setcbreak(0); signal.pause()"
 
 
+@pytest.mark.parametrize("what", [WATCH, ASK])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"])
-def test_a_signal_without_a_handler_ends_the_process_and_restores_the_terminal(terminal: Terminal, name: str) -> None:
+def test_a_signal_without_a_handler_ends_the_process_and_restores_the_terminal(
+    terminal: Terminal, name: str, what: str
+) -> None:
     number, before = signal.Signals[name], terminal.attributes()
-    with subprocess.Popen([sys.executable, "-c", WATCH, str(int(number))], stdin=terminal.descriptor) as program:
+    command = [sys.executable, "-c", START + what, str(int(number))]
+    with subprocess.Popen(command, stdin=terminal.descriptor) as program:
         wait_until(lambda: not terminal.echoes())
         program.send_signal(number)
         assert program.wait(10) == -number

@@ -15,7 +15,7 @@ from webex_loopback.webex import worker
 
 
 class Visitor:
-    """A person whose visits can be looked at afterwards."""
+    """A person whose visits can be inspected afterwards."""
 
     def __init__(self, **person: str) -> None:
         self.person = Person(**person)  # type: ignore[arg-type]

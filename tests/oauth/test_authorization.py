@@ -183,6 +183,8 @@ URL = f"{CALLBACK}?code=abc&state={STATE}"
         f"https://nam01.safelinks.example.com/?url={quote(URL, safe='')}&data=05%7C02",
         *(f"This site can't be reached\n{URL}\nERR_CONNECTION_REFUSED", f"Please use {URL} for the login."),
         *(f"{URL[:40]}\n{URL[40:80]}\n{URL[80:]}", f"see\n  {URL[:50]}\n  {URL[50:]}\nbye", f"{URL[:50]}  {URL[50:]}"),
+        *(f"{URL[:37]} {URL[37:]}", f"> {URL[:37]}\n> {URL[37:]}", f"{URL[:37]}\\\n{URL[37:]}"),  # within the code
+        *(re.sub("[?=&]", r"\\\g<0>", URL), URL.replace("&", r"\u0026"), *(f"{URL}{mark}" for mark in "*_~!:/…»")),
     ],
 )
 def test_a_pasted_redirect_is_read(pasted: str) -> None:

@@ -51,8 +51,8 @@ NOT_AS_BROWSERS = """
     [
         *((text, "is not on this machine") for text in NOT_HERE.split()),
         *((text, "is not a valid URL") for text in NOT_A_URL.split()),
-        *((text, "as browsers write it") for text in [*NOT_AS_BROWSERS.split(), "", "ftp://" + "x" * 100_000]),
-        *((text, "as browsers") for text in ("http://127.0.0.1/a b", "http://127.0.0.1/cb\n", "\thttp://127.0.0.1/")),
+        *((text, "browsers use") for text in [*NOT_AS_BROWSERS.split(), "", "ftp://" + "x" * 100_000]),
+        *((text, "browsers use") for text in ("http://127.0.0.1/a b", "http://127.0.0.1/cb\n", "\thttp://127.0.0.1/")),
         *((text, "not") for text in ("http://127.0.0.1:8765\\@example.com/", "http://127.0.0.1:８７６５/")),
         ("http://127.0.0.1:0/callback", "has port 0"),
     ],

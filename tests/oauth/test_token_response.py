@@ -113,8 +113,9 @@ def test_a_body_that_is_not_quite_json_is_read(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        *((body, "is not a JSON object") for body in (b"", b"null", b"[]", b'"text"', b"{", b"<html></html>", b"7")),
-        *((body, "is not a JSON object") for body in (b"\xff\xfe\x00", b"[" * 100_000, b'{"access_token": "a"')),
+        *((body, "is not a JSON object") for body in (b"null", b"[]", b'"text"', b"7")),
+        *((body, "is not valid JSON") for body in (b"", b"{", b"<html></html>", b'{"access_token": "a"')),
+        *((body, "is not valid JSON") for body in (b"\xff\xfe\x00", b"[" * 100_000)),
         (b'{"expires_in": 5}', "has no access_token"),
         (b'{"access_token": {}}', "has no access_token"),
         (b'{"access_token": 5}', "has an unusable access_token"),

@@ -1,6 +1,7 @@
 """`python -m webex_loopback.sandbox`: its output, its options, the settings file."""
 
 import os
+import re
 import shlex
 import signal
 import stat
@@ -51,6 +52,7 @@ def test_it_prints_settings_and_a_guide_logs_requests_without_secrets_and_exits_
     assert (process.returncode, stdout) == (0, "")
     guide, _, log = stderr.partition("Requests:\n")
     log, _, end = log.partition("\n\n")
+    assert all(len(line) <= 60 or re.match(r"export |\$env:|http", line) for line in guide.splitlines())
     exports = [shlex.split(line)[1] for line in guide.splitlines() if line.startswith("export ")]
     assert dict(line.split("=", 1) for line in exports) == settings
     assert f"$env:WEBEX_SCOPES = '{settings['WEBEX_SCOPES']}'" in guide
@@ -123,7 +125,7 @@ def test_it_says_that_the_port_is_in_use_and_its_help_lists_all_switches_and_fau
     with Sandbox() as sandbox:
         assert main(["--port", str(sandbox.port)]) == 2
     captured = capsys.readouterr()
-    assert (captured.out, f"127.0.0.1:{sandbox.port}" in captured.err, "--port" in captured.err) == ("", True, True)
+    assert (captured.out, captured.err.count("127.0.0.1"), "--port" in captured.err) == ("", 1, True)
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out

@@ -55,8 +55,9 @@ def test_a_store_keeps_one_token(kind: str, store: FileTokenStore, save: Make) -
 
 
 @posix
-def test_file_and_directories_are_private_from_creation(store: FileTokenStore, save: Make) -> None:
-    before = os.umask(0)
+@pytest.mark.parametrize("mask", [0, 0o177, 0o777])
+def test_file_and_directories_are_private_whatever_the_umask(store: FileTokenStore, save: Make, mask: int) -> None:
+    before = os.umask(mask)
     try:
         save()
     finally:
@@ -156,6 +157,18 @@ def test_a_file_that_cannot_be_renamed_over_is_written_in_place(store: FileToken
     with failing("replace", errno.EBUSY):
         new = save("new")
     assert store.load() == new
+    assert not pending(store).exists()
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EROFS])
+def test_a_file_that_can_be_neither_replaced_nor_written_is_noticed_before_the_request(
+    store: FileTokenStore, save: Make, number: int
+) -> None:
+    """An immutable one, or a read-only bind mount of the file."""
+    token = save()
+    with store.lock(), failing("open", number, folder=store.path), pytest.raises(TokenStoreError):
+        store.reserve()
+    assert store.load() == token
     assert not pending(store).exists()
 
 

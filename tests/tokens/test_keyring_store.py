@@ -100,6 +100,14 @@ def test_a_killed_processs_complete_save_is_adopted_once_the_keyring_answers(
     assert KeyringTokenStore("work").load() == new
 
 
+def test_a_process_finds_the_new_key_after_a_logout_and_a_login_in_another(backend: Dictionary, save: Make) -> None:
+    save(into=(known := KeyringTokenStore("work")))
+    KeyringTokenStore("work").delete()
+    assert known.load() is None
+    new = save("new", into=KeyringTokenStore("work"))
+    assert known.load() == new
+
+
 @pytest.mark.parametrize("key", [None, "not a key", "A" * 43 + "="])
 def test_a_lost_or_wrong_key_is_an_error(backend: Dictionary, save: Make, key: str | None) -> None:
     save(into=KeyringTokenStore("work"))

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores import open_store
 from webex_loopback.tokens.stores.postgres import PostgresTokenStore
+from webex_loopback.tokens.transaction import RetryingStore
 
 from .postgres import Server
 
@@ -66,6 +68,9 @@ def test_a_token_is_kept_in_a_row_per_profile(database: PostgresTokenStore, conn
     assert database.load() == token
     assert connect("work").load() is None
     assert open_store().load() == token
+    assert (
+        RetryingStore(open_store()).place == RetryingStore(connect()).place
+    )  # what could not be saved is known to both
     assert get_token() == "access-token-one"
     assert database.delete()
     assert database.load() is None
@@ -151,10 +156,28 @@ def test_the_lock_excludes_threads_and_connections(database: PostgresTokenStore,
         thread = threading.Thread(target=wait)
         thread.start()
         assert not got.wait(0.3)
+        began = time.monotonic()
+        assert other.load() is None  # while a thread of the same store waits
+        assert time.monotonic() - began < 1
     assert got.wait(5)
     thread.join()
     with database.lock(0):
         pass
+
+
+def test_a_child_that_is_forked_while_a_thread_holds_the_lock_can_acquire_it(database: PostgresTokenStore) -> None:
+    reading, writing = os.pipe()
+    with database.lock():
+        child = os.fork()
+        if child == 0:
+            try:
+                os.read(reading, 1)
+                with database.lock(3):
+                    os._exit(0)
+            finally:
+                os._exit(1)
+    os.write(writing, b"x")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 HOLDER = """
@@ -236,6 +259,15 @@ def test_a_database_that_is_down_is_reported_within_five_seconds_unless_the_toke
         assert time.monotonic() - began < 5
     finally:
         postgres.start()
+
+
+def test_a_database_that_does_not_answer_is_reported_within_five_seconds(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        store = connect(role=f"postgresql://127.0.0.1:{mute.getsockname()[1]}/postgres")
+        began = time.monotonic()
+        with pytest.raises(TokenStoreError) as caught:
+            store.load()
+    assert (caught.value.problem, time.monotonic() - began < 5) == ("unavailable", True)
 
 
 def test_memory_is_trusted_for_thirty_seconds(database: PostgresTokenStore, save: Make) -> None:

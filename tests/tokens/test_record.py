@@ -3,6 +3,7 @@ import json
 import os
 import pickle
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from webex_loopback.oauth.token_response import MalformedToken, TokenResponse
 from webex_loopback.secret import Secret
+from webex_loopback.tokens.decision import Renew, decide
 from webex_loopback.tokens.quick_look import TOKEN_BYTES, quick_look
 from webex_loopback.tokens.record import DAY, MINUTE, FutureVersion, ServiceApp, StoredToken
 
@@ -127,6 +129,12 @@ def test_a_damaged_record_is_refused_without_its_values(make_token: Make, damage
     shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
     assert "refresh-token-one" not in shown
     assert "client-secret-one" not in shown
+
+
+def test_a_record_of_a_clock_that_gives_milliseconds_is_readable_and_due(make_token: Make) -> None:
+    read = StoredToken.from_json(make_token(age=-1000 * time.time()).to_json())
+    assert read.refresh_token is not None
+    assert isinstance(decide(read, time.time()), Renew)
 
 
 ODD_VERSION = b'{"version": "9", "refresh_at": 5, "access_token": "a", "issued_at": 1}'

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NoReturn
 
 import httpx
 import pytest
@@ -158,7 +159,7 @@ def test_only_a_rejection_ends_a_session(make_token: Make, answer: object, kind:
     assert len(server.requests) == asked  # its pause is not over
     server.answers = [GOOD]
     clock.moved = 61
-    assert source.get_token() == "new-access"  # nothing is remembered for ever
+    assert source.get_token() == "new-access"  # nothing is remembered forever
 
 
 @pytest.mark.parametrize("count", [1, 8])
@@ -290,6 +291,17 @@ def test_an_unsaved_token_yields_to_another_processs_renewal(
     assert b"refresh_token=from-elsewhere" in server.requests[-1].content
 
 
+def test_a_programs_own_store_may_raise_anything(make_token: Make, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(MemoryTokenStore):
+        def lock(self, wait_seconds: float = 0) -> NoReturn:
+            raise ValueError("It is broken.")
+
+    assert TokenSource(store=Broken(due(make_token()))).get_token() == "access-token-one"
+    assert "It is broken." in caplog.text
+    with pytest.raises(WebexLoopbackError, match="ValueError: It is broken"):
+        TokenSource(store=Broken(expired(make_token()))).get_token()
+
+
 @pytest.mark.parametrize("problem", ["unreadable", "unavailable"])
 def test_a_failing_store_does_not_matter_while_the_token_in_memory_is_valid(
     make_token: Make, problem: str, caplog: pytest.LogCaptureFixture
@@ -298,8 +310,9 @@ def test_a_failing_store_does_not_matter_while_the_token_in_memory_is_valid(
     source = TokenSource(store=store, clock=(clock := Clock()))
     source.get_token()
     store.fails = {"load": problem}
-    for clock.moved in (60, 120, 180):
+    for clock.moved in (60, 120, 180, 950):  # the last one is due
         assert source.get_token() == "access-token-one"
+    assert "reserve" not in store.calls  # what cannot be read, perhaps after seconds, is not renewed either
     assert caplog.text.count("It cannot load.") == 1
     with pytest.raises(TokenStoreError):
         source.refresh()  # somebody else may have renewed it: not with what is in memory

@@ -45,7 +45,7 @@ FAULTS = [
     "empty400", "429", "500", "502", "503:0", "504", "html", "html:407", "reset", "redirect:http://127.0.0.1:9/",
     "slow:0.2",
 ]  # fmt: skip
-AGES = st.sampled_from([0, 3301, 3601])  # by so much the token gets older first: not at all, due, expired
+AGES = st.sampled_from([0, 3301, 3601])  # how much older the token gets first: not at all, due, expired
 DISK_CALLS = ["fsync", "replace", "unlink", "open"]
 DISK_ERRORS = [errno.ENOSPC, errno.EBUSY, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT]
 

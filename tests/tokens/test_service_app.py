@@ -18,8 +18,8 @@ from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.secret import Secret
 from webex_loopback.tokens import source
 from webex_loopback.tokens.record import ServiceApp, StoredToken
-from webex_loopback.tokens.service_app import client_for
 from webex_loopback.tokens.stores import open_store
+from webex_loopback.tokens.token_request import client_for
 
 Age = Callable[..., StoredToken]
 

@@ -47,7 +47,7 @@ def saved(save: Make) -> StoredToken:
 
 @pytest.fixture
 def browser(sandbox: Sandbox, redirect_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The user's browser, with somebody who approves."""
+    """The user's browser: a simulated user, who approves."""
     program = tmp_path / "browser.py"
     program.write_text("import sys\nfrom webex_loopback.sandbox import Person\nPerson().visit(sys.argv[1])\n")
     monkeypatch.setenv("BROWSER", f"{sys.executable} {program} %s")
@@ -99,10 +99,12 @@ def test_a_token_that_was_read_before_survives_a_failing_disk(saved: StoredToken
         ask_again(source)
 
 
-def test_without_a_login_the_error_names_the_command_to_run() -> None:
+def test_without_a_login_the_error_names_the_command_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBEX_LOOPBACK_HOME", "a\x1b]0;directory\a")
     with pytest.raises(LoginRequired) as caught:
         get_token("work")
     assert "webex-loopback login -p work" in caught.value.remedy
+    assert str(caught.value).isprintable()
 
 
 def test_profiles_are_separate(saved: StoredToken, save: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +184,26 @@ def test_the_configuration_files_token_counts(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("WEBEX_CONFIG_FILE", str(config))
     assert get_token() == "from-file"
     assert TokenSource().from_environment() == str(config)
+
+
+@pytest.mark.parametrize("name", ["WEBEX_ACCESS_TOKEN", "WEBEX_ACCESS_TOKEN_FILE"])
+def test_a_token_of_a_file_that_was_only_found_is_used_with_one_warning(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("config.env").write_text(f"{name}=token\n")
+    Path("config.env").chmod(0o600)
+    Path("token").write_text("token")
+    assert [get_token(), ask_again(TokenSource()), TokenSource().from_environment()][:2] == ["token", "token"]
+    assert caplog.text.count("found in the current directory") == 1
+    module.forget()
+    caplog.clear()
+    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "'another'")
+    assert get_token() == "another"
+    module.forget()
+    monkeypatch.delenv("WEBEX_ACCESS_TOKEN")
+    monkeypatch.setenv("WEBEX_CONFIG_FILE", "config.env")
+    assert get_token() == "token"
+    assert not caplog.text
 
 
 def test_a_stored_token_is_used_even_if_the_configuration_file_is_broken(
@@ -323,7 +345,7 @@ def test_a_renewal_imports_no_pydantic(sandbox: Sandbox, logged_in: StoredToken,
     assert done.stdout.split() == ["True", "False"]
 
 
-def interrupted_at(number: int, rejected: str) -> str:
+def interrupted_at(number: int, ask: Callable[[TokenSource], object]) -> str:
     """Raise after one of our calls, as a signal handler does; return the traceback with local variables."""
 
     def interrupt(frame: FrameType, event: str, _: object) -> None:
@@ -334,7 +356,7 @@ def interrupted_at(number: int, rejected: str) -> str:
     source = TokenSource()
     sys.setprofile(interrupt)
     try:
-        source.refresh(rejected=rejected) if rejected else source.get_token()
+        ask(source)
     except KeyboardInterrupt as error:
         sys.setprofile(None)
         return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
@@ -343,13 +365,20 @@ def interrupted_at(number: int, rejected: str) -> str:
     return ""
 
 
-@pytest.mark.parametrize(("indent", "rejected"), [(1, ""), (2, ""), (1, "another")])
+ASK: list[Callable[[TokenSource], object]] = [
+    TokenSource.get_token,
+    lambda source: source.refresh(rejected="another"),
+    TokenSource.stored,
+]
+
+
+@pytest.mark.parametrize(("indent", "ask"), [(2, ASK[0]), *((1, ask) for ask in ASK)])
 def test_an_exception_of_a_signal_handler_shows_no_secret(
-    indent: int, rejected: str, saved: StoredToken, store: FileTokenStore
+    indent: int, ask: Callable[[TokenSource], object], saved: StoredToken, store: FileTokenStore
 ) -> None:
     path = Path(store.path)
     path.write_text(json.dumps(json.loads(path.read_text()), indent=indent) + "\n")
-    tracebacks = list(itertools.takewhile(bool, (interrupted_at(number, rejected) for number in range(1000))))
+    tracebacks = list(itertools.takewhile(bool, (interrupted_at(number, ask) for number in range(1000))))
     assert len(tracebacks) > 30
     assert [text for text in tracebacks if "-token-one" in text] == []
 

@@ -11,7 +11,7 @@ from webex_loopback.errors import TokenStoreError
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.memory import MemoryTokenStore
-from webex_loopback.tokens.transaction import Cancelled, Keeper, Transaction, replace_token, unsaved
+from webex_loopback.tokens.transaction import Cancelled, RetryingStore, Transaction, replace_token, unsaved
 from webex_loopback.webex.worker import start
 
 from .conftest import FailingStore
@@ -54,7 +54,9 @@ def test_a_failed_request_changes_nothing_and_frees_the_lock(make_token: Make) -
         pass
 
 
-def test_it_can_be_cancelled_only_before_the_request(make_token: Make) -> None:
+def test_it_can_be_cancelled_only_before_the_request_and_says_that_it_goes_on(
+    make_token: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     begun, go = threading.Event(), threading.Event()
     store, new = FailingStore(make_token()), make_token("new")
 
@@ -64,12 +66,12 @@ def test_it_can_be_cancelled_only_before_the_request(make_token: Make) -> None:
         return new
 
     waiting, running = (Transaction(store, request) for _ in range(2))
-    assert waiting.cancel()
+    assert (waiting.interrupted(), caplog.text) == (True, "")
     with pytest.raises(Cancelled):
         waiting.run()
     flight = start(running.run)
     begun.wait(5)
-    assert not running.cancel()
+    assert (running.interrupted(), "Waiting for Webex" in caplog.text) == (False, True)
     go.set()
     assert flight.result(5) is new
     assert store.load() is new
@@ -79,15 +81,31 @@ def test_an_unsaved_token_is_kept_even_if_the_store_can_no_longer_be_read(make_t
     store = FailingStore(make_token(), save="unwritable")
     try:
         for new in (make_token("second"), make_token("third")):
-            keeper = Keeper(store)
-            keeper.load()
-            keeper.save(new)
+            retrying = RetryingStore(store)
+            retrying.load()
+            retrying.save(new)
             store.fails["load"] = "unreadable"
-            assert Keeper(store).load() is new
+            assert RetryingStore(store).load() is new
         store.fails.clear()
-        assert Keeper(store).load() is new
+        assert RetryingStore(store).load() is new
     finally:
         unsaved.clear()
+
+
+def test_a_programs_own_store_may_raise_anything(make_token: Make, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(MemoryTokenStore):
+        def save(self, token: StoredToken) -> None:
+            raise ValueError(f"Cannot store {token.to_json()!r}")
+
+    retrying = RetryingStore(Broken(make_token()))
+    try:
+        retrying.load()
+        retrying.save(new := make_token("new"))
+        retrying.save_again()
+        assert retrying.load() is new
+    finally:
+        unsaved.clear()
+    assert "refresh-token-one" not in caplog.text
 
 
 def test_a_store_written_for_version_1_works(make_token: Make) -> None:
@@ -169,6 +187,6 @@ def exiting():
 
 
 def test_nothing_is_sent_once_the_interpreter_is_exiting() -> None:
-    """It would end the thread that waits for the answer."""
+    """The exiting interpreter would end the thread that waits for the answer."""
     done = subprocess.run([sys.executable, "-c", EXITING], timeout=20, capture_output=True, text=True, check=True)
     assert done.stdout == "TokenStoreError\n"

@@ -100,10 +100,10 @@ def test_a_wait_is_within_the_time_limit() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [
-        (200, "<h1>Welcome to the hotel</h1>", "not a JSON object"),
+        (200, "<h1>Welcome to the hotel</h1>", "not valid JSON"),
         (200, "{}", "has no access_token"),
         (200, {"access_token": f"{REFRESH_TOKEN} {CODE}"}, "has an unusable access_token"),
-        (204, "", "not a JSON object"),
+        (204, "", "not valid JSON"),
         (302, "", "answered 302, which this endpoint never does"),
         (511, "<html>", "answered 511, which this endpoint never does"),
     ],
@@ -178,7 +178,7 @@ def test_the_start_of_a_device_grant() -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("<h1>Welcome</h1>", "not a JSON object"),
+        ("<h1>Welcome</h1>", "not valid JSON"),
         ({"device_code": CODE, "user_code": "u"}, "without verification_uri"),
         ({"device_code": CODE, "user_code": 5, "verification_uri": "x"}, "without user_code"),
     ],

@@ -46,7 +46,7 @@ def rows() -> list[tuple[int, object, str]]:
     by_id = oauth("invalid_client", DEAD)  # Webex sends it with these words, too
     rejected = [oauth("invalid_request", DEAD), gateway(DEAD), by_id, oauth("", DEAD), oauth("invalid_grant")]
     rejected += [gateway("invalid_grant"), oauth("invalid_grant", RFC_TEXT), oauth("invalid_refresh_token")]
-    rejected += [oauth("invalid_request", "Invalid refresh_token")]
+    rejected += [oauth("invalid_request", text) for text in ("Invalid refresh_token", "Refresh token is not valid")]
     misconfigured = [*map(oauth, ["invalid_client", "unauthorized_client", "invalid_scope"]), gateway("invalid_scope")]
     misconfigured += [oauth("invalid_scope", "A scope requested with the refresh token is invalid.")]
     misconfigured += [gateway("Client Id is invalid"), gateway("The provided clientSecret is invalid")]

@@ -56,7 +56,10 @@ def test_a_code_is_sent_once_the_server_is_there(free_port: Callable[[], int]) -
 HTTPX = [k for k in vars(httpx).values() if isinstance(k, type) and issubclass(k, Exception)]
 
 
-@pytest.mark.parametrize("kind", [*HTTPX, OSError, ssl.SSLError, TimeoutError, UnicodeError], ids=lambda k: k.__name__)
+OTHERS = [OSError, ssl.SSLError, TimeoutError, UnicodeError, Exception]  # the last one, for example, of a SOCKS library
+
+
+@pytest.mark.parametrize("kind", [*HTTPX, *OTHERS], ids=lambda k: k.__name__)
 def test_every_exception_is_translated_and_only_connecting_is_tried_again(kind: type[Exception]) -> None:
     calls = []
 
@@ -87,6 +90,16 @@ def test_a_server_that_gives_no_usable_answer_gets_a_code_once(answer: Callable[
         assert isinstance(error, ServerUnreachable)
         assert re.match("(Unusable|No) answer from 127.0.0.1", str(error))
         assert len(came) == 1
+
+
+@pytest.mark.parametrize("header", ["Content-Length: 200\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n22\r\n"])
+def test_a_complete_token_is_kept_although_the_connection_ended_too_early(header: str) -> None:
+    answer = f'HTTP/1.1 200 OK\r\n{header}{{"access_token": "new-access-one"}}\r\n'
+    with listening(saying(answer.encode())) as (origin, _):
+        asker = Asker(f"{origin}/token")
+        assert asker.refresh().access_token == Secret("new-access-one")
+        with asker.webex() as webex, pytest.raises(ServerUnreachable):
+            webex.call("GET", "x", bearer=Secret("x"))  # what an API sent may not be complete
 
 
 # Time limits
@@ -229,7 +242,7 @@ def test_an_unknown_authority_is_named_with_the_remedy(authority: trustme.CA, tm
         assert "Example Proxy Inc." in issuer_seen(sandbox.base_url)
 
 
-@pytest.mark.parametrize("name", ["", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"])
+@pytest.mark.parametrize("name", ["", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"])
 def test_the_usual_variables_are_trusted(
     authority: trustme.CA, ca_bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -387,7 +400,11 @@ def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, fre
 
 
 @pytest.mark.parametrize(
-    "proxy", ["socks5://me:{}@p:1", "gopher://me:{}@p:1", "http://{}@[bad:1", "http://me:{}@p:port"]
+    "proxy",
+    [
+        *("socks5://me:{}@p:1", "gopher://me:{}@p:1", "http://{}@[bad:1", "http://me:{}@p:port"),
+        "http://me:p@{}#x@p:1",  # of which urllib would take the password for the host
+    ],
 )
 def test_an_unusable_proxy_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy.format(PROXY_PASSWORD))

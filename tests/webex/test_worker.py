@@ -90,7 +90,7 @@ def test_an_error_of_the_work_is_not_taken_for_an_interruption() -> None:
 
 
 def test_an_exception_at_any_moment_of_the_wait_leaves_nothing_locked() -> None:
-    """Of a signal handler, which runs between two calls: the work ends, and others who wait for it get the result."""
+    """A signal handler raises it between two calls; the work still ends, and others who wait for it get the result."""
 
     def interrupt(frame: FrameType, event: str, _: object) -> None:
         if event in ("call", "c_return") and next(calls) == number:

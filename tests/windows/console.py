@@ -31,7 +31,7 @@ _kernel32: Any = vars(ctypes)["windll"].kernel32 if sys.platform == "win32" else
 
 
 class _StartupInfo(ctypes.Structure):
-    """STARTUPINFOEXW; what stays zero is not named."""
+    """STARTUPINFOEXW; fields that stay zero have no name."""
 
     _fields_ = (
         ("size", ctypes.c_size_t),

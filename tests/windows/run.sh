@@ -12,7 +12,7 @@ export WINEPREFIX="$target/prefix" WINEDEBUG="${WINEDEBUG:--all}"
 # pytest would leave bytecode with Windows paths in the checkout.
 export PYTHONDONTWRITEBYTECODE=1
 # Paths of this machine, and a name that `doctor` would take for a misspelled setting.
-unset SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE WEBEX_LOOPBACK_WINE
+unset SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE WEBEX_LOOPBACK_WINE
 # Not by PYTHONPATH, which the tests remove from the environment.
 printf 'Z:%s\n' "${PWD//\//\\}" >"$target/python/Lib/site-packages/checkout.pth"
 

@@ -38,7 +38,7 @@ _REFERENCE = "Compare method, path and fields with the API reference at https://
 @click.option("--include", "-i", is_flag=True, help="Also print the status and the headers.")
 @click.option("--paginate", is_flag=True, help="Get all pages of a list; print one JSON document.")
 def api(profile: str | None, include: bool, paginate: bool, **options: Any) -> None:
-    """Send a request to the Webex API and print the answer.
+    """Send a request to the Webex API and print the response.
 
     PATH is relative to the API base URL, or a URL of the same server.
 
@@ -49,8 +49,8 @@ def api(profile: str | None, include: bool, paginate: bool, **options: Any) -> N
     webex-loopback api messages -f roomId=ID -F files=@report.pdf
 
     Fields are sent as a JSON object, or as multipart with @FILE; for GET, DELETE and --input, in the query string.
-    JSON is indented on a terminal; a pipe or file gets the body unchanged. Errors are explained on stderr, followed by
-    the whole body with -i; the exit code is 1.
+    JSON is indented on a terminal; a pipe or file gets the body unchanged. Errors are explained on stderr, with -i
+    after the whole body; the exit code is 1, or 3 if a login is required.
     """
     request = read_options(**options)
     if paginate and (include or request.method != "GET"):
@@ -138,7 +138,7 @@ def _all_pages(session: Session, request: Request) -> bytes:
             page = json.loads(answer.body)
             whole = page if whole is None else _joined(whole, page)
         except (ValueError, RecursionError, TypeError, AttributeError):
-            message = f"{answer.host} did not answer with a list in JSON."
+            message = f"{answer.host} did not return a JSON list."
             raise WebexLoopbackError(message, remedy="Leave out --paginate.") from None
         link = re.search(r'<([^>]*)>[^<]*;\s*rel="?([^";,]*\s)?next[\s";,]', answer.headers.get("link", "") + ";", re.I)
         if link is None:

@@ -30,7 +30,7 @@ COMMANDS = {
     "logout": ("login.logout", "Remove the profile's tokens from this machine."),
     "status": ("status.status", "Show the account, lifetimes and scopes of a login."),
     "token": ("token.token", "Print a valid access token."),
-    "api": ("api.api", "Send a request to the Webex API and print the answer."),
+    "api": ("api.api", "Send a request to the Webex API and print the response."),
     "whoami": ("api.whoami", "Ask Webex which account the token belongs to."),
     "exec": ("execute.execute", "Run a command with WEBEX_ACCESS_TOKEN set."),
     "import": ("import_.import_", "Import tokens from Postman, wxc_sdk or a token response."),
@@ -76,7 +76,12 @@ def retired(ctx: click.Context, name: str, advice: str) -> None:
     ctx.exit(2)
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+# click compares a mistyped command with the keys of `commands`.
+@click.group(
+    cls=_LazyGroup,
+    commands=dict.fromkeys(COMMANDS, click.Command(None)),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, "--version", "-V", message="webex-loopback %(version)s")
 @click.option("--debug", is_flag=True, help="Log each step, and the traceback of an error, to stderr; without secrets.")
 def cli(debug: bool) -> None:
@@ -89,7 +94,7 @@ def cli(debug: bool) -> None:
 
 def _not_empty(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
     if value == "":  # `-p "$NAME"` with NAME unset must not mean the default profile
-        raise click.BadParameter("The name is empty. Is a variable not set?")
+        raise click.BadParameter("The name is empty. Is a variable unset?")
     return value
 
 
@@ -172,9 +177,9 @@ def _run(arguments: list[str], debug: bool) -> int:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "webex-loopback"
+        command = " ".join(["webex-loopback", *(name for name in arguments[:1] if name in COMMANDS)])
         say(printable(error.format_message()), "red")
-        say(f"  Run `{command} --help` to see how it is used.")
+        say(f"  Run `{command} --help` for usage.")
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         say("Cancelled.")
@@ -216,9 +221,9 @@ class _Warnings(logging.Handler):
 
 
 def _end_like_ctrl_c() -> list[int]:
-    """Have SIGTERM, SIGHUP and Windows' SIGBREAK end the command as Ctrl-C does; return a list of what is received.
+    """Have SIGTERM, SIGHUP and Windows' SIGBREAK end the command as Ctrl-C does; return a list of those received.
 
-    As exceptions they let a token transaction finish and the terminal, port and lock be released.
+    Raised as exceptions, they let a token transaction finish, and release the terminal, port and lock.
     """
     received: list[int] = []
 

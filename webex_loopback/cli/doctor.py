@@ -26,9 +26,9 @@ from webex_loopback.private_file import is_ours, readable_by_others
 from webex_loopback.secret import Secret
 from webex_loopback.settings import ENVIRONMENT_ONLY, Settings, load, require
 from webex_loopback.tokens.record import DAY, StoredToken
-from webex_loopback.tokens.service_app import client_for
 from webex_loopback.tokens.source import TokenSource
-from webex_loopback.tokens.stores import open_store
+from webex_loopback.tokens.stores import open_store, reserve
+from webex_loopback.tokens.token_request import client_for
 from webex_loopback.webex import transport
 from webex_loopback.webex.client import Webex
 from webex_loopback.wording import columns, duration, moment, printable, wrap
@@ -40,7 +40,6 @@ from .texts import catalogue
 LOCK_SECONDS = 5.0
 _COLUMN = 23  # where texts start: after a mark and the longest name, WEBEX_CLIENT_SECRET
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red"), "skipped": ("-", None)}
-_TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 _LEFTOVER = re.compile(r"\.(new|tmp)$|\.(corrupt|foreign|future)-")
 
 
@@ -107,7 +106,7 @@ def examine(profile: str | None, *, online: bool) -> Iterator[Check]:
 
 
 def as_lines(check: Check, width: int) -> str:
-    """Return a finding as lines: mark, name, and in a column of their own text and remedy."""
+    """Return a finding as lines: mark and name, then text and remedy in a column of their own."""
     mark, colour = _MARKS[check.level]
     if mark.encode(sys.stdout.encoding or "utf-8", "replace") == b"?":
         mark = "+" if check.level == "ok" else "x"  # code page 1252, for instance, lacks it
@@ -117,7 +116,7 @@ def as_lines(check: Check, width: int) -> str:
 
 
 def _find(key: str, /, **values: object) -> Check:
-    """Return a finding from `texts/doctor.json`, with values that show no password and cannot harm the terminal."""
+    """Return a finding from `texts/doctor.json`; the values are made safe for the terminal, without passwords."""
     found, shown = catalogue("doctor")[key], {}
     for name, value in values.items():
         text = re.sub(r"(://)\S*@", r"\1[...]@", printable(str(value), 2000))
@@ -189,7 +188,7 @@ def _connection(case: _Case) -> Iterator[Check]:
     host, proxy = urlsplit(url).netloc, transport.proxy_for(url)
     yield _find("proxy" if proxy else "no_proxy", proxy=proxy, host=host)
     transport.ssl_context(ca_bundle)  # reads all of these
-    named = {"WEBEX_CA_BUNDLE": ca_bundle} | {name: os.environ.get(name, "") for name in _TRUST}
+    named = {"WEBEX_CA_BUNDLE": ca_bundle} | {name: os.environ.get(name, "") for name in transport.TRUST}
     yield _find("trust", more="".join(f", {path} ({name})" for name, path in named.items() if path))
     if not case.online:
         yield _find("offline")
@@ -201,7 +200,7 @@ def _connection(case: _Case) -> Iterator[Check]:
         key = "portal" if portal else "failing" if status >= 500 else "connection"
         yield _find(key, host=host, status=status, milliseconds=round(1000 * (time.monotonic() - began)))
     if issuer := transport.issuer_seen(url) if url.startswith("https") else "":
-        yield _find("issuer", issuer=issuer)  # a company's name is that of a proxy that decrypts the traffic
+        yield _find("issuer", issuer=issuer)  # a company's name means a proxy that decrypts the traffic
     skew = webex.clock_skew
     key = "no_clock" if skew is None else "clock" if abs(skew) <= 300 else "behind" if skew > 0 else "ahead"
     yield _find(key, host=host, skew=duration(abs(skew or 0)))
@@ -228,7 +227,7 @@ def _data_directory(_: _Case) -> Iterator[Check]:
 def _token_store(case: _Case) -> Iterator[Check]:
     store = open_store(case.profile)
     with store.lock(LOCK_SECONDS):
-        getattr(store, "reserve", bool)()  # room, permissions, and a key in the keyring
+        reserve(store)  # room, permissions, and a key in the keyring
     token = store.load()
     yield _find("store", store=store)
     yield from _login(case, token)
@@ -261,7 +260,7 @@ def _login(case: _Case, token: StoredToken | None) -> Iterator[Check]:
 
 
 def _answer(token: StoredToken, told: dict[str, str]) -> Iterator[Check]:
-    """Ask Webex whether it accepts the access token; that a network fails has been reported before."""
+    """Ask Webex whether it accepts the access token; network failures have already been reported."""
     with contextlib.suppress(WebexLoopbackError), client_for(token) as webex:
         try:
             webex.people_me(token.access_token)

@@ -20,7 +20,7 @@ from .token import valid_token
 
 @click.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @profile_option
-@click.option("--min-validity", type=span, metavar="TIME", help="Renew first if it expires sooner: 7d, 12h, 30m.")
+@click.option("--min-validity", type=span, metavar="TIME", help="Renew first if less than this is left: 7d, 12h, 30m.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARGS]...")
 def execute(profile: str | None, min_validity: float | None, command: tuple[str, ...]) -> int:
     """Run a command with WEBEX_ACCESS_TOKEN set.
@@ -31,7 +31,7 @@ def execute(profile: str | None, min_validity: float | None, command: tuple[str,
     Signals and the exit code are passed on.
     """
     if not command[0]:
-        raise click.UsageError("The command is empty. Is a variable not set?")
+        raise click.UsageError("The command is empty. Is a variable unset?")
     source = TokenSource(profile)
     environ = os.environ | {"WEBEX_ACCESS_TOKEN": valid_token(source, min_validity)}
     environ.pop("WEBEX_ACCESS_TOKEN_FILE", None)  # the command would refuse to choose between the two
@@ -58,7 +58,7 @@ def run_and_wait(command: Sequence[str], environ: Mapping[str, str]) -> int:
         raise FileNotFoundError(errno.ENOENT, "command not found")
     if os.path.dirname(program) == os.curdir and not os.path.dirname(command[0]):
         # Windows looks there before PATH, and a cloned repository may hold a python.bat.
-        raise FileNotFoundError(errno.ENOENT, f"Not run from the current directory. If you mean that, type {program}")
+        raise FileNotFoundError(errno.ENOENT, f"not run from the current directory; to do that, type {program}")
     line: str | list[str] = [program, *command[1:]]
     executable = None
     if program.lower().endswith((".bat", ".cmd")):

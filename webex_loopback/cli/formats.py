@@ -59,8 +59,8 @@ def read(data: bytes, now: float) -> Imported:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig").strip()
     except UnicodeDecodeError:
         text = "\0"
-    if not text.startswith("{"):
-        return _imported("a token file of wxc_sdk", _flat_yaml(text), now)
+    if not text.startswith(("{", "[")):
+        return _imported("a wxc_sdk token file", _flat_yaml(text), now)
     values = read_object(text)
     if not isinstance(values.get("values"), list):
         return _imported("a token response", values.items(), now)
@@ -84,7 +84,7 @@ def write(form: str, access_token: str, token: StoredToken | None, now: float) -
         return header
     if form == "env":
         return f"WEBEX_ACCESS_TOKEN={shlex.quote(access_token)}"
-    if form == "curl":  # quoted as curl reads it, which is JSON's way for ASCII
+    if form == "curl":  # for ASCII, curl's quoting is that of JSON
         return f"header = {json.dumps(header)}"
     if form == "json":
         return json.dumps({"access_token": access_token, "token_type": "Bearer", "expires_at": end})
@@ -174,7 +174,7 @@ def _flat_yaml(text: str) -> list[tuple[str, str]]:
     text = re.sub("(?m)^#.*", "", text.replace("\r\n", "\n").removeprefix("---\n"))
     lines = [_YAML_LINE.fullmatch(line) for line in re.sub(r" *\n +", " ", text).split("\n") if line]
     if None in lines:
-        raise MalformedToken("is neither JSON nor a token file of wxc_sdk")
+        raise MalformedToken("is neither JSON nor a wxc_sdk token file")
     found = [line.groups("") for line in lines if line]
     return [
         (name, quoted.replace("''", "'") or re.sub("^(~|null)$", "", plain.rstrip())) for name, quoted, plain in found

@@ -14,6 +14,7 @@ from webex_loopback.wording import printable
 
 from .app import profile_option, say
 from .formats import read
+from .interview import ask_lines
 from .login import describe
 from .request import read_file
 
@@ -44,8 +45,10 @@ def import_(profile: str | None, file: str | None, from_store: str | None, force
         return
     file, name = file or "-", profile_name(profile)
     if file == "-" and terminal(sys.stdin) is not None:
-        say("Paste the tokens, then press Ctrl-D.")
-    data = read_file(file, _LARGEST)
+        say(f"Paste the tokens, press Enter, then {'Ctrl-Z and Enter' if sys.platform == 'win32' else 'Ctrl-D'}.")
+        data = ask_lines().encode(errors="replace")
+    else:
+        data = read_file(file, _LARGEST)
     try:
         imported = read(data, time.time())
     except MalformedToken as error:

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from webex_loopback.errors import ConfigurationError
 from webex_loopback.login import browser
+from webex_loopback.login.paste import asking
 from webex_loopback.oauth.redirect_uri import RedirectURI
 from webex_loopback.secret import Secret
 from webex_loopback.settings import FORMS, Settings
@@ -20,7 +21,7 @@ from webex_loopback.wording import columns, is_loopback, language, printable, sp
 from .app import say
 from .texts import catalogue, refusal, words
 
-with contextlib.suppress(ImportError):  # without it macOS cuts a pasted line at 1,024 characters
+with contextlib.suppress(ImportError):  # without it macOS cuts a pasted line at 1,024 characters, Linux at 4,096
     import readline
 
     readline.parse_and_bind("set enable-bracketed-paste on")  # a wrapped URL is one answer
@@ -132,7 +133,17 @@ def hold_interview(given: Values, known: Mapping[str, str], *, service_app: bool
 def ask(question: str, *, hidden: bool = False) -> Secret:
     """Ask on the terminal; Ctrl-D quits, like Ctrl-C."""
     prompt = wrap(question, columns(sys.stdout)) + " "
-    return Secret((getpass.getpass(prompt) if hidden else input(prompt)).strip())
+    with asking():
+        return Secret((getpass.getpass(prompt) if hidden else input(prompt)).strip())
+
+
+def ask_lines() -> str:
+    """Read lines until Ctrl-D."""
+    lines = []
+    with asking(), contextlib.suppress(EOFError):
+        while True:
+            lines.append(input())
+    return "\n".join(lines)
 
 
 def confirm(question: str, *, default: bool = True) -> bool:
@@ -146,7 +157,7 @@ def confirm(question: str, *, default: bool = True) -> bool:
 
 
 def _answer(values: Values, known: Mapping[str, str], name: str, kind: str, *, optional: bool) -> Values:
-    """Ask for a setting until the answer is usable, or empty if that is an answer."""
+    """Ask for a setting until the answer is usable, or empty where `optional` allows it."""
     key, default = name[6:].lower(), known.get(name) or DEFAULTS.get(name, "")
     if name == SECRET:
         optional, default = bool(default) and values[ID] == known.get(ID), ""

@@ -19,7 +19,7 @@ _REVOKE_PAGE = "https://idbroker.webex.com/idb/profile#/tokens"
 _STARTS = {
     "already": "Already logged in as",
     "other": "Logged in by another process as",
-    "imported": "Imported the tokens of",
+    "imported": "Imported tokens for",
     "moved": "Moved the login of",
 }
 
@@ -81,9 +81,10 @@ def logout(ctx: click.Context, profile: str | None, revoke: bool) -> None:
 
     They stay valid at Webex until they expire; the command prints the URL where you can revoke them.
     """
-    if revoke:
-        retired(ctx, "logout --revoke", f"run `webex-loopback logout`, then revoke the tokens at {_REVOKE_PAGE}")
     name = profile_name(profile)
+    if revoke:
+        command = login_command(name).replace("login", "logout", 1)
+        retired(ctx, "logout --revoke", f"run `{command}`, then revoke the tokens at {_REVOKE_PAGE}")
     token, unreadable = log_out(profile)
     if token is None and not unreadable:
         say(f"Profile {name} was not logged in.")

@@ -55,7 +55,7 @@ def read_options(
         parts["content"] = json.dumps(dict(fields)).encode() if body is None else read_file(body, _LARGEST_FILE)
         parts["headers"] = {"content-type": "application/json"} | {n.lower(): v for n, v in parts["headers"].items()}
     if not in_query and len(dict(fields)) < len(fields):
-        raise click.UsageError('A field is given twice. A list is written as -F \'KEY=["one", "two"]\'.')
+        raise click.UsageError('A field is given twice. Write a list as -F \'KEY=["one", "two"]\'.')
     return Request(method, path, parts)
 
 
@@ -71,7 +71,7 @@ def _text(value: Any) -> str:
 
 
 def _utf8(text: str) -> str:
-    return text.encode(errors="replace").decode()  # an argument may contain bytes that are no text
+    return text.encode(errors="replace").decode()  # an argument may contain bytes that are not text
 
 
 def read_file(path: str, limit: int) -> bytes:

@@ -1,4 +1,4 @@
-"""A profile's token, a client of the API that it is for, and what a 401 or a 403 of that API means."""
+"""A profile's token, a client of its API, and what a 401 or a 403 from that API means."""
 
 import re
 
@@ -7,11 +7,12 @@ from webex_loopback.paths import profile_name
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load
 from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.service_app import client_for, login_with_scope
+from webex_loopback.tokens.service_app import login_with_scope
 from webex_loopback.tokens.source import TokenSource
+from webex_loopback.tokens.token_request import client_for
 from webex_loopback.webex.client import Webex
 
-# Start of the path, and the scope for GET; for other methods with `_write` instead of `_read`, if it ends so.
+# Start of the path, and the scope for GET; for other methods, a final `_read` becomes `_write`.
 _SCOPES = {
     **{name: f"spark:{name}_read" for name in ("devices", "memberships", "messages", "people", "rooms", "teams")},
     "applications": "spark:applications_token",
@@ -46,7 +47,7 @@ class Session:
             self.webex = Webex.of(settings)
 
     def renew(self) -> bool:
-        """Renew a rejected token, once, however short it lives; return whether there is another one now."""
+        """Renew a rejected token, but only once per command; return whether there is another one now."""
         before, renewed, self._renewed = self.token, self._renewed, True
         if not renewed:
             self.token = Secret(self._source.refresh(rejected=before.get_secret_value()))

@@ -124,7 +124,7 @@ def _print_list(found: list[dict[str, Any]]) -> None:
     wide = max((len(facts["profile"]) for facts in found), default=0)
     if found and sys.stdout.isatty():
         wide = max(wide, len("Profile"))
-        click.echo(f"  {'Profile':<{wide}}  {'Until next login':<18}  Account (* is used without -p)")
+        click.echo(f"  {'Profile':<{wide}}  {'Until next login':<18}  Account (*: without -p)")
     for facts in found:
         left, text = _left(facts), printable(facts.get("error", ""), 4096)
         if not text:
@@ -133,7 +133,8 @@ def _print_list(found: list[dict[str, Any]]) -> None:
                 account += f" (through {app['using']})"
             until_login = "no known expiry" if left == math.inf else f"{duration(left)} left" if left else "expired"
             text = f"{until_login:<18}  {printable(account)}"
-        click.echo(f"{'*' if facts['profile'] == profile_name() else ' '} {facts['profile']:<{wide}}  {text}")
+        line = f"{'*' if facts['profile'] == profile_name() else ' '} {facts['profile']:<{wide}}  {text}"
+        click.echo(wrap(line, columns(sys.stdout), wide + 4))
 
 
 def name_and_email(account: Account) -> str:

@@ -21,11 +21,11 @@ from .formats import FORMATS, WITH_REFRESH_TOKEN, write
 @click.command()
 @profile_option
 @click.option("--format", "form", type=click.Choice(FORMATS), metavar="FORMAT", help="Use one of these formats.")
-@click.option("--json", "form", flag_value="json", help="As --format json.")
-@click.option("--header", "form", flag_value="header", help="As --format header.")
-@click.option("--env", "form", flag_value="env", help="As --format env.")
+@click.option("--json", "form", flag_value="json", help="Same as --format json.")
+@click.option("--header", "form", flag_value="header", help="Same as --format header.")
+@click.option("--env", "form", flag_value="env", help="Same as --format env.")
 @click.option("--refresh", is_flag=True, help="Renew the token now, even if it is not due.")
-@click.option("--min-validity", type=span, metavar="TIME", help="Renew first if it expires sooner: 7d, 12h, 30m.")
+@click.option("--min-validity", type=span, metavar="TIME", help="Renew first if less than this is left: 7d, 12h, 30m.")
 @click.option("--output", "-o", metavar="FILE", help="Write to a file that only you can read, not to stdout.")
 def token(profile: str | None, form: str | None, refresh: bool, min_validity: float | None, output: str | None) -> None:
     """Print a valid access token.

@@ -59,7 +59,7 @@ def webex_sandbox(webex_clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 @pytest.fixture
 def webex_profile(webex_sandbox: "Sandbox") -> "StoredToken":
-    """The default profile, logged in at the sandbox: `get_token()` works in the test."""
+    """The default profile, logged in to the sandbox: `get_token()` works in the test."""
     from webex_loopback.login.login import log_in
     from webex_loopback.sandbox import Person
 

@@ -21,7 +21,7 @@ def import_sdk(module: str, package: str) -> Any:
 
 
 def requests_auth(source: TokenSource) -> "RequestsAuth":
-    """Return the authentication of `requests`, which both synchronous SDKs use, once the SDK has been imported."""
+    """Return the `requests` authentication that both synchronous SDKs use; call it once the SDK is imported."""
     from .requests_auth import RequestsAuth
 
     return RequestsAuth(source)

@@ -10,7 +10,7 @@ from webex_loopback.paths import login_command
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load
 from webex_loopback.tokens.record import DAY, StoredToken
-from webex_loopback.tokens.service_app import request_tokens
+from webex_loopback.tokens.token_request import request_tokens
 
 from .attempt import Attempt
 from .progress import Progress

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from webex_loopback.errors import ConfigurationError, TokenStoreError, WebexLoopbackError
 from webex_loopback.oauth.token_response import TokenResponse
 from webex_loopback.paths import login_command, token_file
+from webex_loopback.private_file import open_private
 from webex_loopback.settings import Settings
 from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.stores import open_store
+from webex_loopback.tokens.source import forget
+from webex_loopback.tokens.stores import open_store, reserve
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
 from webex_loopback.tokens.transaction import Transaction, replace_token
@@ -72,6 +74,7 @@ class Attempt:
         self.display.step(step, self.say(key, **values), state)
 
     def result(self, token: StoredToken, how: str) -> LoginResult:
+        forget()  # get_token() must not return the former account's token
         return LoginResult(token, str(getattr(self.store, "path", self.store)), how)
 
     def webex(self) -> "Webex":
@@ -105,7 +108,7 @@ class Attempt:
     def check_writable(self) -> None:
         """Raise `TokenStoreError` now, before anything is opened, if new tokens could not be saved."""
         with self.store.lock():
-            getattr(self.store, "reserve", lambda: None)()
+            reserve(self.store)
 
     def token(self, response: TokenResponse, **fields: object) -> StoredToken:
         """Return the record of a token response; `fields` take precedence over those from the settings."""
@@ -144,8 +147,8 @@ class Attempt:
                 self.display.note(f"{error} {self.say('set_aside', path=move(error.problem))}")
 
     def with_account(self, token: StoredToken, webex: "Webex") -> StoredToken:
-        """Look up whose tokens these are and save that, too; return the token unchanged if that is not possible."""
-        with contextlib.suppress(WebexLoopbackError):  # for instance without spark:people_read
+        """Look up and save whose tokens these are; return the token unchanged if that fails."""
+        with contextlib.suppress(WebexLoopbackError):  # for example without spark:people_read
             known = replace(token, account=webex.people_me(token.access_token))
             # A renewal, login or logout in the meantime takes precedence.
             make: Any = lambda current: known if current == token else current  # noqa: E731
@@ -174,13 +177,9 @@ class Attempt:
                     os.unlink(self._holder_file)
 
     def announce(self, place: str) -> None:
-        """Tell other logins, by a file, where this one waits."""
-        with contextlib.suppress(OSError), open(self._holder_file, "w", encoding="utf-8", opener=_private) as file:
+        """Write to a file where this login waits, so that other logins can report it."""
+        with contextlib.suppress(OSError), open(self._holder_file, "w", encoding="utf-8", opener=open_private) as file:
             file.write(place + f" (pid {os.getpid()})")
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def read_holder(path: str) -> str:

@@ -96,7 +96,7 @@ def _named(command: str, origin: str, search: str, platform: str) -> Choice:
         with contextlib.suppress(ValueError):  # an unclosed quotation mark
             # On Windows, paths contain backslashes.
             argv = [part.strip('"') for part in shlex.split(command, posix=platform != "win32")] or argv
-        if argv[-1] == "&" and len(argv) > 1:  # to the standard library's `webbrowser`: do not wait
+        if argv[-1] == "&" and len(argv) > 1:  # tells the standard library's `webbrowser` not to wait
             argv.pop()
     mac, name, path = platform == "darwin", printable(os.path.basename(argv[0]), 40), _which(argv[0], search)
     if path is None:

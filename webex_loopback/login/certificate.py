@@ -99,7 +99,7 @@ def _problem(found: Description, key: str, hosts: Sequence[str], now: float) -> 
         found["names"], found["not_after"] = _names(certificate), certificate.not_valid_after_utc.timestamp()
         _load(path, key)
     except (OSError, ValueError) as error:
-        rule = "Both must be PEM files, the key without a passphrase and belonging to the certificate"
+        rule = "Both must be PEM files; the key must belong to the certificate and have no passphrase"
         return f"{path} and {key} cannot be used: {error}. {rule}"
     starts, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
     wanted = HOSTS if found["self_signed"] else hosts

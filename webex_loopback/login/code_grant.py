@@ -2,7 +2,7 @@
 
 It runs on an event loop in a worker, both in a notebook and in a terminal, while the calling thread reads the keyboard.
 An exception from a signal handler there, Ctrl-C included, cancels the worker's task. But once the code has been sent,
-the answer is awaited, so that what the user is told about the tokens is true.
+it waits for the answer, so that it can tell the user whether tokens were saved.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from webex_loopback.wording import duration
 from .attempt import Attempt
 from .browser import Opener
 from .listener import Listener
-from .loopback_server import LoopbackServer
+from .loopback_server import Event, LoopbackServer
 from .pages import FailurePage, SuccessPage
 from .paste import Keyboard
 
@@ -38,7 +38,7 @@ _PAGES = {errors.ServerUnreachable: "unreachable", errors.TokenStoreError: "stor
 
 @dataclass
 class CodeGrant:
-    """One login, whose browser is starting; `opened` tells whether it has, and is None if none is to be opened."""
+    """One login, whose browser is starting; `opened` says whether it started, and is None if none is opened."""
 
     attempt: Attempt
     webex: Webex
@@ -51,7 +51,7 @@ class CodeGrant:
     _lines: tuple[str, ...] = ()
     _problem: errors.WebexLoopbackError | None = None
     _came: bool = False
-    _how: str = ""  # the response arrived: `browser` or `pasted`
+    _how: str = ""  # how the response arrived: `browser` or `pasted`
     _saved: StoredToken | None = None
     _reported: "Counter[str]" = field(default_factory=Counter)
 
@@ -71,7 +71,8 @@ class CodeGrant:
             self.keyboard.watch(login, self._typed)
         except BaseException:
             self._call(task.cancel)
-            with contextlib.suppress(asyncio.CancelledError, errors.WebexLoopbackError, TimeoutError):
+            ends = (asyncio.CancelledError, errors.WebexLoopbackError, TimeoutError)
+            with self.keyboard.unused(), contextlib.suppress(*ends):
                 if login is not None:
                     worker.finish(login, ANSWER_SECONDS + 20)
             raise
@@ -87,13 +88,15 @@ class CodeGrant:
             self._call(self._open_again)
             return False
         self._lines = (*self._lines, line)[-_REMEMBERED_LINES:]
-        try:
-            response = read_pasted("\n".join(self._lines), self.listener.redirect_uri, self.request.state)
-        except NotThisLogin as reason:
-            self.attempt.note("not_pasted", what=reason, uri=self.listener.redirect_uri.text)
-            return False
-        self._call(self._pasted, response)
-        return True
+        for text in ("\n".join(self._lines), line):
+            try:
+                self._call(self._pasted, read_pasted(text, self.listener.redirect_uri, self.request.state))
+            except NotThisLogin as error:
+                reason = error
+            else:
+                return True
+        self.attempt.note("not_pasted", what=reason, uri=self.listener.redirect_uri.text)
+        return False
 
     def _pasted(self, response: AuthorizationResponse) -> None:
         self._how = self._how or "pasted"
@@ -170,7 +173,7 @@ class CodeGrant:
             url = self._server.renew_browser_url() if self.listener.sockets else self.request.url
             self._check(self.opener.open(url))
 
-    def _happened(self, kind: str, text: str) -> None:
+    def _happened(self, kind: Event, text: str) -> None:
         if kind == "opened" and not self._came:
             self._came = True
             self.attempt.step("redirect", "came", "done")
@@ -250,7 +253,7 @@ def _failure(error: errors.WebexLoopbackError) -> FailurePage:
         known = error.error in ("access_denied", "invalid_scope")
         return FailurePage(error.error if known else "authorization_error", _told(error))
     if isinstance(error, errors.TokenEndpointError):
-        return FailurePage("exchange_rejected", str(error), error.tracking_id, error.remedy)
+        return FailurePage("exchange_rejected", str(error), error.remedy)
     return FailurePage(
         next((page for kind, page in _PAGES.items() if isinstance(error, kind)), "unexpected"), str(error)
     )

@@ -117,9 +117,9 @@ class Connections:
         self._closing = True
         for bound in self._listener.sockets:
             # Cancelling sock_accept() leaves a traceback if a connection comes in at the same moment.
-            with contextlib.suppress(NotImplementedError):  # Windows' event loop has no readers, and no such trouble
+            with contextlib.suppress(NotImplementedError):  # Windows' event loop has no readers, nor this problem
                 asyncio.get_running_loop().remove_reader(bound)
-        await asyncio.sleep(0)  # what has been accepted gets its task
+        await asyncio.sleep(0)  # a connection that was just accepted gets its task
         for task in self._accepting:
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)
@@ -143,7 +143,7 @@ class Connections:
                 await asyncio.sleep(0.05)
 
     async def _admit(self, accepted: socket.socket) -> None:
-        """Serve a connection as soon as there is room; a TLS handshake that has begun has taken its memory."""
+        """Serve a connection as soon as there is room: even an unfinished TLS handshake takes memory."""
         try:
             while len(self._open) >= MOST_CONNECTIONS and (oldest := self._close_oldest()):
                 await asyncio.wait([oldest])
@@ -163,7 +163,7 @@ class Connections:
 
     async def _serve(self, accepted: socket.socket, connection: Connection) -> None:
         """Serve a connection until its socket is closed and its memory is freed."""
-        with contextlib.suppress(Exception, asyncio.CancelledError):  # it speaks no TLS, has gone, or is too slow
+        with contextlib.suppress(Exception, asyncio.CancelledError):  # the client speaks no TLS, has left, or is slow
             async with connection.deadline:
                 await asyncio.get_running_loop().connect_accepted_socket(
                     lambda: connection,
@@ -173,7 +173,7 @@ class Connections:
                 )
                 await connection.lost.wait()
         with contextlib.suppress(OSError):
-            accepted.shutdown(socket.SHUT_RDWR)  # the transport, in whatever state it is, reads the end and closes
+            accepted.shutdown(socket.SHUT_RDWR)  # the transport, whatever its state, then reads the end and closes
         for pause in (*[0.0] * 10, *[0.01] * 100):
             if accepted.fileno() == -1:
                 return

@@ -17,8 +17,9 @@ from webex_loopback.webex.client import Webex
 from webex_loopback.wording import printable
 
 from .attempt import Attempt
+from .paste import Keyboard
 
-# Webex sends the approval through these; an Integration that lacks one shows an error page at the end.
+# Webex sends the approval through these; if one is not registered, it shows an error page at the end.
 HELPER_REDIRECT_URIS = tuple(
     f"https://oauth-helper-{letter}.wbx2.com/helperservice/v1/actions/device/callback" for letter in "arkd"
 )
@@ -32,7 +33,7 @@ class _Undecided(Exception):
 
 def log_in_by_device(attempt: Attempt) -> StoredToken:
     """Show the code to enter elsewhere, wait for the approval, and save the tokens; raises as `log_in`."""
-    with attempt.webex() as webex:
+    with attempt.webex() as webex, Keyboard(on_stop=attempt.display.erase).unused():
         return attempt.with_account(_approved(attempt, webex), webex)
 
 

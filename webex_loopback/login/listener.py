@@ -68,7 +68,7 @@ def bind(redirect_uris: Sequence[RedirectURI]) -> tuple[Listener | None, list[Re
 
 
 def _bind(redirect_uri: RedirectURI) -> tuple[socket.socket, ...]:
-    """Bind each address of the host; `localhost` does without a family that the machine lacks (RFC 8252 §7.3)."""
+    """Bind each address of the host; for `localhost`, skip a family that the machine lacks (RFC 8252 §7.3)."""
     missing: OSError | None = None
     with contextlib.ExitStack() as bound_so_far:
         sockets = []
@@ -88,8 +88,8 @@ def _bind(redirect_uri: RedirectURI) -> tuple[socket.socket, ...]:
 def _listen(host: str, port: int) -> socket.socket:
     bound = socket.socket(_family(host), socket.SOCK_STREAM)
     try:
-        # On Windows, SO_REUSEADDR lets two programs share a port, and only there is the other one defined. Elsewhere it
-        # only allows binding while connections of the previous login are in TIME_WAIT.
+        # On Windows, SO_REUSEADDR lets two programs share a port; SO_EXCLUSIVEADDRUSE exists only there. Elsewhere,
+        # SO_REUSEADDR only allows binding while connections of the previous login are in TIME_WAIT.
         bound.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR), 1)
         bound.bind((host, port))
         bound.listen(128)
@@ -117,7 +117,7 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def port_owner(port: int) -> str:
-    """Return which program listens on a port, for instance `python3 (pid 4711)`; "" if that cannot be found out."""
+    """Return which program listens on a port, for example `python3 (pid 4711)`; "" if that is not known."""
     sockets = _listening(port)
     for pid in filter(str.isdigit, os.listdir("/proc")) if sockets else ():
         with contextlib.suppress(OSError):
@@ -159,7 +159,7 @@ def _as_in_proc(host: str, port: int) -> str:
 
 def _rows(*tables: str) -> Iterator[list[str]]:
     """Yield the rows of /proc/net/tcp and tcp6: 1 local address, 2 remote address, 3 state, 7 uid, 9 inode."""
-    for table in tables if sys.platform == "linux" else ():  # elsewhere, anybody may have made such a file
+    for table in tables if sys.platform == "linux" else ():  # elsewhere, anyone could have created such a file
         with contextlib.suppress(OSError), open(f"/proc/net/{table}", encoding="ascii") as file:
             next(file, None)
             for line in file:

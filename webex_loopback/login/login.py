@@ -16,7 +16,7 @@ from webex_loopback.private_file import read_small_file
 from webex_loopback.secret import Secret
 from webex_loopback.settings import load, require
 from webex_loopback.tokens.record import StoredToken
-from webex_loopback.tokens.source import TokenSource
+from webex_loopback.tokens.source import TokenSource, forget, hidden_locals
 from webex_loopback.tokens.stores import TokenStore, open_store
 from webex_loopback.tokens.stores.file import FileTokenStore
 
@@ -66,7 +66,7 @@ def log_in(
         TokenStoreError: The stored token cannot be replaced, or the new one was not saved.
     """
     name = profile_name(profile)
-    with display or Progress() as display, contextlib.ExitStack() as stack:
+    with hidden_locals, display or Progress() as display, contextlib.ExitStack() as stack:
         settings = load(scopes=scopes, redirect_uri=redirect_uri, login_timeout=timeout_seconds)
         attempt = Attempt(name, settings, display, force=force)
         require(settings)
@@ -89,20 +89,24 @@ def log_in(
 
 
 def log_out(profile: str | None = None) -> tuple[StoredToken | None, str]:
-    """Remove a profile's tokens from this machine, in whatever files they are.
+    """Remove a profile's tokens from this machine, from every file that holds them.
 
-    They stay valid at Webex until they expire. Returns what was stored, None if nothing that can be read, and the
-    place of a record that could not be read.
+    They stay valid at Webex until they expire. Returns the stored token, None if there was none or it could not be
+    read, and the place of a record that could not be read, or "".
 
     Raises:
         TokenStoreError: The record belongs to another user, or the store does not answer.
     """
-    store, former = open_store(profile), FileTokenStore(token_file(profile))
-    # The file may be from the time before WEBEX_TOKEN_STORE was set.
-    places: list[TokenStore] = [store] if str(former) == str(store) else [former, store]
+    store = open_store(profile)
+    # Files may be from the time before WEBEX_TOKEN_STORE was set or changed.
+    plain, encrypted = (FileTokenStore(token_file(profile) + suffix) for suffix in ("", ".encrypted"))
+    places: dict[str, TokenStore] = {plain.path: plain}
+    if os.path.lexists(encrypted.path):
+        places[encrypted.path] = encrypted
+    places[getattr(store, "path", "")] = store
     held, unreadable = None, ""
-    for place in places:
-        with place.lock():  # a renewal in progress would write the record again
+    for place in places.values():
+        with hidden_locals, place.lock():  # a renewal in progress would write the record again
             try:
                 held = place.load() or held
             except errors.TokenStoreError as error:
@@ -110,13 +114,15 @@ def log_out(profile: str | None = None) -> tuple[StoredToken | None, str]:
                     raise
                 unreadable = str(place)
             place.delete()
+    forget()
     return held, unreadable
 
 
 def _check_certificates(ca_bundle: str) -> None:
     """Raise `ConfigurationError` now, before anything is opened, if a file of certificates cannot be used."""
     # Reading all of them with `ssl` takes longer than everything else up to here.
-    for path in filter(None, (ca_bundle, os.environ.get("SSL_CERT_FILE"), os.environ.get("REQUESTS_CA_BUNDLE"))):
+    named = map(os.environ.get, ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
+    for path in filter(None, (ca_bundle, *named)):
         with contextlib.suppress(OSError):
             if os.path.isdir(path) or b"-----BEGIN" in read_small_file(path, 1 << 24):
                 continue
@@ -127,7 +133,7 @@ def _check_certificates(ca_bundle: str) -> None:
 
 def _is_accepted(attempt: Attempt, stored: StoredToken) -> bool:
     """Whether the Webex that issued the stored token accepts it; it is renewed first if due."""
-    from webex_loopback.tokens.service_app import client_for
+    from webex_loopback.tokens.token_request import client_for
 
     try:
         access_token = Secret(TokenSource(attempt.profile, store=attempt.store).get_token())

@@ -10,7 +10,7 @@ import os
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from typing import cast
+from typing import Literal, cast
 
 from aiohttp import web
 
@@ -24,6 +24,8 @@ from .texts import Words
 FAREWELL_SECONDS = 3.0
 NETWORK_PROBLEM_SECONDS = 2.0
 
+Event = Literal["opened", "opened_again", "received", "ignored", "stranger", "https", "network"]
+
 
 class LoopbackServer:
     """Serves one login on a listener's sockets.
@@ -35,8 +37,8 @@ class LoopbackServer:
             login), `stranger` (another browser or user), `https` (a browser spoke TLS to the http port), `network` (a
             browser has been shown the network problem).
         network_problem: Why the token request would fail, or None. Awaited before a browser is sent to Webex.
-        profile, options: Of the commands on the pages.
-        language: Of the lines for the terminal; the pages use the browser's.
+        profile, options: For the commands on the pages.
+        language: Language of the lines for the terminal; the pages use the browser's.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class LoopbackServer:
         request: AuthorizationRequest,
         *,
         context: ssl.SSLContext | None = None,
-        on_event: Callable[[str, str], None] = lambda kind, text: None,
+        on_event: Callable[[Event, str], None] = lambda kind, text: None,
         network_problem: Awaitable[FailurePage | None] | None = None,
         profile: str = "default",
         options: Sequence[str] = (),
@@ -64,7 +66,7 @@ class LoopbackServer:
         # The name contains the port, because browsers send a host's cookies to all of its ports.
         self._cookie = f"webex_loopback_{listener.redirect_uri.port}={secrets.token_urlsafe(32)}"
         self._waiting = 0  # callbacks whose browser has not seen the outcome
-        self._all_told = asyncio.Event()
+        self._all_seen = asyncio.Event()
         self._connections: Connections | None = None
         self._met_tls = False
 
@@ -93,7 +95,7 @@ class LoopbackServer:
             self._outcome.set_result(page)
         if self._waiting > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_told.wait(), FAREWELL_SECONDS)
+                await asyncio.wait_for(self._all_seen.wait(), FAREWELL_SECONDS)
 
     async def close(self) -> None:
         """Stop within two seconds, whatever the state of the connections."""
@@ -111,13 +113,13 @@ class LoopbackServer:
             return respond(404, "There is nothing here.")
         if request.method != "GET":
             if callback and request.method == "POST":  # response_mode=form_post, which nobody has asked for
-                self._tell("ignored", "ignored", what="a response sent as a form (POST)")
+                self._report("ignored", "ignored", what="a response sent as a form (POST)")
             return respond(405, "Only GET is allowed.")
         if callback:
             return await self._callback(request, query)
         if start:
             return await self._start(request, path)
-        self._told()
+        self._outcome_seen()
         return self._page(request, 200, self._outcome.result())
 
     def _is_for_us(self, request: web.BaseRequest) -> bool:
@@ -163,19 +165,19 @@ class LoopbackServer:
         self.settle(response)
         cast("Connection", request.protocol).keep()
         self._waiting += 1
-        self._all_told.clear()
+        self._all_seen.clear()
         try:
             await asyncio.shield(self._outcome)
         except asyncio.CancelledError:  # the tab was closed
-            self._told()
+            self._outcome_seen()
             raise
         # Leave the URL that contains the code.
         return respond(303, "", {"Location": self.listener.redirect_uri.origin + self._done_path})
 
-    def _told(self) -> None:
+    def _outcome_seen(self) -> None:
         self._waiting = max(self._waiting - 1, 0)  # a page may be reloaded
         if not self._waiting:
-            self._all_told.set()
+            self._all_seen.set()
 
     def _refuse_other_user(self, request: web.BaseRequest) -> web.Response | None:
         server, client = request.protocol.sockname, request.protocol.peername
@@ -188,15 +190,17 @@ class LoopbackServer:
     def _on_tls(self) -> None:
         if not self._met_tls:  # browsers try several times
             self._met_tls = True
-            self._tell("https", "https")
+            self._report("https", "https")
 
-    def _tell(self, kind: str, line: str, **values: str) -> None:
+    def _report(self, kind: Event, line: str, **values: str) -> None:
         if not self._settled.done():
             self._on_event(kind, self._words(line, **values))
 
-    def _refuse(self, request: web.BaseRequest, status: int, page: str, *event: str, **values: str) -> web.Response:
+    def _refuse(
+        self, request: web.BaseRequest, status: int, page: str, event: Event, line: str, **values: str
+    ) -> web.Response:
         """Report a request in the terminal, and answer it with a page."""
-        self._tell(*event, **values)
+        self._report(event, line, **values)
         return self._page(request, status, FailurePage(page))
 
     def _page(self, request: web.BaseRequest, status: int, page: SuccessPage | FailurePage) -> web.Response:

@@ -64,7 +64,7 @@ class Keyboard:
 
     Args:
         prompt: If there is no terminal but a notebook, ask in its input box, with this prompt.
-        on_stop: Called before a signal stops or ends this process.
+        on_stop: Called at the end, and before a signal stops or ends this process.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Keyboard:
         `on_line` returns whether it was the right one; a notebook then stops asking. A background job leaves the
         terminal alone until it is in the foreground.
         """
-        with self._restoring():
+        with restoring(self._restore):
             while not login.done():
                 lines, self._unread = split_lines(self._unread, self._keys(login))
                 if any(on_line(line) for line in lines):
@@ -101,21 +101,31 @@ class Keyboard:
             self._prompt = ""  # `nbconvert --execute`: no user can answer
         if self._terminal is not None and is_foreground(self._terminal):
             with contextlib.suppress(*_GONE):
-                self._hide(self._terminal)
+                self._hide()
                 return _typed(self._terminal)
             self._terminal = None
         login.join(4 * _PAUSE_SECONDS)
         return b""
 
-    def _hide(self, descriptor: int) -> None:
+    @contextlib.contextmanager
+    def unused(self) -> Iterator[None]:
+        """Hide what is typed: an Enter would leave a second status line."""
+        with restoring(self._restore, self._hide):
+            self._hide()
+            yield
+
+    def _hide(self) -> None:
         """Turn off echo and line editing. Called often: after Ctrl-Z and fg the shell has set its own mode."""
-        if sys.platform != "win32":  # pragma: no branch - msvcrt does neither
-            mode = termios.tcgetattr(descriptor)
-            if mode[3] & (termios.ICANON | termios.ECHO):
-                self._mode = mode
-                tty.setcbreak(descriptor, termios.TCSANOW)
+        # msvcrt does neither.
+        if sys.platform != "win32" and self._terminal is not None and is_foreground(self._terminal):
+            with contextlib.suppress(*_GONE):
+                mode = termios.tcgetattr(self._terminal)
+                if mode[3] & (termios.ICANON | termios.ECHO):
+                    self._mode = mode
+                    tty.setcbreak(self._terminal, termios.TCSANOW)
 
     def _restore(self) -> None:
+        self._on_stop()
         # From the background it would stop us (SIGTTOU), and the shell has set its own mode anyway.
         if sys.platform != "win32" and self._mode and self._terminal is not None and is_foreground(self._terminal):
             with contextlib.suppress(*_GONE):
@@ -123,29 +133,53 @@ class Keyboard:
                 termios.tcsetattr(self._terminal, termios.TCSAFLUSH, self._mode)
         self._mode = None
 
-    @contextlib.contextmanager
-    def _restoring(self) -> Iterator[None]:
-        """Restore the terminal at the end, and before a signal without a handler stops or ends the process."""
-        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP")
-        main = threading.current_thread() is threading.main_thread()
-        ours = [one for one in signal.Signals if main and one.name in names and signal.getsignal(one) is signal.SIG_DFL]
-        atexit.register(self._restore)  # in case a second Ctrl-C interrupts the one below
-        try:
-            for number in ours:
-                signal.signal(number, self._stopped)
-            yield
-        finally:
-            self._restore()
-            for number in ours:
-                signal.signal(number, signal.SIG_DFL)
-            atexit.unregister(self._restore)
 
-    def _stopped(self, number: int, _frame: object) -> None:
-        self._on_stop()
-        self._restore()
+@contextlib.contextmanager
+def restoring(restore: Callable[[], object], resume: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Restore the terminal at the end, and before a signal without a handler stops or ends the process.
+
+    `resume` is called when it continues after Ctrl-Z.
+    """
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP")
+    main = threading.current_thread() is threading.main_thread()
+    ours = [one for one in signal.Signals if main and one.name in names and signal.getsignal(one) is signal.SIG_DFL]
+
+    def stopped(number: int, _frame: object) -> None:
+        restore()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
-        signal.signal(number, self._stopped)  # continued after Ctrl-Z
+        signal.signal(number, stopped)
+        resume()
+
+    atexit.register(restore)  # in case a second Ctrl-C interrupts the one below
+    try:
+        for number in ours:
+            signal.signal(number, stopped)
+        yield
+    finally:
+        restore()
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+        atexit.unregister(restore)
+
+
+@contextlib.contextmanager
+def asking() -> Iterator[None]:
+    """Restore the terminal if a signal stops or ends the process at a question; hide the answer again after `fg`."""
+    descriptor = terminal(sys.stdin)
+    if sys.platform == "win32" or descriptor is None:
+        yield
+        return
+    mode = termios.tcgetattr(descriptor)
+
+    def swap() -> None:
+        nonlocal mode
+        current = termios.tcgetattr(descriptor)
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, mode)
+        mode = current
+
+    with restoring(swap, swap):
+        yield
 
 
 def _typed(descriptor: int) -> bytes:

@@ -17,7 +17,7 @@ from .texts import Words
 
 State = Literal["doing", "done", "failed"]
 
-# None is of ambiguous width: terminals set to Japanese may draw such characters two columns wide.
+# No mark is of ambiguous width: terminals set to Japanese may draw such characters two columns wide.
 _MARKS = {"doing": "❯", "done": "✓", "failed": "✗", "note": "!"}
 _ASCII_MARKS = {"doing": "[>]", "done": "[x]", "failed": "[!]", "note": "!"}
 _STYLES = {"doing": "1;36", "done": "32", "failed": "1;31", "note": "1;33"}
@@ -36,7 +36,7 @@ class Progress:
         self.words = Words(language(environ))
         self._stream = sys.stderr if stream is None else stream
         self._encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        # To draw on; None if there are to be lines only.
+        # The terminal to draw a status line on, or None.
         self._terminal = None if environ.get("TERM") in ("dumb", "unknown") else terminal(self._stream)
         self._colour = self._terminal is not None and not environ.get("NO_COLOR")
         self._marks = _MARKS if self._encoded("❯✓✗") == "❯✓✗" else _ASCII_MARKS
@@ -134,7 +134,7 @@ class Progress:
 
     def _write(self, text: str) -> None:
         try:
-            # As text: a notebook's stderr has no file, or another one than the one it shows.
+            # As text: a notebook's stderr has no file descriptor, or one that is not what it shows.
             self._stream.write(self._encoded(text))
             self._stream.flush()
         except OSError as error:

@@ -23,7 +23,7 @@ def log_in_service_app(
     Args:
         org_id: The organization that has authorized it, as Webex's API shows it.
         using: Profile of a user's login with the scope `spark:applications_token`.
-        app_id: Default: what follows from the client ID.
+        app_id: Default: derived from the client ID.
         force: Replace any other login of the profile.
 
     Raises:
@@ -45,7 +45,7 @@ def log_in_service_app(
             setting="--using",
             remedy="Choose another name for the Service App with -p.",
         )
-    # The access token of that profile goes to the API as well as the client secret.
+    # The access token of that profile is sent to the API, too.
     settings.check_destinations(str(fetching), f"the access token of profile {through}")
     app = ServiceApp(org_id=org_id, app_id=app_id or application_id(settings.client_id), using=through)
 

@@ -14,8 +14,8 @@ from webex_loopback.wording import printable, without_tokens
 
 LONGEST_QUERY = 16_384
 # Found around a URL in mails, chats and shells. Brackets may belong to an IPv6 host, which does not matter here.
-_AROUND = re.compile("[\\s<>\"'`()\\[\\]{}|\u2018\u2019\u201c\u201d\u3000-\u303f\uff08\uff09]+")
-_ESCAPED_AMPERSAND = re.compile("&(amp|#0*38|#x0*26);", re.IGNORECASE)
+_AROUND = re.compile("[\\s<>\"'`()\\[\\]{}|\\\\\u2018\u2019\u201c\u201d\u3000-\u303f\uff08\uff09]+")
+_ESCAPED_AMPERSAND = re.compile(r"&(amp|#0*38|#x0*26);|\\u0026", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def read_pasted(text: str, redirect_uri: RedirectURI, state: str) -> Authorizati
     trouble: NotThisLogin | None = None
     for query in dict.fromkeys(_readings(text[:LONGEST_QUERY])):
         try:
-            return read_response(query, state)
+            return read_response(query.replace(state, f"{state}&"), state)  # a mark may follow the URL
         except NotThisLogin as error:
             trouble = trouble or error
     if "://" in text and redirect_uri.path not in text:
@@ -120,9 +120,9 @@ def _readings(text: str) -> Iterator[str]:
     """Yield possible queries, the most literal first: the text may be wrapped, escaped or inside other text."""
     lines = [line.strip() for line in text.splitlines()][:20]
     spans = [(start, start + length) for length in range(20, 0, -1) for start in range(len(lines) - length + 1)]
-    for reading in ["".join(lines[start:end]) for start, end in spans] + ["".join(text.split())]:
+    for reading in ("".join(lines[start:end]) for start, end in spans):
         for _ in range(4):
-            for word in (*_AROUND.split(reading), reading):
+            for word in (*_AROUND.split(reading), _AROUND.sub("", reading)):
                 # The parameters may be in the fragment, or the whole URL inside the query of a mail filter's URL.
                 parts = (part.strip().rstrip(".,;") for part in re.split("[?#]", word))
                 yield from (part for part in parts if "state=" in part)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from webex_loopback.errors import ConfigurationError
 from webex_loopback.wording import is_loopback, printable
 
-# RFC 3986, without forms that urlsplit would overlook ([::1]x) or a browser would rewrite.
+# RFC 3986, without forms that urlsplit would misread ([::1]x) or a browser would rewrite.
 _URL = re.compile(r"https?://([\w.-]+|\[[\w:.]+\])(:\d*)?([/?][\w.~:/?@!$&'()*+,;=%\[\]-]*)?", re.ASCII | re.IGNORECASE)
 _DOTS = frozenset([".", "..", "%2e", ".%2e", "%2e.", "%2e%2e"])  # path segments that a browser removes
 
@@ -36,7 +36,7 @@ class RedirectURI:
         except ValueError:
             raise _wrong(text, "is not a valid URL") from None
         if not _URL.fullmatch(text) or _DOTS.intersection(parts.path.lower().split("/")):
-            raise _wrong(text, "is not an http:// or https:// URL without a fragment, as browsers write it")
+            raise _wrong(text, "is not an http:// or https:// URL in the form that browsers use, without a fragment")
         if port == 0:
             raise _wrong(text, "has port 0, but Webex compares the port, so it must be fixed")
         host, secure = parts.hostname or "", parts.scheme == "https"

@@ -79,16 +79,17 @@ def read_object(body: bytes | str) -> dict[str, Any]:
 
     Tolerates a byte order mark, invalid UTF-8, control characters in strings, and repeated names (the last one counts).
     """
+    why = "is not a JSON object"
     try:
         text = body.decode(json.detect_encoding(body), "replace") if isinstance(body, bytes) else body
         # int() refuses more than 4,300 digits.
         value = json.loads(text.strip("\ufeff\0 \t\r\n"), strict=False, parse_int=lambda d: int(d[:4_000]))
     except (ValueError, RecursionError):
-        value = text = ""
+        value, text, why = "", "", "is not valid JSON"
     if isinstance(value, dict):
         return value
     del body, text, value
-    raise MalformedToken("is not a JSON object")
+    raise MalformedToken(why)
 
 
 def _token(value: object) -> Secret | None:

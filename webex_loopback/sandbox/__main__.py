@@ -51,8 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 stack.enter_context(settings_file(options.settings, sandbox.environment()))
         except OSError as error:
             what = error.filename or f"{options.host}:{options.port}"
+            why = str(error.strerror or error).rpartition("): ")[2]  # without the socket's address once more
             hint = "another file with --settings" if error.filename else "another port with --port, or 0 for a free one"
-            _write(sys.stderr, f"{command.prog}: cannot use {what}: {error.strerror or error}\n  Choose {hint}.\n")
+            _write(sys.stderr, f"{command.prog}: cannot use {what}: {why}\n  Choose {hint}.\n")
             return 2
         settings = sandbox.environment()
         if not _is_terminal(sys.stdout):
@@ -97,7 +98,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         text = textwrap.fill(f"{self.prog}: {message}", _width(), break_on_hyphens=False)
-        self.exit(2, f"{text}\n  Run `{self.prog} --help` to see how it is used.\n")
+        self.exit(2, f"{text}\n  Run `{self.prog} --help` for usage.\n")
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -15,7 +15,7 @@ class Refused(Exception):
 
     Attributes:
         error: RFC 6749 error code; "" if only the gateway's shape is possible.
-        message: First line of the gateway's shape.
+        message: `message` of the gateway's shape.
         gateway_description: Its `errors[0].description`.
     """
 

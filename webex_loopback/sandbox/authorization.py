@@ -185,7 +185,7 @@ class Authorizations:
         return None
 
     def answer_device_poll(self, form: Mapping[str, str], basic: tuple[str, str] | None) -> dict[str, object]:
-        """Answer `POST /device/token`; before the decision with 428."""
+        """Answer `POST /device/token`; with 428 before the decision."""
         self._tokens.check_client(*(basic or ("?", "")))  # a secret in the form is not accepted here
         now = self._tenant.clock()
         if form.get("grant_type") != DEVICE_GRANT:

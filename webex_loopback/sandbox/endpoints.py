@@ -220,7 +220,7 @@ def _form(call: Call) -> dict[str, str]:
 
 def _routing_error(request: web.Request, error: web.HTTPException) -> web.Response:
     known = request.path.startswith(("/v1/", "/_sandbox/", "/idb/", "/favicon.ico")) or request.path == "/"
-    # Without the version the gateway does not know the service and asks for a token.
+    # For a path without /v1, the gateway knows no service and asks for a token.
     response = refusal(Refused(error.status, message=error.reason), 1) if known else gateway_401()
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]

@@ -133,8 +133,8 @@ class _Https(urllib.request.HTTPSHandler):
 @dataclass(slots=True)
 class _Form:
     action: str
-    values: dict[str, str] = field(default_factory=dict)  # what a browser sends without the name of a button
-    names: set[str] = field(default_factory=set)  # of its buttons too
+    values: dict[str, str] = field(default_factory=dict)  # what a browser sends, the clicked button aside
+    names: set[str] = field(default_factory=set)  # includes those of buttons
 
 
 class _FormReader(HTMLParser):

@@ -47,7 +47,7 @@ class Account:
         return webex_id("PEOPLE", str(uuid.uuid5(uuid.NAMESPACE_URL, f"mailto:{self.email}")))
 
     def as_person(self) -> dict[str, object]:
-        """Return the answer of `GET /people/me`; Webex's specification has strings for true and false too."""
+        """Return the answer of `GET /people/me`; as in Webex's specification, some booleans are strings."""
         first, _, last = self.name.partition(" ")
         names = {"displayName": self.name, "nickName": first, "firstName": first, "lastName": last}
         identity: dict[str, object] = {

@@ -132,7 +132,7 @@ class Sandbox:
         }
 
     def answer(self, path: str, status: int = 200, body: str | bytes | Mapping[str, Any] = "", **options: Any) -> None:
-        """Set an exact answer to the next requests of a path (`/v1/access_token`).
+        """Set the exact answer to the next requests for a path (`/v1/access_token`).
 
         The options are `headers`, `times` and `process`, as in the switch `answers`.
         """

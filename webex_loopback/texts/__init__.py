@@ -1,4 +1,4 @@
-"""What the terminal says in Japanese. Python programs, log files and stdout get the English messages."""
+"""Japanese translations of messages for the terminal. Python programs, log files and stdout get the English ones."""
 
 import functools
 import json
@@ -7,17 +7,24 @@ import re
 
 from webex_loopback.wording import duration, parse_duration
 
-_WORDS = ("host", "profile", "setting", "status", "uri")  # fields without spaces; the others are part of one sentence
+_ONE_WORD = (
+    "host",
+    "profile",
+    "setting",
+    "status",
+    "uri",
+)  # fields without spaces; the others are part of one sentence
 _MOST_SENTENCES, _DEEPEST = 12, 4  # limits for hostile text: sentences, and fields nested in fields
-_TEXTS = ("account", "detail")  # fields that may contain several sentences
+_LONG = ("account", "detail")  # fields that may contain several sentences
 
 
 def translated(text: str, language: str) -> str:
     """Return a message in Japanese if that is the language, but unchanged if one of its sentences is not in the table.
 
-    The table, `ja.json`, has English messages with `{fields}`, and also what fields may contain.
+    The table, `ja.json`, has English messages with `{fields}`, such as "Profile {profile} is not logged in.", and also
+    texts that a field may contain.
     """
-    return text if language != "ja" else re.sub(r"\S.*", lambda line: _japanese(line[0]) or line[0], text)
+    return text if language != "ja" else re.sub(r"\S.*", lambda line: _sentences(line[0]) or line[0], text)
 
 
 @functools.cache
@@ -29,27 +36,29 @@ def _table() -> list[tuple[list[str], str]]:
 
 
 @functools.lru_cache(4096)  # the same remainder of a text is looked up repeatedly
-def _japanese(text: str, depth: int = 0) -> str:
+def _sentences(text: str, depth: int = 0) -> str:
     """Return sentences, or the content of a field, in Japanese; "" if one of them is not in the table."""
     ends = list(re.finditer(r"(?<=[.?。]) +|$", text))
     possible = len(ends) <= _MOST_SENTENCES and depth <= _DEEPEST
     for end in ends if possible else ():  # a message of the table may consist of several sentences
-        found, rest = _entry(text[: end.start()], depth), text[end.end() :]
-        following = _japanese(rest, depth) if found and rest else ""
+        found, rest = _message(text[: end.start()], depth), text[end.end() :]
+        following = _sentences(rest, depth) if found and rest else ""
         if found and (following or not rest):
             return found + following
     return ""
 
 
 @functools.lru_cache(4096)
-def _entry(text: str, depth: int) -> str:
+def _message(text: str, depth: int) -> str:
     if re.fullmatch(r".*。|[\u3041-\uff9f].*[^.]", text):
-        return text  # it is in Japanese
+        return text  # already in Japanese
     for parts, japanese in _table():
         likely = text.startswith(parts[0]) and text.endswith(parts[-1]) and all(part in text for part in parts[::2])
         if likely and (match := _pattern(*parts).fullmatch(text)):
             values = match.groupdict().items()
-            return japanese.format(**{n: value if n in _WORDS else _value(value, depth + 1) for n, value in values})
+            return japanese.format(
+                **{n: value if n in _ONE_WORD else _field_value(value, depth + 1) for n, value in values}
+            )
     return ""
 
 
@@ -64,13 +73,13 @@ def _pattern(*parts: str) -> re.Pattern[str]:
 
 
 def _field(before: str, name: str) -> str:
-    one = f"[^{before[-1]}]" if before[-1:] in ("'", "`") else r"\S" if name in _WORDS else "."
-    return f"(?P<{name}>(?:{'' if name in _TEXTS else r'(?![.](?: |$))'}{one})+?)"
+    one = f"[^{before[-1]}]" if before[-1:] in ("'", "`") else r"\S" if name in _ONE_WORD else "."
+    return f"(?P<{name}>(?:{'' if name in _LONG else r'(?![.](?: |$))'}{one})+?)"
 
 
-def _value(text: str, depth: int) -> str:
+def _field_value(text: str, depth: int) -> str:
     if re.fullmatch(r"(?a)\d{1,6} (?:days?|h|min|s)(?: \d\d? (?:h|min|s))?", text):
         return duration(sum(parse_duration("".join(part)) for part in re.findall(r"(\d+) ([dhms])", text)), "ja")
     if re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", text):
         return "{}年{}月{}日 {}:{:02}".format(*map(int, re.findall(r"\d+", text)))
-    return _japanese(text, depth) or text
+    return _sentences(text, depth) or text

@@ -28,7 +28,7 @@ decide(record, now, failure, forced=True, rejected=token), for a renewal that a 
 | 5 | any other                                     | any                   | Renew(required=True) |
 
 Row 3: a renewal was just made and did not help. Row 4 protects the server from a program whose every request is
-answered with 401; a request by hand (no rejected token) does not have to wait.
+answered with 401; `token --refresh` (no rejected token) does not have to wait.
 """
 
 from typing import NamedTuple
@@ -39,7 +39,7 @@ from webex_loopback.secret import Secret
 from .record import MINUTE, StoredToken
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 15.0, 900.0  # between attempts while the access token is valid
-EXPIRED_PAUSE_SECONDS = 5.0  # at most, once it has expired
+EXPIRED_PAUSE_SECONDS = 5.0  # once it has expired
 REJECTED_PAUSE_SECONDS = 60.0  # until a server that has rejected the refresh token is asked again
 YOUNG_SECONDS = 5 * MINUTE
 
@@ -76,7 +76,7 @@ class Failure(NamedTuple):
     """A renewal that failed.
 
     Attributes:
-        of: What the attempt used, so that a new login is not delayed.
+        of: What the attempt used (`attempt_of`), so that a new login is not delayed.
         times: Number of failures in a row.
     """
 

@@ -52,7 +52,7 @@ def _move(name: str, old: TokenStore, new: TokenStore, force: bool) -> StoredTok
         if not force and new.load() not in (None, token):
             raise ConfigurationError(
                 f"{new} has another login for profile {name}.",
-                remedy="Use --force to replace it. Check both first: the one that is still renewed is newer.",
+                remedy="Use --force to replace it. Check both first: the one that is still being renewed is newer.",
             )
         new.save(token)
         if new.load() != token:

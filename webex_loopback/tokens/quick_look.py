@@ -3,7 +3,7 @@
 import os
 
 from webex_loopback.errors import ConfigurationError
-from webex_loopback.paths import config_file
+from webex_loopback.paths import config_file, variable
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ _ACCESS_TOKEN = b',\n "access_token": "'
 _ISSUED_AT = b'",\n "issued_at": '
 _SETTINGS = (b"WEBEX_ACCESS_TOKEN", b"WEBEX_TOKEN_STORE")
 
-scanned: "dict[tuple[str | None, str | None], bool]" = {}
+scanned: "dict[tuple[str, str], bool]" = {}
+warned = {""}  # found configuration files whose token has been reported; "" stands for all others
 
 
 def quick_look(path: str) -> "tuple[tuple[str, tuple[int, ...]], float, float, str] | None":
@@ -60,21 +61,21 @@ def all_settings(token_store: "Secret | None" = None) -> "Settings":
     return load(token_store=token_store)
 
 
-def variable(name: str) -> str:
-    """Return an environment variable, or ""; also in lower case, as the settings read it: a login must not differ."""
-    return os.environ.get(name) or os.environ.get(name.lower(), "")
-
-
 def environment_token() -> str:
     """Return WEBEX_ACCESS_TOKEN, or ""."""
     token = variable("WEBEX_ACCESS_TOKEN")
     plain = not token.encode("ascii", "replace").translate(None, TOKEN_BYTES) and token.lower() != "bearer"
     if token and plain:
         return token
-    asked = bool(token or variable("WEBEX_ACCESS_TOKEN_FILE")) or config_mentions_us()
+    set_here = bool(token or variable("WEBEX_ACCESS_TOKEN_FILE"))
     del token  # an error's traceback may be printed with its local variables
-    # Quotes, "Bearer ", white space: cleaned, or refused.
-    return all_settings().access_token.get_secret_value() if asked else ""
+    if not set_here and not config_mentions_us():
+        return ""
+    settings = all_settings()  # cleans or refuses quotes, "Bearer ", and white space
+    if settings.access_token and not set_here and settings.found_file not in warned:
+        warned.add(settings.found_file)
+        settings.warn_of_found_token()
+    return settings.access_token.get_secret_value()
 
 
 def store_kind() -> str:
@@ -85,7 +86,7 @@ def store_kind() -> str:
 
 def config_mentions_us() -> bool:
     """Whether the configuration file sets what `get_token()` needs; it is scanned once per process and place."""
-    key = (os.environ.get("WEBEX_CONFIG_FILE"), os.environ.get("WEBEX_LOOPBACK_HOME"))
+    key = (variable("WEBEX_CONFIG_FILE"), variable("WEBEX_LOOPBACK_HOME"))
     if key not in scanned:
         scanned[key] = _scan()
     return scanned[key]

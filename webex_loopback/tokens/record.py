@@ -132,7 +132,7 @@ class StoredToken:
         return login_command(profile, *options)
 
     def to_json(self) -> bytes:
-        """Return the token file's content. The first three keys are in the order that `source.quick_look` expects."""
+        """Return the token file's content. The first three keys are in the order that `quick_look` expects."""
         values = {"version": VERSION} | dataclasses.asdict(self)
         if self.service_app is None:
             del values["service_app"]
@@ -165,9 +165,9 @@ class StoredToken:
 def refresh_time(record: StoredToken, margin: float | None) -> int:
     """Return when the access token becomes due for renewal.
 
-    A tenth of the lifetime before its end (at least a minute, at most a day), but not sooner than five minutes
+    That is a tenth of the lifetime before its end (at least a minute, at most a day), but not sooner than five minutes
     after the last response: Webex may answer a refresh with the same token and the time that is left. If the refresh
-    token would have expired by then, one attempt is made before.
+    token will have expired by then, one attempt is made before it does.
     """
     issued_at, end, last_call = record.issued_at, record.expires_at, record.refresh_token_expires_at
     if not record.can_renew:
@@ -186,7 +186,8 @@ def refresh_time(record: StoredToken, margin: float | None) -> int:
 
 
 def _moment(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 10**12:
+    # 16 digits: what a clock of milliseconds or microseconds has led to must not make the login unreadable.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 10**16:
         raise ValueError("not a moment")
     return int(value)
 

@@ -8,18 +8,19 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from webex_loopback.errors import LoginRequired, ServerUnreachable, TokenStoreError, WebexLoopbackError
 from webex_loopback.paths import login_command
 from webex_loopback.secret import Secret
 from webex_loopback.webex.worker import Late, Work, finish, start
-from webex_loopback.wording import duration
+from webex_loopback.wording import duration, printable, without_tokens
 
 from .decision import Decision, Fail, Failure, Renew, Use, decide, failure_of, means_login, rejection
 from .record import StoredToken
 from .stores import TokenStore
-from .transaction import Cancelled, Keeper, Transaction
+from .transaction import Cancelled, RetryingStore, Transaction
 
 if TYPE_CHECKING:
     import httpx
@@ -33,13 +34,14 @@ log = logging.getLogger(__name__)
 DEADLINE_SECONDS = 30.0  # for waiting and the request together
 OPTIONAL_SECONDS = 4.0  # that a caller waits for a renewal while the current token is valid
 _LOOK_AGAIN_SECONDS = 1.0  # while another process or thread renews
+_UNREADABLE_SECONDS = 15.0  # until a store that could not be read is asked again for a token that is due
 
 # The stores whose tokens the current thread, or the one that started it, is renewing.
 _renewing: ContextVar[tuple[str, ...]] = ContextVar("renewing", default=())
 
 
 class _Attempt(NamedTuple):
-    """A renewal of the record `seen`, until a moment of the monotonic clock; the rest as in `decision`."""
+    """One renewal of the record `seen`; `until` is on the monotonic clock, the rest is as in `decision`."""
 
     seen: StoredToken
     required: bool
@@ -75,7 +77,7 @@ class Renewal:
     source_of: "Callable[[str], TokenSource] | None" = None
 
     def __post_init__(self) -> None:
-        self.keeper = Keeper(self.store)
+        self.retrying = RetryingStore(self.store)
         self.last: StoredToken | None = None
         self._announced: object = None
         self._complaint = ""
@@ -90,8 +92,8 @@ class Renewal:
             forced: Renew although it is not due; a failure is then raised even if the current token is valid.
             rejected: With `forced`: the token that an API has rejected.
         """
-        until = time.monotonic() + DEADLINE_SECONDS
-        self.keeper.save_again()
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        self.retrying.save_again()
         while True:
             seen = self._load()
             if seen is not None and self._ends_soon(seen):
@@ -101,7 +103,10 @@ class Renewal:
                 return decision.token.get_secret_value(), decision.until
             if seen is None or not isinstance(decision, Renew):
                 raise self._refusal(decision, seen)
-            if self.keeper.place in _renewing.get():  # for example a logging handler that posts to Webex
+            if self._complaint and not decision.required:  # the new token could not be stored either
+                until = min(self.clock() + _UNREADABLE_SECONDS, seen.expires_at or float("inf"))
+                return seen.access_token.get_secret_value(), until
+            if self.retrying.place in _renewing.get():  # for example a logging handler that posts to Webex
                 if not seen.expired(self.clock()):
                     return self._current(seen)
                 raise TokenStoreError(
@@ -109,7 +114,7 @@ class Renewal:
                     problem="locked",
                     remedy="Have the logging handler do its work in another thread.",
                 )
-            if found := self._renewed(_Attempt(seen, decision.required, forced, rejected, until)):
+            if found := self._join_or_start(_Attempt(seen, decision.required, forced, rejected, deadline)):
                 return found
 
     def _refusal(self, decision: Decision, seen: StoredToken | None) -> WebexLoopbackError:
@@ -117,35 +122,30 @@ class Renewal:
             # Each raise adds to the traceback, and a traceback keeps its callers' variables alive.
             return decision.error.with_traceback(None)
         if seen is None:
-            what = f"Profile {self.profile} is not logged in: nothing is stored in {self.store}."
+            place = printable(str(self.store), 4096)
+            what = f"Profile {self.profile} is not logged in: nothing is stored in {place}."
             return LoginRequired(what, remedy=f"Run `{login_command(self.profile)}`.")
         return LoginRequired(str(decision[0]), remedy=f"Run `{seen.login_command(self.profile)}`.")
 
-    def _renewed(self, attempt: _Attempt) -> tuple[str, float] | None:
+    def _join_or_start(self, attempt: _Attempt) -> tuple[str, float] | None:
         """Join the renewal in progress or start one; None means look again."""
         transaction: Transaction | None = None
         seen, required = attempt.seen, attempt.required
         with self._guard:
             flight = self._flight
             if flight is None or flight.done():
-                keeper, wait_seconds = Keeper(self.store), attempt.until - time.monotonic() if required else 0
-                transaction = Transaction(
-                    keeper, lambda current: self._make(keeper, current, attempt), wait_seconds=wait_seconds
-                )
-                flight = self._flight = start(lambda: self._fly(transaction, seen))
+                store, left = RetryingStore(self.store), attempt.until - time.monotonic()
+                make = partial(self._renew_under_lock, store, attempt)
+                transaction = Transaction(store, make, wait_seconds=left if required else 0)
+                flight = self._flight = start(lambda: self._run_in_worker(transaction, seen))
 
-        def interrupted() -> bool:
-            if transaction is None or transaction.cancel():
-                return True
-            log.warning("Waiting for the renewal to finish, at most 30 s, so that the login is not lost.")
-            return False
-
+        interrupted = transaction.interrupted if transaction else lambda: True
         seconds = max(attempt.until - time.monotonic(), 0)
         try:
             record = finish(flight, seconds if required else min(seconds, OPTIONAL_SECONDS), cancel=interrupted)
         except Late:
             if transaction is not None:
-                flight.add_done_callback(lambda late: self._tell(late, seen))
+                flight.add_done_callback(lambda late: self._notify(late, seen))
             if not required:
                 return self._current(seen)
             raise ServerUnreachable(f"The renewal was not completed within {DEADLINE_SECONDS:g} seconds.") from None
@@ -153,27 +153,33 @@ class Renewal:
             return None
         except WebexLoopbackError as error:
             if transaction is not None:
-                return self._in_spite_of(error, attempt)
-            return None if required else self._current(seen)  # of another caller, perhaps one that did not wait
+                return self._after_failure(error, attempt)
+            return None if required else self._current(seen)  # another caller's; it may not have waited for the lock
         if transaction is not None:
-            self._tell(flight, seen)
+            self._notify(flight, seen)
         return record.access_token.get_secret_value(), record.refresh_at
 
-    def _fly(self, transaction: Transaction, seen: StoredToken) -> StoredToken:
+    def _run_in_worker(self, transaction: Transaction, seen: StoredToken) -> StoredToken:
         """Run the transaction in the worker, and remember how it ended."""
-        _renewing.set((*_renewing.get(), self.keeper.place))
+        _renewing.set((*_renewing.get(), self.retrying.place))
         try:
             record = transaction.run()
         except TokenStoreError as error:
             if error.problem != "locked":
                 self._failure = failure_of(error, seen, self.clock(), self._failure)
             raise
+        except (WebexLoopbackError, Cancelled):
+            raise
+        except Exception as error:  # of a program's own store, or no file descriptor is left to import httpx with
+            failure = WebexLoopbackError(f"Unexpected error: {type(error).__name__}: {without_tokens(str(error))}")
+            self._failure = failure_of(failure, seen, self.clock(), self._failure)
+            raise failure from error.with_traceback(None)
         self._failure = None
         return record
 
-    def _make(self, keeper: Keeper, current: StoredToken | None, attempt: _Attempt) -> StoredToken:
+    def _renew_under_lock(self, store: RetryingStore, attempt: _Attempt, current: StoredToken | None) -> StoredToken:
         """Return the renewed record; `current` was read under the lock, and another process may have renewed it."""
-        current = current or keeper.load()  # again, because it raises why it cannot be read
+        current = current or store.load()  # raises the reason if the record cannot be read
         forced = attempt.forced and current == attempt.seen
         decision = decide(current, self.clock(), self._failure, forced=forced, rejected=attempt.rejected)
         if current is None or not isinstance(decision, Use | Renew):
@@ -185,7 +191,7 @@ class Renewal:
         except WebexLoopbackError as error:
             if rest := getattr(error, "refresh_token", None):  # nothing else was usable; the old one may be used up
                 current = replace(current, refresh_token=rest)
-                keeper.save(current)
+                store.save(current)
             newer = self._superseded(current, error)
             if newer is None:
                 self._failure = failure_of(error, current, self.clock(), self._failure)
@@ -203,20 +209,20 @@ class Renewal:
 
     def _request(self, record: StoredToken, until: float) -> "TokenResponse":
         # Imported here, so that a process that only waits for another's renewal imports no HTTP client.
-        from .service_app import request_tokens
+        from .token_request import request_tokens
 
         seconds = max(until - time.monotonic(), 1.0)
         return request_tokens(record, seconds, self.profile, self.http_client, self.source_of)
 
     def _superseded(self, sent: StoredToken, error: WebexLoopbackError) -> StoredToken | None:
         """After a rejection, return a newer record that something has stored without using our lock."""
-        if means_login(error, sent, self.clock()) and not self.keeper.holds:
+        if means_login(error, sent, self.clock()) and not self.retrying.holds:
             with contextlib.suppress(TokenStoreError):
                 stored = self.store.load()
                 return stored if stored and stored.refresh_token != sent.refresh_token else None
         return None
 
-    def _in_spite_of(self, error: WebexLoopbackError, attempt: _Attempt) -> tuple[str, float]:
+    def _after_failure(self, error: WebexLoopbackError, attempt: _Attempt) -> tuple[str, float]:
         """After a failed renewal: return the current token if it is valid and nothing was forced, else raise."""
         now, seen = self.clock(), attempt.seen
         rejected, command = means_login(error, seen, now), login_command(self.profile)
@@ -230,7 +236,7 @@ class Renewal:
             left = "has no known expiry" if end is None else f"is valid for {duration(end - now)}"
             if login and seen.service_app is None:
                 log.warning("Webex rejected the refresh token. The access token %s; then run `%s`.", left, command)
-            else:  # the remedy for a Service App's may be a login to another profile
+            else:  # for a Service App, the remedy may be a login to another profile
                 remedy = f" {error.remedy}" if login else ""
                 log.warning("Could not renew the access token, which %s. %s%s", left, error, remedy)
             if login:
@@ -256,7 +262,7 @@ class Renewal:
             self._announced = key
             self._call(self.on_login_needed, record)
 
-    def _tell(self, flight: Future[StoredToken], seen: StoredToken) -> None:
+    def _notify(self, flight: Future[StoredToken], seen: StoredToken) -> None:
         if flight.exception() is None and (record := flight.result()) != seen:
             self._call(self.on_refresh, record)
 
@@ -269,7 +275,7 @@ class Renewal:
 
     def _load(self) -> StoredToken | None:
         try:
-            self.last, self._complaint = self.keeper.load(), ""
+            self.last, self._complaint = self.retrying.load(), ""
         except TokenStoreError as error:
             # If a database is down or a disk fails, the token in memory can be used until it expires.
             passing = error.problem in ("unavailable", "unreadable")

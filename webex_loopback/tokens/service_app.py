@@ -1,27 +1,21 @@
-"""Requests the tokens that a renewal needs; a Service App's are fetched again if its refresh token is rejected.
-
-Separate from `renewal` so that a process that only waits for another's renewal imports no HTTP client.
-"""
+"""The tokens of a Service App, which are fetched with the access token of another profile."""
 
 import base64
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from webex_loopback.errors import ConfigurationError, LoginRequired, TokenEndpointError
 from webex_loopback.oauth.token_response import TokenResponse
-from webex_loopback.paths import environment_path, login_command
+from webex_loopback.paths import login_command
 from webex_loopback.secret import Secret
 from webex_loopback.webex.client import Webex
 from webex_loopback.wording import printable
 
-from .decision import means_login
 from .record import ServiceApp, StoredToken
 
 if TYPE_CHECKING:
-    import httpx
-
     from .source import TokenSource
 
 SCOPE = "spark:applications_token"
@@ -32,53 +26,10 @@ def application_id(client_id: str) -> str:
     return base64.urlsafe_b64encode(f"ciscospark://us/APPLICATION/{client_id}".encode()).decode().rstrip("=")
 
 
-def client_for(record: StoredToken, profile: str = "", http_client: "httpx.Client | None" = None) -> Webex:
-    """Return a client of the Webex that issued a token; `$WEBEX_CA_BUNDLE` overrides the one saved at login."""
-    return Webex(
-        api_base_url=record.api_base_url,
-        token_url=record.token_url,
-        ca_bundle=environment_path("WEBEX_CA_BUNDLE") or record.ca_bundle,
-        http_client=http_client,
-        profile=profile,
-    )
-
-
 def login_with_scope(profile: str, scopes: Iterable[str], scope: str) -> str:
-    """Return the command that logs in again with one more scope; without any that a shell would not read as text."""
+    """Return the command that logs in again with one more scope; leaves out any that a shell would interpret."""
     harmless = filter(re.compile(r"[\w:.-]+").fullmatch, scopes)
     return login_command(profile, "--scopes", '"{}"'.format(" ".join(dict.fromkeys([*harmless, scope]))), "--force")
-
-
-def request_tokens(
-    record: StoredToken,
-    seconds: float,
-    profile: str = "",
-    http_client: "httpx.Client | None" = None,
-    source_of: "Callable[[str], TokenSource] | None" = None,
-) -> TokenResponse:
-    """Make a refresh grant (RFC 6749 §6); for a Service App whose refresh token is rejected, fetch a new pair.
-
-    Args:
-        profile: For remedies.
-        source_of: Returns the `TokenSource` of a profile; without it, nothing is fetched.
-    """
-    until = time.monotonic() + seconds
-    with client_for(record, profile, http_client) as webex:
-        if record.refresh_token is not None:
-            try:
-                return webex.refresh(
-                    client_id=record.client_id,
-                    client_secret=record.client_secret,
-                    refresh_token=record.refresh_token,
-                    seconds=seconds,
-                )
-            except TokenEndpointError as error:
-                if source_of is None or record.service_app is None or not means_login(error, record, time.time()):
-                    raise
-        app, left = record.service_app, until - time.monotonic()
-        if app is None or source_of is None:
-            raise ConfigurationError("There is no refresh token, and no way to get another one.")
-        return fetch_service_app(webex, app, record.client_id, record.client_secret, left, source_of(app.using))
 
 
 def fetch_service_app(
@@ -131,7 +82,7 @@ def _check(through: StoredToken, app: ServiceApp, webex: Webex, client_id: str) 
         raise ConfigurationError(
             f"Profile {app.using} is a Service App itself; it cannot fetch the tokens of another one.",
             setting="--using",
-            remedy="Pass a profile that a user is logged in to with --using.",
+            remedy="With --using, name a profile that a user is logged in to.",
         )
     if through.api_base_url.rstrip("/") != webex.api_base_url:
         raise ConfigurationError(

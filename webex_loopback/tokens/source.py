@@ -10,7 +10,7 @@ from time import time
 from webex_loopback import paths
 from webex_loopback.errors import LoginRequired, TokenStoreError
 
-from .quick_look import all_settings, environment_token, quick_look, scanned, signature, store_kind, variable
+from .quick_look import all_settings, environment_token, quick_look, scanned, signature, store_kind, warned
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing
 if TYPE_CHECKING:
@@ -82,12 +82,12 @@ class TokenSource:
 
     Args:
         profile: Default: `$WEBEX_PROFILE`, else `default`.
-        store: Where the tokens are; default: what WEBEX_TOKEN_STORE says. With a store, the profile and the environment
-            are ignored.
+        store: Where the tokens are; default: the store that WEBEX_TOKEN_STORE names. If given, the profile and the
+            environment are ignored.
         refresh_margin_seconds: How long before its expiry a token is renewed; default: a tenth of the lifetime, at
             least a minute, at most a day. Takes effect with the next token response.
         clock: Returns epoch seconds.
-        http_client: An `httpx.Client` to renew with; you then set its proxies and certificates.
+        http_client: An `httpx.Client` to renew with; you are then responsible for its proxies and certificates.
         on_refresh: Called with the new `StoredToken` after each renewal that this source made.
         on_login_needed: Called once with the `StoredToken` when the refresh token will expire within
             `login_needed_seconds` and renewing does not extend it, or has been rejected while the access token is
@@ -120,7 +120,7 @@ class TokenSource:
         # What to answer from memory, from when and until when. One tuple, so that a reader in another thread sees the
         # old one or the new one and needs no lock. "From when", because a clock may be set back.
         self._hot = _NOTHING
-        self._seen: tuple[tuple[str, tuple[int, ...]], float, float, str] | None = None  # see quick_look
+        self._last_look: tuple[tuple[str, tuple[int, ...]], float, float, str] | None = None  # see quick_look
         # One per process: after a fork, a lock that some thread of the parent held stays locked.
         self._renewals: dict[tuple[int, str], Renewal] = {}
         self._flights: dict[int, Future[str]] = {}
@@ -152,8 +152,8 @@ class TokenSource:
 
         Args:
             rejected: An access token that an API answered with 401. If another one is stored by now, that is
-                returned without a renewal. So is the same one if it is younger than five minutes, because its renewal
-                did not help. Soon after a renewal that failed, its error is raised again.
+                returned without a renewal. So is the same one if it is younger than five minutes: its renewal did not
+                help. Soon after a renewal that failed, its error is raised again.
 
         Raises:
             WebexLoopbackError: As `get_token()`, but also while the current token is still valid.
@@ -170,10 +170,8 @@ class TokenSource:
                 remedy="Put a new token there (personal access tokens last 12 hours), or unset it to use the login.",
             )
         try:
-            return self._renewal().token(forced=True, rejected=given)[0]
-        except BaseException as error:
-            _clear_locals(error)
-            raise
+            with hidden_locals:
+                return self._renewal().token(forced=True, rejected=given)[0]
         finally:
             self._hot = _NOTHING  # last: meanwhile another thread may have been given the old token
 
@@ -183,7 +181,8 @@ class TokenSource:
         Raises:
             TokenStoreError: It cannot be read or trusted.
         """
-        return self.store.load()
+        with hidden_locals:
+            return self.store.load()
 
     @property
     def store(self) -> "TokenStore":
@@ -193,22 +192,19 @@ class TokenSource:
         """Return where WEBEX_ACCESS_TOKEN comes from, or "" if it is not used."""
         if not self._environment_token():
             return ""
-        named = variable("WEBEX_ACCESS_TOKEN").strip()
+        named = paths.variable("WEBEX_ACCESS_TOKEN").strip()
         return "environment" if named else all_settings().origins["WEBEX_ACCESS_TOKEN"]
 
     def _find(self, interactive: bool = False) -> str:
-        try:
-            return self._found(interactive)
-        except BaseException as error:
-            _clear_locals(error)
-            raise
+        with hidden_locals:
+            return self._search(interactive)
 
-    def _found(self, interactive: bool) -> str:
+    def _search(self, interactive: bool) -> str:
         now = self._clock()
         if token := self._environment_token():
             self._hot = (now, now + LOOK_SECONDS, token)
             return token
-        found, look_seconds = self._look(now), LOOK_SECONDS
+        found, look_seconds = self._from_file(now), LOOK_SECONDS
         if found is None:
             renewal = self._renewal()
             look_seconds = getattr(renewal.store, "look_seconds", LOOK_SECONDS)
@@ -246,25 +242,25 @@ class TokenSource:
             return ""
         return environment_token()
 
-    def _look(self, now: float) -> "tuple[str, float] | None":
+    def _from_file(self, now: float) -> "tuple[str, float] | None":
         """Return the file's token and its `refresh_at` if it is not due (rule 1); the rest is for `Renewal`."""
-        watched = self._options["on_login_needed"] is not None  # then the whole record is looked at
+        watched = self._options["on_login_needed"] is not None  # `Renewal` must then see the whole record
         if watched or self._given_store is not None or store_kind() != "file":
             return None
         renewal = self._renewals.get(self._key())
-        if renewal is not None and renewal.keeper.holds:
+        if renewal is not None and renewal.retrying.holds:
             return None
-        path, seen = paths.token_file(self.profile), self._seen
+        path, last = paths.token_file(self.profile), self._last_look
         try:
-            if seen is None or seen[0] != (path, signature(os.stat(path))):
-                seen = self._seen = quick_look(path)
+            if last is None or last[0] != (path, signature(os.stat(path))):
+                last = self._last_look = quick_look(path)
         except OSError as error:
             # A disk that fails: what was read before is good until it is due.
-            if isinstance(error, FileNotFoundError) or seen is None or seen[0][0] != path:
-                seen = self._seen = None
-        if seen is None or not seen[1] <= now < seen[2]:
+            if isinstance(error, FileNotFoundError) or last is None or last[0][0] != path:
+                last = self._last_look = None
+        if last is None or not last[1] <= now < last[2]:
             return None
-        return seen[3], seen[2]
+        return last[3], last[2]
 
     def _key(self) -> "tuple[int, str]":
         # The hash, because a database's URL holds a password.
@@ -293,22 +289,29 @@ class TokenSource:
         return renewal
 
 
-def _clear_locals(error: BaseException) -> None:
-    """Clear the variables of the functions called: a signal handler may raise while they hold secrets."""
-    step = error.__traceback__
-    while step and (step := step.tb_next):
-        if step.tb_frame.f_code.co_flags & _SUSPENDS:  # before Python 3.13, clear() closes suspended generators
-            continue
-        try:
-            step.tb_frame.clear()
-        except RuntimeError:  # it is not finished
-            continue
+class _HiddenLocals:
+    """A context that clears the variables of the functions called in it if one raises: they may hold secrets."""
 
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: object, error: "BaseException | None", _traceback: object) -> None:
+        step = error and error.__traceback__
+        while step and (step := step.tb_next):
+            if step.tb_frame.f_code.co_flags & _SUSPENDS:  # before Python 3.13, clear() closes suspended generators
+                continue
+            try:
+                step.tb_frame.clear()
+            except RuntimeError:  # it is not finished
+                continue
+
+
+hidden_locals = _HiddenLocals()
 
 _sources: "dict[str | None, TokenSource]" = {}
 
 
 def forget() -> None:
-    """Forget all tokens in memory, not those on disk; for tests that change the environment."""
+    """Forget the tokens that `get_token()` has in memory: after a login or logout, and in tests."""
     _sources.clear()
     scanned.clear()
+    warned.intersection_update([""])

@@ -10,22 +10,30 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 from webex_loopback.errors import ServerUnreachable, TokenStoreError
 from webex_loopback.webex.worker import Late, finish, start
+from webex_loopback.wording import without_tokens
 
 from .record import StoredToken
-from .stores import LOCK_SECONDS, TokenStore
+from .stores import LOCK_SECONDS, TokenStore, reserve
 
 log = logging.getLogger(__name__)
 
-# What could not be stored, by the store's place, because a program may have several sources of it: the stored record,
-# and the one that replaces it.
-unsaved: dict[str, tuple[StoredToken | None, StoredToken]] = {}
+
+class Unsaved(NamedTuple):
+    """A record that could not be stored, and the stored one that it is to replace."""
+
+    record: StoredToken
+    replaces: StoredToken | None
 
 
-class Keeper:
-    """A store that keeps in memory what it cannot save: the refresh token that this replaces has been used up.
+unsaved: dict[str, Unsaved] = {}  # by the store's place, since a program may open a store more than once
+
+
+class RetryingStore:
+    """A store that keeps a record in memory if it cannot save it: the old refresh token may have been used up.
 
     Attributes:
         place: Identifies the store within this process.
@@ -34,7 +42,8 @@ class Keeper:
     def __init__(self, store: TokenStore) -> None:
         self._store = store
         self._stored: StoredToken | None = None
-        self.place = str(getattr(store, "real_path", "")) or f"{type(store).__name__} {id(store)}"
+        known = getattr(store, "real_path", "") or getattr(store, "row", "")
+        self.place = str(known) or f"{type(store).__name__} {id(store)}"
 
     @property
     def holds(self) -> bool:
@@ -42,23 +51,24 @@ class Keeper:
         return self.place in unsaved
 
     def load(self) -> StoredToken | None:
-        """Return the record that could not be saved, unless the stored one has changed since then, else that."""
+        """Return the stored record, or the unsaved one if the stored record has not changed since."""
         waiting = unsaved.get(self.place)
         try:
             self._stored = self._store.load()
-        except TokenStoreError:
+        except Exception:
             if waiting is None:
                 raise
-            self._stored = waiting[0]
-        return waiting[1] if waiting and waiting[0] == self._stored else self._stored
+            self._stored = waiting.replaces
+        return waiting.record if waiting and waiting.replaces == self._stored else self._stored
 
     def save(self, record: StoredToken) -> None:
-        """Store the record, under the lock, or keep it in memory; it replaces what this keeper has loaded last."""
+        """Store the record, or keep it in memory if that fails; called under the lock, after `load`."""
         try:
             self._store.save(record)
-        except TokenStoreError as error:
-            unsaved[self.place] = self._stored, record
-            log.warning("%s The new token works in this process; saving will be retried. %s", error, error.remedy)
+        except Exception as error:  # of any kind, from a program's own store
+            unsaved[self.place] = Unsaved(record, self._stored)
+            what, remedy = f"{without_tokens(str(error)).rstrip('.')}.", getattr(error, "remedy", "")
+            log.warning("%s The new token works in this process; saving will be retried. %s", what, remedy)
         else:
             unsaved.pop(self.place, None)
 
@@ -66,16 +76,16 @@ class Keeper:
         """Try again to store the record, unless another process has renewed, logged in or logged out."""
         if not self.holds:
             return
-        with contextlib.suppress(TokenStoreError), self.lock(0):
+        with contextlib.suppress(Exception), self.lock(0):
             waiting = unsaved.get(self.place)
-            if waiting and self.load() is waiting[1]:
-                self._store.save(waiting[1])
+            if waiting and self.load() is waiting.record:
+                self._store.save(waiting.record)
                 log.warning("The renewed token has been saved.")
             unsaved.pop(self.place, None)
 
     def reserve(self) -> None:
         """Make sure that the next `save()` has room, if the store can."""
-        getattr(self._store, "reserve", _nothing)()
+        reserve(self._store)
 
     def lock(self, wait_seconds: float) -> AbstractContextManager[None]:
         """Hold the store's lock."""
@@ -97,7 +107,7 @@ class Transaction:
 
     def __init__(
         self,
-        store: TokenStore | Keeper,
+        store: TokenStore | RetryingStore,
         make: Callable[[StoredToken | None], StoredToken],
         *,
         wait_seconds: float = LOCK_SECONDS,
@@ -117,6 +127,13 @@ class Transaction:
             self._cancelled = self._cancelled or not self._begun
             return self._cancelled
 
+    def interrupted(self) -> bool:
+        """Like `cancel`, and tell the user if the end has to be waited for."""
+        cancelled = self.cancel()
+        if not cancelled:
+            log.warning("Waiting for Webex to answer, so that no tokens are lost.")
+        return cancelled
+
     def run(self) -> StoredToken:
         """Run the transaction in this thread, which should be a worker's; return the stored token.
 
@@ -129,7 +146,7 @@ class Transaction:
             current: StoredToken | None = None
             with contextlib.suppress(TokenStoreError):
                 current = self._store.load()
-            getattr(self._store, "reserve", _nothing)()
+            reserve(self._store)
             self._begin()
             try:
                 token = self._make(current)
@@ -144,8 +161,8 @@ class Transaction:
             if self._cancelled:
                 raise Cancelled
             self._begun = True
-        # The interpreter waits for this thread before it exits; in a child process of multiprocessing, which runs no
-        # atexit functions, too.
+        # The interpreter waits for this thread before it exits, even in a child process of multiprocessing, which runs
+        # no atexit functions.
         with contextlib.suppress(RuntimeError):  # it is exiting: see below
             threading.Thread(target=self._ended.wait, args=[LOCK_SECONDS], daemon=False).start()
         if not threading.main_thread().is_alive() and not self._for_main_thread:
@@ -164,16 +181,13 @@ def replace_token(
     """
     transaction = Transaction(store, make, wait_seconds=seconds)
     try:
-        return finish(start(transaction.run), seconds, cancel=transaction.cancel)
+        return finish(start(transaction.run), seconds, cancel=transaction.interrupted)
     except Late:
         raise ServerUnreachable(f"No usable answer arrived within {seconds:g} seconds.") from None
 
 
-def _hold(store: TokenStore | Keeper, wait_seconds: float) -> AbstractContextManager[None]:
+def _hold(store: TokenStore | RetryingStore, wait_seconds: float) -> AbstractContextManager[None]:
     try:
         return store.lock(wait_seconds)
     except TypeError:  # a store written for version 1, whose lock() takes no argument
         return store.lock()  # type: ignore[call-arg]
-
-
-def _nothing() -> None: ...

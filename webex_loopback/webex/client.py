@@ -93,7 +93,7 @@ class Webex(Transport):
     def refresh(
         self, *, client_id: str, client_secret: Secret, refresh_token: Secret, seconds: float = 30.0
     ) -> TokenResponse:
-        """Renew an access token; sent once more if the server is busy and asks for two seconds at most."""
+        """Renew an access token; retried once if the server is busy and asks to wait two seconds at most."""
         form: _Form = {"client_id": client_id, "client_secret": client_secret, "grant_type": "refresh_token"}
         form |= {"refresh_token": refresh_token}
         deadline = time.monotonic() + seconds

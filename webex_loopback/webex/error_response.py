@@ -1,4 +1,4 @@
-"""What an error response means: one table, for both of Webex's error bodies and for none."""
+"""What an error response means: one table, for both kinds of Webex's error bodies and for an empty body."""
 
 import email.utils
 import re
@@ -25,7 +25,7 @@ class Answer:
 
 
 class Row(NamedTuple):
-    """Fits if grant and status do, and `error` is one of `codes` or the texts match `words` (or neither is given)."""
+    """A row fits if grant and status fit, and the error is in `codes` or the texts match `words`, if any are given."""
 
     meaning: str
     remedy: str
@@ -38,50 +38,54 @@ class Row(NamedTuple):
 _ANY, _4XX, _401, _403, _429 = range(1000), range(400, 500), range(401, 402), range(403, 404), range(429, 430)
 _ALL, _CODE, _APP = "", "authorization_code", "service_app"
 _BUSY = "temporarily_unavailable server_error slow_down unsupported_grant_type"
-_DEAD = r"refresh.?token\b.{0,60}\b(expired|revoked|malformed|invalid)\b|\b(expired|revoked|invalid) refresh.?token\b"
+_DEAD = (
+    r"refresh.?token\b.{0,60}\b(expired|revoked|malformed|invalid|not valid)\b"
+    r"|\b(expired|revoked|invalid) refresh.?token\b"
+)
 _CLIENT = r"\bclient[ _]?(id|secret|credentials?)\b"
 _SCOPE = r"\bscopes? (is|are) (invalid|unknown)\b|\b(invalid|unknown) scopes?\b"
 
-# The first row that fits counts. invalid_client comes after some words, because Webex also sends it with them.
+# The first row that fits counts. invalid_client comes after _DEAD, because Webex also sends it with those words.
 # fmt: off
 TABLE = (
-    Row("passing",       "limit",    _ALL,  _ANY, "tokenlimit_reached", "tokenlimit"),
-    Row("passing",       "bearer",   "api", _401),
-    Row("passing",       "lacks",    "api", _403),
-    Row("passing",       "wait",     "api", _4XX),
-    Row("passing",       "wait",     _ALL,  _429),
-    Row("misconfigured", "redirect", _CODE, _4XX, "redirect_uri_mismatch", r"\bredirect[ _]?ur[il]\b"),
-    Row("rejected",      "dead",     _ALL,  _4XX, "invalid_grant invalid_refresh_token"),
-    Row("misconfigured", "scope",    _ALL,  _ANY, "invalid_scope"),
-    Row("passing",       "wait",     _ALL,  _ANY, _BUSY),
-    Row("rejected",      "dead",     _ALL,  _4XX, words=_DEAD),
-    Row("misconfigured", "client",   _ALL,  _ANY, "invalid_client unauthorized_client"),
-    Row("misconfigured", "client",   _ALL,  _4XX, words=_CLIENT),
-    Row("misconfigured", "scope",    _ALL,  _4XX, words=_SCOPE),
-    Row("passing",       "bearer",   _APP,  _401),
-    Row("passing",       "app",      _APP,  _4XX, words=r"\bauthorized\b"),
-    Row("passing",       "right",    _APP,  _403, words=r"\bscopes?\b"),
-    Row("passing",       "app",      _APP,  _4XX),
-    Row("passing",       "silent",   _CODE, _4XX, words=r"^$"),
-    Row("passing",       "wait",     _ALL,  _ANY),
+    Row("passing",       "too_many",  _ALL,  _ANY, "tokenlimit_reached", "tokenlimit"),
+    Row("passing",       "bearer",    "api", _401),
+    Row("passing",       "forbidden", "api", _403),
+    Row("passing",       "later",     "api", _4XX),
+    Row("passing",       "later",     _ALL,  _429),
+    Row("misconfigured", "redirect",  _CODE, _4XX, "redirect_uri_mismatch", r"\bredirect[ _]?ur[il]\b"),
+    Row("rejected",      "log_in",    _ALL,  _4XX, "invalid_grant invalid_refresh_token"),
+    Row("misconfigured", "scopes",    _ALL,  _ANY, "invalid_scope"),
+    Row("passing",       "later",     _ALL,  _ANY, _BUSY),
+    Row("rejected",      "log_in",    _ALL,  _4XX, words=_DEAD),
+    Row("misconfigured", "client",    _ALL,  _ANY, "invalid_client unauthorized_client"),
+    Row("misconfigured", "client",    _ALL,  _4XX, words=_CLIENT),
+    Row("misconfigured", "scopes",    _ALL,  _4XX, words=_SCOPE),
+    Row("passing",       "bearer",    _APP,  _401),
+    Row("passing",       "app",       _APP,  _4XX, words=r"\bauthorized\b"),
+    Row("passing",       "app_scope", _APP,  _403, words=r"\bscopes?\b"),
+    Row("passing",       "app",       _APP,  _4XX),
+    Row("passing",       "empty",     _CODE, _4XX, words=r"^$"),
+    Row("passing",       "later",     _ALL,  _ANY),
 )
 # fmt: on
 
 # {login} is "run `webex-loopback login ...`" or, if the profile is not known, "log in again".
 _PAGE = "the app's page on https://developer.webex.com/my-apps"
 _REMEDIES = {
-    "limit": "End sessions at https://idbroker.webex.com/idb/profile#/tokens and try again.",
+    "too_many": "End sessions at https://idbroker.webex.com/idb/profile#/tokens and try again.",
     "bearer": "The access token has expired or was revoked. If a new one is rejected as well: {login}.",
-    "lacks": "The token lacks a scope, or the user a role or license. Add the scope to WEBEX_SCOPES, then {login}.",
+    "forbidden": "The token lacks a scope, or the user a role or license. Add the scope to WEBEX_SCOPES, then {login}.",
     "redirect": f"Compare WEBEX_REDIRECT_URI with {_PAGE}, then {{login}}.",
-    "dead": "It has expired, was revoked, or was used before: {login}.",
+    "log_in": "It has expired, was revoked, or was used before: {login}.",
     "client": f"Compare WEBEX_CLIENT_ID and WEBEX_CLIENT_SECRET with {_PAGE}, then {{login}}.",
-    "scope": f"Compare WEBEX_SCOPES with {_PAGE}, then {{login}}.",
-    "right": "The profile that requests the tokens needs the scope spark:applications_token: log in with that scope.",
+    "scopes": f"Compare WEBEX_SCOPES with {_PAGE}, then {{login}}.",
+    "app_scope": "The profile that requests the tokens needs the scope spark:applications_token: log in with that "
+    "scope.",
     "app": f"Compare organization ID and app ID with {_PAGE}, and check in Control Hub (Apps > Service Apps) that an "
     "administrator of that organization has authorized the Service App.",
-    "silent": f"Compare WEBEX_REDIRECT_URI and WEBEX_CLIENT_SECRET with {_PAGE}, then {{login}}.",
-    "wait": "Try again in {wait}.",
+    "empty": f"Compare WEBEX_REDIRECT_URI and WEBEX_CLIENT_SECRET with {_PAGE}, then {{login}}.",
+    "later": "Try again in {wait}.",
 }
 
 
@@ -98,16 +102,13 @@ def read_error(answer: Answer, *, grant: str = "", profile: str = "") -> TokenEn
     row = next(row for row in TABLE if _fits(row, answer.status_code, error, words, grant))
     login = f"run `{login_command(profile, '--force')}`" if profile else "log in again"
     remedy = _REMEDIES[row.remedy].format(login=login, wait=duration(wait) if wait else "a few minutes")
-    what = f"the {grant.replace('_', ' ')}" if grant else "the request"
-    message = (
-        f"{answer.host} rejected {what}"
-        if row.meaning == "rejected"
-        else f"{answer.host} answered {answer.status_code}"
-    )
-    message = ": ".join(part for part in (message, error, description) if part).rstrip(".")
+    detail = ": ".join(filter(None, (error, description))).rstrip(".")
+    message = f"{answer.host} rejected the {grant.replace('_', ' ') or 'request'}: {detail}"
+    if row.meaning != "rejected":
+        message = f"{answer.host} answered {answer.status_code}{': ' * bool(detail)}{detail}"
     if tracking_id:
         message += f" (tracking ID {tracking_id})"
-        remedy += " If the problem persists, give the tracking ID to Webex support." if row.remedy == "wait" else ""
+        remedy += " If the problem persists, give the tracking ID to Webex support." if row.remedy == "later" else ""
     return TokenEndpointError(
         f"{message}.",
         status_code=answer.status_code,

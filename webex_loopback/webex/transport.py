@@ -1,6 +1,6 @@
 """Sends requests to Webex: proxies, certificates, one deadline per request, and a message for every failure.
 
-Secrets stay `Secret` up to `_attempt()`; exceptions lose its frame and those below, whose locals hold the request.
+Secrets stay `Secret` up to `_attempt()`. Exceptions lose its frame and those below, because they hold the request.
 """
 
 import os
@@ -32,11 +32,11 @@ import httpx  # noqa: E402
 if sys.modules["httpx._main"] is _stand_in:
     del sys.modules["httpx._main"]
 
+TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # variables that name certificates
 _LONGEST_BODY = 1 << 20  # of a token response
 _SKEW_SECONDS = 300
 _PAUSES = (0.2, 1.0, None)  # seconds before the second and the third attempt to connect
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict, OSError, UnicodeError)
 _BAD_DATES = (9, 10, 0x800B0101, -67818, -67819)  # expired or not valid yet: OpenSSL, Windows, macOS
 _BAD_URL = (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError)
 # The failure or one of its causes, what happened, the remedy ("" for the usual one). The first row that fits counts.
@@ -78,8 +78,8 @@ class Transport:
     def send(self, method: str, url: str, *, seconds: float, limited: bool = True, **parts: Any) -> Answer:
         """Send a request and return the answer, whatever its status; redirects are not followed.
 
-        It is sent once, because a code works only once, and a refresh token may as well. Only connecting is retried, up
-        to three attempts in all.
+        It is sent once, because a code works only once, and so may a refresh token. Only connecting is retried, up to
+        three attempts in all.
 
         Args:
             seconds: For everything together: name resolution, connecting, sending, receiving.
@@ -105,7 +105,7 @@ class Transport:
             if not again or pause is None or time.monotonic() + pause > deadline:
                 break
             time.sleep(pause)
-        if isinstance(result, _FAILURES):
+        if isinstance(result, Exception):  # of any kind: a SOCKS library or the caller's client may raise its own
             raise self._failed(result, url, seconds) from result
         raise result
 
@@ -123,6 +123,9 @@ class Transport:
                     body += chunk
                     if limited and len(body) > _LONGEST_BODY:
                         raise httpx.DecodingError("it is too long")
+            except httpx.TransportError:
+                if not limited or not body.rstrip().endswith(b"}"):  # a complete token is kept
+                    raise
             finally:
                 response.close()
             self._compare_clocks(response.headers.get("Date", ""), request.url.host)
@@ -188,7 +191,7 @@ def _through(url: str, context: ssl.SSLContext) -> httpx.HTTPTransport | None:
     if not (proxy := proxy_for(url)):
         return None
     with suppress(ImportError, ValueError, httpx.InvalidURL):  # these quote the URL, which may contain a password
-        if not urlsplit(proxy).hostname:
+        if not urlsplit(proxy).hostname or "@" in "".join(urlsplit(proxy)[2:]):  # after a / ? or # in a password
             raise ValueError
         through = httpx.Proxy(proxy, ssl_context=context if proxy.startswith("https:") else None)
         return httpx.HTTPTransport(verify=context, trust_env=False, proxy=through)
@@ -224,7 +227,7 @@ def ssl_context(ca_bundle: str = "") -> ssl.SSLContext:
     import truststore
 
     context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    usual = {name: os.environ.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")}
+    usual = {name: os.environ.get(name, "") for name in TRUST}
     for name, path in ({"WEBEX_CA_BUNDLE": ca_bundle} | usual).items():
         try:
             if path:
@@ -247,7 +250,7 @@ def issuer_seen(url: str) -> str:
     context.check_hostname = False  # looking at a certificate that is not trusted is the point; nothing is sent
     context.verify_mode = ssl.CERT_NONE
     with (
-        suppress(*_FAILURES, ValueError, LookupError, AttributeError),
+        suppress(Exception),
         httpx.Client(verify=context, mounts={"all://": _through(url, context)}, trust_env=False, timeout=5) as client,
         client.stream("HEAD", httpx.URL(url).join("/")) as response,
     ):

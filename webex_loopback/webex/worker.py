@@ -38,7 +38,7 @@ class Work(Future[_T]):
 
     def run(self, function: Callable[[], _T]) -> None:
         """Call the function, store its result or exception, and wake whoever waits."""
-        sys.settrace(threading.gettrace())  # of a debugger, or of coverage; a Thread would do this
+        sys.settrace(threading.gettrace())  # set by a debugger or coverage; a Thread does this, too
         sys.setprofile(threading.getprofile())
         try:
             self._outcome = function(), None
@@ -94,7 +94,7 @@ def wait(work: Work[_T], seconds: float) -> _T:
 
 
 def finish(work: Work[_T], seconds: float, *, cancel: Callable[[], bool] = lambda: False) -> _T:
-    """Like `wait`, but an exception of a signal handler is raised only when the work, or the time, has ended.
+    """Like `wait`, but an exception from a signal handler is raised only when the work has ended or the time is up.
 
     `cancel` is called then, and returns whether the work has been cancelled and need not be waited for.
     """

@@ -51,7 +51,6 @@ class FailurePage:
 
     kind: str  # a key of `failures` in the language files
     detail: str = ""  # Webex's response or an error message, in English
-    tracking_id: str = ""
     remedy: str = ""  # in English; takes the place of the page's own steps
 
 
@@ -103,7 +102,7 @@ def render(
 
     Args:
         profile: Named in the commands on a `FailurePage`; a `SuccessPage` has its own.
-        options: Of the command to log in again.
+        options: Options of the command to log in again.
         now: Epoch seconds from which "in 14 days" is counted; default: the clock.
     """
     if isinstance(page, SuccessPage):
@@ -190,14 +189,13 @@ class _Renderer:
     def failure(self, page: FailurePage) -> str:
         kind = page.kind if page.kind in self.texts["failures"] else "unexpected"
         texts = self.texts["failures"][kind]
-        detail, tracking_id = printable(page.detail, 1000), printable(page.tracking_id, 120)
+        detail = printable(page.detail, 1000)
         remedy = translated(printable(page.remedy), self.texts["language"]).replace("{", "{{").replace("}", "}}")
         steps = [remedy] if remedy else texts["steps"]
         source = self.labels["said_webex" if kind in _FROM_WEBEX else "said_error"]
         body = self.part(
             "failure",
             quotation=self.part("quotation", source=source, text=detail) if detail else "",
-            tracking=self.part("tracking", text=tracking_id) if tracking_id else "",
             steps=self.items(self.text(step) for step in steps),
             closing="" if kind in _STILL_WAITING else self.part("closing"),
         )

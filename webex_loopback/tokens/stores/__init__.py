@@ -40,6 +40,11 @@ class TokenStore(Protocol):
         """Exclude every other process and thread that would renew this token; wait at most `wait_seconds`."""
 
 
+def reserve(store: object) -> None:
+    """Call the store's `reserve()`, if it has one."""
+    getattr(store, "reserve", lambda: None)()
+
+
 def open_store(profile: str | None = None, kind: str = "") -> TokenStore:
     """Return the profile's store: of this kind, else the one that WEBEX_TOKEN_STORE names, else its token file.
 

@@ -158,7 +158,7 @@ class FileTokenStore:
 
     def set_aside(self, why: str) -> str:
         """Rename the file to keep its content, and return its new path."""
-        # Not a link to it, or `logout` would remove that and leave the tokens. Another user's file cannot be renamed.
+        # Not a link to it: `logout` would remove the link and leave the tokens. Another user's file cannot be renamed.
         path = self.path if why == "foreign" else self.real_path
         first = aside = f"{path}.{why}-{time.strftime('%Y%m%dT%H%M%S')}"
         serial = 1

@@ -5,7 +5,6 @@ The keyring holds only the key: Windows Credential Manager entries hold 2,560 by
 
 import contextlib
 import sys
-import threading
 
 from cryptography.fernet import Fernet, InvalidToken
 
@@ -33,7 +32,6 @@ class KeyringTokenStore(FileTokenStore):
     def __init__(self, profile: str | None = None) -> None:
         super().__init__(f"{token_file(profile)}.encrypted")
         self._key = Secret()
-        self._guard = threading.Lock()
 
     def __str__(self) -> str:
         return f"{self.path} (encrypted, key in the keyring)"
@@ -55,31 +53,34 @@ class KeyringTokenStore(FileTokenStore):
         return self._fernet(create=True).encrypt(super()._encode(token)) + b"\n"
 
     def _decode(self, data: bytes) -> StoredToken:
-        try:
-            return super()._decode(self._fernet(create=False).decrypt(data.strip()))
-        except InvalidToken:
-            raise MalformedToken("cannot be decrypted with the key in the keyring") from None
+        for _ in range(2 if data.startswith(b"gAAAA") else 0):  # as all Fernet tokens do; a reservation does not
+            try:
+                return super()._decode(self._fernet(create=False).decrypt(data.strip()))
+            except InvalidToken:
+                self._key = Secret()  # ask again: since a logout in another process there is a new one
+        raise MalformedToken("cannot be decrypted with the key in the keyring")
 
     def _fernet(self, *, create: bool) -> Fernet:
         entry = self.real_path  # not the profile: another data directory may have one of the same name
-        with self._guard:
-            self._key = self._key or _ask("get_password", entry)
-            if not self._key and create:
-                _ask("set_password", entry, key := Secret(Fernet.generate_key().decode()))
-                # Some keyrings silently lose entries (a session collection): find out before a token depends on it.
-                self._key = _ask("get_password", entry)
-                if self._key != key:
-                    raise _unavailable("The keyring does not keep the entries stored in it")
-            if not self._key:
-                raise TokenStoreError(
-                    f"The key of '{printable(self.path)}' is not in the keyring.",
-                    problem="corrupt",
-                    remedy=f"Log in again: `{login_command(self.profile, '--force')}`.",
-                )
-            try:
-                return Fernet(self._key.get_secret_value())
-            except ValueError:
-                raise _unavailable("The keyring's entry for webex-loopback is not a key") from None
+        key = self._key or _ask("get_password", entry)
+        if not key and create:
+            _ask("set_password", entry, new := Secret(Fernet.generate_key().decode()))
+            # Some keyrings silently lose entries (a session collection): find out before a token depends on it.
+            key = _ask("get_password", entry)
+            if key != new:
+                raise _unavailable("The keyring does not keep the entries stored in it")
+        if not key:
+            raise TokenStoreError(
+                f"The key of '{printable(self.path)}' is not in the keyring.",
+                problem="corrupt",
+                remedy=f"Log in again: `{login_command(self.profile, '--force')}`.",
+            )
+        try:
+            fernet = Fernet(key.get_secret_value())
+        except ValueError:
+            raise _unavailable("The keyring's entry for webex-loopback is not a key") from None
+        self._key = key
+        return fernet
 
 
 def _ask(method: str, *arguments: str | Secret) -> Secret:

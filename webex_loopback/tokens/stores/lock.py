@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from webex_loopback.errors import TokenStoreError
-from webex_loopback.private_file import is_ours, make_private_directory
+from webex_loopback.private_file import is_ours, make_private_directory, open_private
 from webex_loopback.wording import printable
 
 _POLL_SECONDS = 0.003
@@ -71,8 +71,8 @@ def hold_lock(path: str, wait_seconds: float, *, poll_seconds: float = _POLL_SEC
 
 def _open(path: str) -> int:
     # A lock directory may be shared: through a link planted there, we would create or lock someone else's file.
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-    descriptor = os.open(path, flags, 0o600)
+    flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = open_private(path, flags)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or not is_ours(status):
         os.close(descriptor)

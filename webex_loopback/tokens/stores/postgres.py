@@ -66,15 +66,15 @@ class PostgresTokenStore:
     def __init__(self, url: str, profile: str | None = None, *, keys: Secret | None = None) -> None:
         self._url = Secret(url)  # it may hold a password
         del url  # an error's traceback may be printed with its local variables
-        self._place = _place(self._url)
         self._profile = profile_name(profile)
+        self.row = f"{_place(self._url)} (profile {self._profile})"
         self._fernet = _fernet(keys or Secret())
-        self._connections: dict[int, _Connection] = {}  # one per process: a forked child must not use its parent's
-        self._guard = threading.RLock()
-        self._holder = threading.Lock()  # the session's advisory lock does not exclude this session's own threads
+        # One each per process: a forked child must not use its parent's, and a lock may be held during a fork.
+        self._connections: dict[int, _Connection] = {}
+        self._guards: dict[int, threading.Lock] = {}
 
     def __str__(self) -> str:
-        return f"{self._place} (profile {self._profile})"
+        return self.row
 
     def load(self) -> StoredToken | None:
         """Return the stored token, or None if there is none; waits up to 5 seconds for the database."""
@@ -133,34 +133,26 @@ class PostgresTokenStore:
         )
         digest = hashlib.sha256(f"webex-loopback {self._profile}".encode()).digest()
         key = int.from_bytes(digest[:8], "big", signed=True)
-        if not self._holder.acquire(timeout=max(wait_seconds, 0)):
-            raise locked
+        # A session of its own, because others use the store's while this one waits.
+        connection = self._answer(self._connect)
         try:
-            connection = self._query(lambda connection: connection)
-            milliseconds = max(int(wait_seconds * 1000), 1)  # 0 would mean without limit
-            limits = f"SET LOCAL lock_timeout = {milliseconds}; SET LOCAL statement_timeout = {milliseconds + 1000}"
+            # Not 0, which would mean without limit; the server may still be ending the session that had the lock.
+            milliseconds = max(int(wait_seconds * 1000), 20)
             try:
-                with connection.transaction():  # with which the limits end
-                    # Before version 13, a statement_timeout does not apply to the statements sent along with it.
-                    connection.execute(limits)
-                    connection.execute("SELECT pg_advisory_lock(%s)", (key,))
+                # Before version 13, a statement_timeout does not apply to the statements sent along with it.
+                connection.execute(f"SET lock_timeout = {milliseconds}; SET statement_timeout = {milliseconds + 1000}")
+                connection.execute("SELECT pg_advisory_lock(%s)", (key,))
             except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled):
                 raise locked from None
             except psycopg.Error as error:
-                self.close()
                 raise self._translated(error) from None
-            try:
-                yield
-            finally:
-                with contextlib.suppress(psycopg.Error):  # the connection and its lock are gone
-                    connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
+            yield
         finally:
-            self._holder.release()
+            connection.close()
 
     def close(self) -> None:
         """Close this process's connection."""
-        with self._guard:
-            connection = self._connections.pop(os.getpid(), None)
+        connection = self._connections.pop(os.getpid(), None)
         if connection is not None:
             connection.close()
 
@@ -170,35 +162,46 @@ class PostgresTokenStore:
 
     def _query(self, action: Callable[[_Connection], _T]) -> _T:
         """Run an action on this process's connection; once more on a new one if the old one is lost."""
-        for last in (False, True):
+
+        def attempts() -> _T:
             try:
-                return run(lambda: action(self._connection()), ANSWER_SECONDS)
-            except Late:
-                self._connections.pop(os.getpid(), None)
-                raise self._translated(None) from None
+                return action(self._connection())
             except psycopg.OperationalError as error:
                 self.close()
                 # SQLSTATE 57P01: the server is shutting down. Without any, the connection was lost.
-                if last or error.sqlstate not in (None, "57P01", "57P02", "57P03"):
-                    raise self._translated(error) from None
-            except psycopg.Error as error:
-                raise self._translated(error) from None
-        raise AssertionError("unreachable")
+                if error.sqlstate not in (None, "57P01", "57P02", "57P03"):
+                    raise
+            return action(self._connection())
+
+        return self._answer(attempts)
+
+    def _answer(self, function: Callable[[], _T]) -> _T:
+        try:
+            return run(function, ANSWER_SECONDS)
+        except Late:
+            self._connections.pop(os.getpid(), None)
+            raise self._translated(None) from None
+        except psycopg.Error as error:
+            raise self._translated(error) from None
 
     def _connection(self) -> _Connection:
-        with self._guard:
+        with self._guards.setdefault(os.getpid(), threading.Lock()):
             connection = self._connections.get(os.getpid())
             if connection is None or connection.closed:
-                connection = self._connections[os.getpid()] = psycopg.connect(
-                    self._url.get_secret_value(),
-                    autocommit=True,
-                    connect_timeout=3,
-                    application_name="webex-loopback",
-                    tcp_user_timeout=int(ANSWER_SECONDS * 1000),
-                    prepare_threshold=None,  # so that a connection pooler can be used
-                )
-                connection.execute(f"SET statement_timeout = {int(ANSWER_SECONDS * 1000)}")
+                connection = self._connections[os.getpid()] = self._connect()
             return connection
+
+    def _connect(self) -> _Connection:
+        connection = psycopg.connect(
+            self._url.get_secret_value(),
+            autocommit=True,
+            connect_timeout=3,
+            application_name="webex-loopback",
+            tcp_user_timeout=int(ANSWER_SECONDS * 1000),
+            prepare_threshold=None,  # so that a connection pooler can be used
+        )
+        connection.execute(f"SET statement_timeout = {int(ANSWER_SECONDS * 1000)}")
+        return connection
 
     def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Return the rows of a statement, none if there is no table."""
@@ -258,9 +261,9 @@ def _place(url: Secret) -> str:
         ) from None  # that error quotes what it cannot read
     hosts, ports = (str(parts.get(name, "")).split(",") for name in ("host", "port"))
     ports *= len(hosts) if len(ports) == 1 else 1
-    hosts = [f"[{host}]" if ":" in host else host.rpartition("@")[2] for host in hosts]  # of a password with an @
+    hosts = [f"[{host}]" if ":" in host else host.rpartition("@")[2] for host in hosts]  # a password may have an @
     where = ",".join(f"{host}:{port}" if port else host for host, port in zip(hosts, ports, strict=False))
-    database = str(parts.get("dbname", ""))  # of a URL with a / in its password: part of that
+    database = str(parts.get("dbname", ""))  # a / in the password: this is the rest of it
     shown = "[...]" if "@" in database else database
     return f"postgresql://{where}/{shown}" if where or shown else "postgresql://"
 
