@@ -48,6 +48,8 @@ class CodeGrant:
     keyboard: Keyboard
     opener: Opener
     opened: "Future[bool] | None"
+    _task: "asyncio.Task[StoredToken] | None" = None
+    _cancelled: bool = False
     _lines: tuple[str, ...] = ()
     _problem: errors.WebexLoopbackError | None = None
     _came: bool = False
@@ -57,20 +59,13 @@ class CodeGrant:
 
     def run(self) -> tuple[StoredToken, str]:
         """Return the stored token, and `browser` or `pasted`."""
-        runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        self._loop = runner.get_loop()
-        task = self._loop.create_task(self._log_in())
-
-        def finish() -> StoredToken:
-            with runner:
-                return self._loop.run_until_complete(task)
-
         login: worker.Work[StoredToken] | None = None
         try:
-            login = worker.start(finish)
+            login = worker.start(self._work)
             self.keyboard.watch(login, self._typed)
         except BaseException:
-            self._call(task.cancel)
+            self._cancelled = True
+            self._call(self._cancel)
             ends = (asyncio.CancelledError, errors.WebexLoopbackError, TimeoutError)
             with self.keyboard.unused(), contextlib.suppress(*ends):
                 if login is not None:
@@ -78,10 +73,19 @@ class CodeGrant:
             raise
         return login.result(), self._how
 
+    def _work(self) -> StoredToken:
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            self._loop = runner.get_loop()
+            return runner.run(self._log_in())
+
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call a function on the event loop, which may just have been closed."""
-        with contextlib.suppress(RuntimeError):
+        """Call a function on the event loop, which may not exist yet, or may just have been closed."""
+        with contextlib.suppress(RuntimeError, AttributeError):
             self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _cancel(self) -> None:
+        if self._task:
+            self._task.cancel()
 
     def _typed(self, line: str) -> bool:
         if line == "o":
@@ -103,6 +107,9 @@ class CodeGrant:
         self._server.settle(response)
 
     async def _log_in(self) -> StoredToken:
+        self._task = asyncio.current_task()
+        if self._cancelled:
+            raise asyncio.CancelledError
         self._server = LoopbackServer(
             self.listener,
             self.request,
