@@ -3,12 +3,15 @@
 import dataclasses
 import os
 import socket
+import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from webex_loopback.oauth.token_response import TokenResponse
@@ -16,15 +19,40 @@ from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.secret import Secret
 from webex_loopback.tokens import source
 from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.stores import TokenStore, open_store
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.webex.account import Account
 from webex_loopback.wording import language
 
+Make = Callable[..., StoredToken]
+Patch = pytest.MonkeyPatch
+Log = pytest.LogCaptureFixture
+
 KEPT = ("PATH", "PATHEXT", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "VIRTUAL_ENV", "CI")
 
 
+def python(program: str, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run a program in an interpreter of its own, to its end."""
+    options = {"capture_output": True, "text": True, "timeout": 30} | options
+    return subprocess.run([sys.executable, "-c", program, *arguments], **options)
+
+
+def with_locals(error: BaseException) -> str:
+    """Return the traceback with local variables, except those of the test itself."""
+    link = error.__traceback__ and error.__traceback__.tb_next
+    return "".join(traceback.TracebackException(type(error), error, link, capture_locals=True).format())
+
+
+def revoke(sandbox: Sandbox, token: Secret | None) -> None:
+    """End a token at the sandbox."""
+    assert token is not None
+    form, auth = {"token": token.get_secret_value()}, (sandbox.client_id, sandbox.client_secret)
+    url = f"{sandbox.origin}/idb/oauth2/v1/revoke"
+    assert httpx.post(url, data=form, auth=auth, trust_env=False).status_code == 200
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def clean_environment(monkeypatch: Patch, tmp_path: Path) -> Iterator[None]:
     """Hide the developer's own settings, proxies, display and tokens."""
     for name in list(os.environ):
         if not name.startswith(("PYTEST", "COV", "HYPOTHESIS", "WINE")) and name not in KEPT:
@@ -43,7 +71,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
 
 
 @pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+def sandbox(monkeypatch: Patch) -> Iterator[Sandbox]:
     """A running sandbox, and the settings of its Integration in the environment."""
     with Sandbox() as running:
         for name, value in running.environment().items():
@@ -64,7 +92,7 @@ def free_port() -> Callable[[], int]:
 
 
 @pytest.fixture
-def redirect_uri(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]) -> str:
+def redirect_uri(sandbox: Sandbox, monkeypatch: Patch, free_port: Callable[[], int]) -> str:
     """A redirect URI on a free port, registered with the sandbox and set."""
     uri = f"http://127.0.0.1:{free_port()}/callback"
     sandbox.redirect_uris.append(uri)
@@ -73,7 +101,7 @@ def redirect_uri(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, free_port: C
 
 
 @pytest.fixture
-def browser(monkeypatch: pytest.MonkeyPatch) -> None:
+def browser(monkeypatch: Patch) -> None:
     """A simulated user, in a process, is the browser that commands open."""
     visit = "import sys; from webex_loopback.sandbox import Person; Person().visit(sys.argv[1])"
     monkeypatch.setenv("WEBEX_BROWSER", f'"{sys.executable}" -c "{visit}" %s')
@@ -86,7 +114,7 @@ def store(tmp_path: Path) -> FileTokenStore:
 
 
 @pytest.fixture
-def make_token() -> Callable[..., StoredToken]:
+def make_token() -> Make:
     """Make a record that no server has issued; `age` seconds old."""
 
     def make(
@@ -128,19 +156,31 @@ def logged_in(sandbox: Sandbox, redirect_uri: str, store: FileTokenStore) -> Sto
 
 
 @pytest.fixture
-def make_due(store: FileTokenStore) -> Callable[..., StoredToken]:
-    """Make a stored token due for renewal: expired, unless `left` seconds should be left."""
+def make_due() -> Make:
+    """Make a stored token due for renewal: expired, or with `left` seconds left; with other fields if given."""
 
-    def make(left: float = 0) -> StoredToken:
+    def make(left: float = 0, profile: str = "default", **fields: Any) -> StoredToken:
+        store, now = open_store(profile), int(time.time())
         with store.lock():  # a renewal in another process may be under way
             stored = store.load()
             assert stored is not None
-            now = int(time.time())
-            due = dataclasses.replace(
-                stored, refresh_at=now - 1, expires_at=int(now + left) - (left == 0), issued_at=now - 1_000_000
-            )
+            times = {"issued_at": now - 1_000_000, "refresh_at": now - 1, "expires_at": int(now + left) - (left == 0)}
+            due = dataclasses.replace(stored, **times | fields)
             store.save(due)
         source.forget()
         return due
 
     return make
+
+
+@pytest.fixture
+def save(store: FileTokenStore, make_token: Make) -> Make:
+    """Store a record, or one made with these arguments, for the default profile or in a given store; return it."""
+
+    def save(record: StoredToken | str = "access-token-one", into: TokenStore = store, **fields: Any) -> StoredToken:
+        token = make_token(record, **fields) if isinstance(record, str) else record
+        with into.lock():
+            into.save(token)
+        return token
+
+    return save

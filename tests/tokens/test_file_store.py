@@ -2,18 +2,15 @@ import contextlib
 import errno
 import os
 import stat
-import subprocess
 import sys
 import time
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Log, Make, Patch, python, with_locals
 from webex_loopback import private_file
 from webex_loopback.errors import TokenStoreError
-from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores import TokenStore
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.lock import hold_lock
@@ -21,7 +18,6 @@ from webex_loopback.tokens.stores.memory import MemoryTokenStore
 
 from .conftest import failing
 
-Make = Callable[..., StoredToken]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no file modes")
 links = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
 root = pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can give files away")
@@ -41,11 +37,13 @@ def folder(store: FileTokenStore) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["file", "memory"])
-def test_a_store_keeps_one_token(kind: str, store: FileTokenStore, save: Make) -> None:
+def test_a_store_keeps_one_token(kind: str, store: FileTokenStore, save: Make, folder: Path) -> None:
     kept: TokenStore = store if kind == "file" else MemoryTokenStore()
     assert isinstance(kept, TokenStore)
     assert kept.load() is None
     assert not kept.delete()
+    Path(store.path).touch()  # an empty file holds no token
+    assert kept.load() is None
     token = save(into=kept)
     assert kept.load() == token
     with kept.lock(), pytest.raises(TokenStoreError, match="lock"), kept.lock(0.05):
@@ -57,10 +55,8 @@ def test_a_store_keeps_one_token(kind: str, store: FileTokenStore, save: Make) -
 @posix
 def test_file_and_directories_are_private_from_birth(store: FileTokenStore, save: Make) -> None:
     before = os.umask(0)
-    try:
-        save()
-    finally:
-        os.umask(before)
+    save()
+    os.umask(before)
     folder = os.path.dirname(store.path)
     modes = [stat.S_IMODE(os.stat(p).st_mode) for p in (store.path, store.lock_path, folder, os.path.dirname(folder))]
     assert modes == [0o600, 0o600, 0o700, 0o700]
@@ -69,7 +65,7 @@ def test_file_and_directories_are_private_from_birth(store: FileTokenStore, save
 @posix
 @pytest.mark.parametrize("able", [True, False])
 def test_a_file_that_others_can_read_is_closed_with_one_warning(
-    store: FileTokenStore, save: Make, caplog: pytest.LogCaptureFixture, able: bool
+    store: FileTokenStore, save: Make, caplog: Log, able: bool
 ) -> None:
     save()
     for _ in range(3):
@@ -160,7 +156,7 @@ def test_a_file_that_cannot_be_renamed_over_is_written_in_place(store: FileToken
 
 
 def test_an_interrupted_write_in_place_is_completed_from_the_backup(
-    store: FileTokenStore, save: Make, make_token: Make, monkeypatch: pytest.MonkeyPatch
+    store: FileTokenStore, save: Make, make_token: Make, monkeypatch: Patch
 ) -> None:
     save("old")
     new = make_token("new")
@@ -189,20 +185,10 @@ def test_an_unusable_file_is_named_with_the_command_that_helps(folder: Path, con
     assert "webex-loopback login -p work" in caught.value.remedy
 
 
-def test_an_empty_file_holds_no_token(store: FileTokenStore, folder: Path) -> None:
-    Path(store.path).touch()
-    assert store.load() is None
-
-
 @posix
-@pytest.mark.parametrize("kind", ["directory", "fifo", "device"])
-def test_what_is_no_regular_file_is_refused_at_once(store: FileTokenStore, folder: Path, kind: str) -> None:
-    if kind == "directory":
-        os.mkdir(store.path)
-    elif kind == "fifo":
-        os.mkfifo(store.path)
-    else:
-        os.symlink("/dev/zero", store.path)
+@pytest.mark.parametrize("make", ["mkdir", "mkfifo", "symlink"])
+def test_what_is_no_regular_file_is_refused_at_once(store: FileTokenStore, folder: Path, make: str) -> None:
+    getattr(os, make)(*["/dev/zero"] * (make == "symlink"), store.path)
     with pytest.raises(TokenStoreError) as caught:
         store.load()
     assert caught.value.problem in ("unreadable", "foreign")
@@ -254,7 +240,7 @@ def test_a_file_that_cannot_be_removed_or_renamed_is_emptied_or_copied(
 def test_files_set_aside_get_names_of_their_own(store: FileTokenStore, folder: Path) -> None:
     names = set()
     for _ in range(3):
-        Path(store.path).write_text("x")
+        Path(store.path).touch()
         names.add(store.set_aside("corrupt"))
     assert len(names) == 3
     assert set(store.leftovers()) == names
@@ -277,15 +263,15 @@ def test_nothing_that_a_link_led_to_is_left_after_setting_aside_and_deleting(
 
 def test_the_lock_excludes_other_processes(store: FileTokenStore) -> None:
     program = "from webex_loopback.tokens.stores.file import FileTokenStore as Store\n"
-    command = [sys.executable, "-c", program + f"with Store({store.path!r}).lock(0): pass"]
+    program += f"with Store({store.path!r}).lock(0): pass"
     with store.lock():
-        assert subprocess.run(command, capture_output=True, check=False).returncode == 1
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+        assert python(program).returncode == 1
+    assert python(program).returncode == 0
 
 
 @posix
 def test_a_planted_link_in_a_shared_lock_directory_is_not_followed(
-    store: FileTokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: FileTokenStore, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("WEBEX_LOCK_DIR", str(tmp_path / "locks"))
     (tmp_path / "locks").mkdir()
@@ -298,7 +284,7 @@ def test_a_planted_link_in_a_shared_lock_directory_is_not_followed(
 
 @links
 def test_one_file_has_one_lock_by_whatever_name_it_is_reached(
-    store: FileTokenStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: FileTokenStore, folder: Path, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     os.symlink(tmp_path / "data", tmp_path / "other")
     alias = FileTokenStore(str(tmp_path / "other" / "tokens" / "default.json"))
@@ -311,5 +297,4 @@ def test_one_file_has_one_lock_by_whatever_name_it_is_reached(
 def test_no_secret_is_in_an_error_of_a_failed_save(store: FileTokenStore, make_token: Make) -> None:
     with store.lock(), failing("fsync", errno.EIO), pytest.raises(TokenStoreError) as caught:
         store.save(make_token())
-    shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
-    assert "refresh-token-one" not in shown
+    assert "refresh-token-one" not in with_locals(caught.value)

@@ -1,19 +1,21 @@
 """The PostgreSQL store, against a real server: locks, crashes, restarts, roles, keys."""
 
-import dataclasses
+import itertools
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
 
+from tests.conftest import Make, Patch, python
 from webex_loopback import ConfigurationError, TokenSource, TokenStoreError, get_token
+from webex_loopback.clients.pytest_plugin import Clock
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.record import StoredToken
@@ -22,13 +24,12 @@ from webex_loopback.tokens.stores.postgres import PostgresTokenStore
 
 from .postgres import Server
 
-Make = Callable[..., StoredToken]
 Connect = Callable[..., PostgresTokenStore]
 TABLE = "webex_loopback_tokens"
 
 
 @pytest.fixture
-def url(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+def url(postgres: Server, monkeypatch: Patch) -> str:
     """The URL of an empty database, set as WEBEX_TOKEN_STORE."""
     postgres.execute(f"DROP TABLE IF EXISTS {TABLE}")
     monkeypatch.setenv("WEBEX_TOKEN_STORE", postgres.url())
@@ -72,7 +73,7 @@ def test_a_token_is_kept_in_a_row_per_profile(database: PostgresTokenStore, conn
 
 
 def test_the_record_is_encrypted_and_keys_can_be_rotated(
-    postgres: Server, connect: Connect, save: Make, monkeypatch: pytest.MonkeyPatch
+    postgres: Server, connect: Connect, save: Make, monkeypatch: Patch
 ) -> None:
     old, new = (Fernet.generate_key().decode() for _ in range(2))
     token = save(into=connect(keys=old))
@@ -91,18 +92,16 @@ def test_the_record_is_encrypted_and_keys_can_be_rotated(
     assert connect(keys=new).load() == token  # saved before there was a key
 
 
-def test_a_row_of_a_newer_version_is_not_touched(database: PostgresTokenStore, postgres: Server, save: Make) -> None:
+def test_a_table_of_a_newer_version_is_used_but_not_its_rows(
+    database: PostgresTokenStore, postgres: Server, save: Make
+) -> None:
     save(into=database)
+    postgres.execute(f"ALTER TABLE {TABLE} ADD COLUMN note text")
+    assert save("second", into=database) == database.load()
     postgres.execute(f"UPDATE {TABLE} SET version = 2")
     with pytest.raises(TokenStoreError) as caught:
         database.load()
     assert caught.value.problem == "future"
-
-
-def test_a_table_with_further_columns_is_used(database: PostgresTokenStore, postgres: Server, save: Make) -> None:
-    save(into=database)
-    postgres.execute(f"ALTER TABLE {TABLE} ADD COLUMN note text")
-    assert save("second", into=database) == database.load()
 
 
 @pytest.mark.parametrize("grants", [[], ["SELECT"]])
@@ -132,29 +131,26 @@ def test_an_ordinary_role_creates_the_schema_itself(connect: Connect, postgres: 
 
 
 def test_the_lock_excludes_threads_and_connections(database: PostgresTokenStore, connect: Connect) -> None:
-    other, got = connect(), threading.Event()
+    other = connect()
 
     def wait() -> None:
         with other.lock(10):
-            got.set()
+            pass
 
-    with database.lock():
+    with ThreadPoolExecutor(1) as pool, database.lock():
         began = time.monotonic()
-        for store in (database, other):
-            for seconds in (0, 0.2):
-                with pytest.raises(TokenStoreError) as caught, store.lock(seconds):
-                    pass
-                assert caught.value.problem == "locked"
+        for store, seconds in itertools.product((database, other), (0, 0.2)):
+            with pytest.raises(TokenStoreError) as caught, store.lock(seconds):
+                pass
+            assert caught.value.problem == "locked"
         assert time.monotonic() - began < 1.5
         with connect("work").lock(0):
             pass
-        thread = threading.Thread(target=wait)
-        thread.start()
-        assert not got.wait(0.3)
-    assert got.wait(5)
-    thread.join()
+        waiting = pool.submit(wait)
+        time.sleep(0.3)
+        assert not waiting.done()
     with database.lock(0):
-        pass
+        waiting.result()
 
 
 HOLDER = """
@@ -168,38 +164,30 @@ with store.lock():
 
 
 def test_a_killed_holder_releases_the_lock(url: str, database: PostgresTokenStore) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, url], stdout=subprocess.PIPE)
-    assert holder.stdout is not None
-    holder.stdout.readline()
-    with pytest.raises(TokenStoreError), database.lock(0):
-        pass
-    holder.send_signal(signal.SIGKILL)
-    holder.communicate()
+    with subprocess.Popen([sys.executable, "-c", HOLDER, url], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(TokenStoreError), database.lock(0):
+            pass
+        holder.kill()
     with database.lock(5):
         pass
 
 
 def test_sixteen_machines_make_one_renewal(
-    database: PostgresTokenStore, sandbox: Sandbox, logged_in: StoredToken, save: Make, tmp_path: Path
+    database: PostgresTokenStore, sandbox: Sandbox, logged_in: StoredToken, make_due: Make, tmp_path: Path
 ) -> None:
     """Separate data directories stand for machines; the token has expired and rotates."""
     sandbox.switches.update({"rotation": True, "latency": 0.2})
-    now = int(time.time())
-    save(dataclasses.replace(logged_in, issued_at=now - 9000, refresh_at=now - 10, expires_at=now - 1), into=database)
-    sandbox.requests.clear()
-    program = "from webex_loopback import get_token; print(get_token())"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", program],
-            env=os.environ | {"WEBEX_LOOPBACK_HOME": str(tmp_path / f"machine{number}")},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(16)
-    ]
-    tokens = {process.communicate(timeout=50)[0].strip() for process in processes}
-    assert len(tokens) == 1
-    assert tokens <= sandbox.secrets
+    make_due()
+
+    def ask(machine: int) -> str:
+        environ = os.environ | {"WEBEX_LOOPBACK_HOME": str(tmp_path / f"machine{machine}")}
+        return python("from webex_loopback import get_token; print(get_token())", env=environ, timeout=50).stdout
+
+    with ThreadPoolExecutor(16) as pool:
+        (token,) = {*pool.map(ask, range(16))}
+    assert token.strip() in sandbox.secrets
     assert sandbox.count("refresh_token") == 1
 
 
@@ -219,15 +207,14 @@ def test_a_restart_in_the_middle_of_a_renewal_does_not_lose_the_new_token(
 
 
 def test_a_database_that_is_down_is_reported_within_five_seconds_unless_the_token_in_memory_is_valid(
-    postgres: Server, database: PostgresTokenStore, save: Make
+    postgres: Server, database: PostgresTokenStore, save: Make, webex_clock: Clock
 ) -> None:
     save(into=database)
-    now = time.time()
-    known, unknown = TokenSource(clock=lambda: now), TokenSource()
+    known, unknown = TokenSource(clock=webex_clock), TokenSource()
     assert known.get_token() == "access-token-one"
     postgres.stop()
     try:
-        now += 31  # beyond what memory is trusted for
+        webex_clock.move(31)  # beyond what memory is trusted for
         began = time.monotonic()
         assert known.get_token() == "access-token-one"
         with pytest.raises(TokenStoreError) as caught:
@@ -238,16 +225,12 @@ def test_a_database_that_is_down_is_reported_within_five_seconds_unless_the_toke
         postgres.start()
 
 
-def test_memory_is_trusted_for_thirty_seconds(database: PostgresTokenStore, save: Make) -> None:
-    save("first", into=database)
-    now = time.time()
-    asked = TokenSource(clock=lambda: now)
-    assert asked.get_token() == "first"
-    save("second", into=database)
-    now += 29
-    assert asked.get_token() == "first"
-    now += 2
-    assert asked.get_token() == "second"
+def test_memory_is_trusted_for_thirty_seconds(database: PostgresTokenStore, save: Make, webex_clock: Clock) -> None:
+    asked = TokenSource(clock=webex_clock)
+    for seconds, token, answer in ((0, "first", "first"), (29, "second", "first"), (2, "second", "second")):
+        save(token, into=database)
+        webex_clock.move(seconds)
+        assert asked.get_token() == answer
 
 
 @pytest.mark.parametrize(

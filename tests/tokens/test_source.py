@@ -9,8 +9,8 @@ import pickle
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from unittest.mock import Mock
@@ -18,6 +18,7 @@ from unittest.mock import Mock
 import httpx
 import pytest
 
+from tests.conftest import Make, Patch, python, with_locals
 from webex_loopback import (
     ConfigurationError,
     LoginRequired,
@@ -36,21 +37,12 @@ from webex_loopback.tokens.stores.memory import MemoryTokenStore
 
 from .conftest import ask_again, failing
 
-Make = Callable[..., StoredToken]
 URL = "postgresql://u:hunter2%zz@127.0.0.1:9/db"
 
 
 @pytest.fixture
 def saved(save: Make) -> StoredToken:
     return save()
-
-
-@pytest.fixture
-def browser(sandbox: Sandbox, redirect_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The user's browser, with somebody who approves."""
-    program = tmp_path / "browser.py"
-    program.write_text("import sys\nfrom webex_loopback.sandbox import Person\nPerson().visit(sys.argv[1])\n")
-    monkeypatch.setenv("BROWSER", f"{sys.executable} {program} %s")
 
 
 def test_a_valid_token_is_read_from_the_file(saved: StoredToken) -> None:
@@ -64,29 +56,22 @@ def test_a_valid_token_is_read_from_the_file(saved: StoredToken) -> None:
     [("WEBEX_ACCESS_TOKEN", "hunter2\u00e9"), ("WEBEX_TOKEN_STORE", URL), ("WEBEX_TOKEN_STORE", f"x{URL}")],
 )
 def test_no_secret_of_the_environment_is_in_a_traceback_with_local_variables(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError) as caught:
         get_token()
-    assert caught.tb.tb_next
-    ours = traceback.TracebackException(type(caught.value), caught.value, caught.tb.tb_next, capture_locals=True)
-    assert "hunter2" not in "".join(ours.format())
+    assert "hunter2" not in with_locals(caught.value)
 
 
 @pytest.mark.parametrize("change", [str.upper, str.lower])
 def test_the_environment_is_read_as_a_login_reads_it(
-    saved: StoredToken, change: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    saved: StoredToken, change: Callable[[str], str], monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv(change("WEBEX_TOKEN_STORE"), "keyring")
     assert type(TokenSource("default").store).__name__ == "KeyringTokenStore"
     monkeypatch.setenv(change("WEBEX_ACCESS_TOKEN"), "bot-token")
     assert (get_token(), TokenSource().from_environment()) == ("bot-token", "environment")
-
-
-def test_bearer_alone_is_no_token(saved: StoredToken, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "Bearer")  # "Bearer $TOKEN", without the variable
-    assert get_token() == saved.access_token.get_secret_value()
 
 
 def test_a_disk_that_fails_does_not_matter_to_what_was_read_before(saved: StoredToken) -> None:
@@ -105,7 +90,7 @@ def test_without_a_login_the_command_that_helps_is_named() -> None:
     assert "webex-loopback login -p work" in caught.value.remedy
 
 
-def test_profiles_are_separate(saved: StoredToken, save: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_profiles_are_separate(saved: StoredToken, save: Make, monkeypatch: Patch) -> None:
     save("work-token", into=TokenSource("work").store)
     assert get_token("work") == "work-token"
     assert get_token() == "access-token-one"
@@ -130,28 +115,24 @@ def test_memory_answers_for_a_second_and_then_the_file_is_looked_at(store: FileT
         source.get_token()
 
 
-@pytest.mark.parametrize("change", [*(["mode"] if os.name == "posix" else []), "shape", "version"])
+CHANGES = [("shape", b",\n ", b", "), ("version", b'"version": 1', b'"version": 2'), ("mode", b"", b"")]
+
+
+@pytest.mark.parametrize(("what", "old", "new"), CHANGES[: 3 if os.name == "posix" else 2])
 def test_the_quick_look_leaves_anything_unusual_to_the_full_reader(
-    store: FileTokenStore, saved: StoredToken, change: str
+    store: FileTokenStore, saved: StoredToken, what: str, old: bytes, new: bytes
 ) -> None:
-    content = Path(store.path).read_bytes()
+    path = Path(store.path)
     assert quick_look(store.path) is not None
-    if change == "mode":
-        os.chmod(store.path, 0o644)
-    elif change == "shape":
-        Path(store.path).write_bytes(content.replace(b",\n ", b", "))
-    else:
-        Path(store.path).write_bytes(content.replace(b'"version": 1', b'"version": 2'))
+    path.write_bytes(path.read_bytes().replace(old, new))
+    path.chmod(0o644 if what == "mode" else 0o600)
     assert quick_look(store.path) is None
-    if change == "version":
-        with pytest.raises(TokenStoreError):
-            get_token()
-    else:
+    with pytest.raises(TokenStoreError) if what == "version" else nullcontext():
         assert get_token() == "access-token-one"
 
 
 def test_the_environments_token_is_returned_unless_a_profile_or_store_is_named(
-    saved: StoredToken, monkeypatch: pytest.MonkeyPatch
+    saved: StoredToken, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "bot-token")
     assert get_token() == "bot-token"
@@ -163,9 +144,7 @@ def test_the_environments_token_is_returned_unless_a_profile_or_store_is_named(
 
 
 @pytest.mark.parametrize("value", ["Bearer bot-token", "  'bot-token'\r\n", "b\u00f8t", "two words"])
-def test_the_environments_token_is_cleaned_or_refused_as_a_setting_is(
-    value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environments_token_is_cleaned_or_refused_as_a_setting_is(value: str, monkeypatch: Patch) -> None:
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", value)
     if "bot-token" in value:
         assert get_token() == "bot-token"
@@ -175,23 +154,18 @@ def test_the_environments_token_is_cleaned_or_refused_as_a_setting_is(
         assert value not in str(caught.value)
 
 
-def test_the_configuration_files_token_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tmp_path / "named.env"
-    config.write_text("WEBEX_ACCESS_TOKEN=from-file\n")
-    config.chmod(0o600)
-    monkeypatch.setenv("WEBEX_CONFIG_FILE", str(config))
-    assert get_token() == "from-file"
-    assert TokenSource().from_environment() == str(config)
-
-
-def test_a_broken_configuration_file_does_not_matter_to_a_stored_token(
-    saved: StoredToken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("content", ["", "WEBEX_LOGIN_TIMEOUT=soon\n", "WEBEX_ACCESS_TOKEN=from-file\n"])
+def test_the_configuration_files_token_counts_and_one_that_is_broken_does_not_matter(
+    saved: StoredToken, content: str, tmp_path: Path, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setenv("WEBEX_CONFIG_FILE", str(tmp_path / "missing.env"))
-    assert get_token() == "access-token-one"
-    (tmp_path / "missing.env").write_text("WEBEX_LOGIN_TIMEOUT=soon\n")
-    module.forget()
-    assert get_token() == "access-token-one"
+    config = tmp_path / "named.env"
+    monkeypatch.setenv("WEBEX_CONFIG_FILE", str(config))
+    if content:  # otherwise it is missing
+        config.write_text(content)
+        config.chmod(0o600)
+    named = "TOKEN" in content
+    assert get_token() == ("from-file" if named else "access-token-one")
+    assert TokenSource().from_environment() == (str(config) if named else "")
 
 
 def test_a_found_file_does_not_choose_where_the_refresh_token_goes(
@@ -205,7 +179,7 @@ def test_a_found_file_does_not_choose_where_the_refresh_token_goes(
     assert sandbox.count("refresh_token") == 1
 
 
-def test_an_environments_token_cannot_be_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environments_token_cannot_be_renewed(monkeypatch: Patch) -> None:
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "bot-token")
     assert TokenSource().refresh(rejected="bot-token") == "bot-token"
     with pytest.raises(LoginRequired):
@@ -259,7 +233,7 @@ def test_tasks_make_one_renewal_between_them_and_the_event_loop_is_never_blocked
 
 @pytest.mark.parametrize("content", [None, "{"])
 def test_interactive_logs_in_if_that_is_the_only_option(
-    browser: None, sandbox: Sandbox, store: FileTokenStore, content: str | None
+    browser: None, redirect_uri: str, sandbox: Sandbox, store: FileTokenStore, content: str | None
 ) -> None:
     if content:  # a corrupt file
         os.makedirs(os.path.dirname(store.path))
@@ -291,11 +265,8 @@ print(" ".join(sorted(name for name in set(sys.modules) - before)))
 
 
 def test_a_valid_token_loads_only_what_it_needs(saved: StoredToken) -> None:
-    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
-    ours = {
-        "webex_loopback" + end for end in ("", ".errors", ".paths", ".tokens", ".tokens.source", ".tokens.quick_look")
-    }
-    assert set(done.stdout.split()) == ours
+    names = ("", ".errors", ".paths", ".tokens", ".tokens.source", ".tokens.quick_look")
+    assert set(python(LOADED).stdout.split()) == {f"webex_loopback{name}" for name in names}
 
 
 WAITING = """
@@ -319,8 +290,7 @@ def test_a_process_that_only_waits_for_anothers_renewal_imports_no_http_client(
 
 def test_a_renewal_imports_no_pydantic(sandbox: Sandbox, logged_in: StoredToken, make_due: Make) -> None:
     make_due()
-    done = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "False"]
+    assert python(WAITING).stdout.split() == ["True", "False"]
 
 
 def interrupted_at(number: int, rejected: str) -> str:
@@ -337,7 +307,7 @@ def interrupted_at(number: int, rejected: str) -> str:
         source.refresh(rejected=rejected) if rejected else source.get_token()
     except KeyboardInterrupt as error:
         sys.setprofile(None)
-        return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+        return with_locals(error)
     finally:
         sys.setprofile(None)
     return ""
@@ -354,7 +324,7 @@ def test_an_exception_of_a_signal_handler_shows_no_secret(
     assert [text for text in tracebacks if "-token-one" in text] == []
 
 
-def test_an_error_that_is_raised_again_ends_no_generator_that_has_caught_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_is_raised_again_ends_no_generator_that_has_caught_it(monkeypatch: Patch) -> None:
     error = TokenStoreError("It is down.", problem="unavailable")
     source = TokenSource(store=MemoryTokenStore())
     monkeypatch.setattr(source.store, "load", Mock(side_effect=error))

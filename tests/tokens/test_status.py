@@ -1,20 +1,18 @@
 """`login_status()`: what programs learn about a login."""
 
 import dataclasses
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.conftest import Make
 from webex_loopback import ConfigurationError, TokenStoreError, login_status
-from webex_loopback.tokens.record import ServiceApp, StoredToken
+from webex_loopback.tokens.record import ServiceApp
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.webex.account import Account
 
-Save = Callable[..., StoredToken]
 
-
-def test_it_has_account_scopes_lifetimes_and_place(save: Save, store: FileTokenStore) -> None:
+def test_it_has_account_scopes_lifetimes_and_place(save: Make, store: FileTokenStore) -> None:
     app = ServiceApp(org_id="O", app_id="A", using="admin")
     requested = ["spark:people_read", "spark:kms"]
     token = save(scope=["spark:kms"], scopes_requested=requested, service_app=app, account=Account("Alex", "a@x", "7"))
@@ -32,7 +30,7 @@ def test_it_has_account_scopes_lifetimes_and_place(save: Save, store: FileTokenS
     assert status.refresh_token_expires_at == status.issued_at + timedelta(seconds=7_775_999)
 
 
-def test_it_is_frozen_and_has_no_secrets(save: Save) -> None:
+def test_it_is_frozen_and_has_no_secrets(save: Make) -> None:
     token, status = save(), login_status()
     with pytest.raises(dataclasses.FrozenInstanceError):
         status.profile = "other"  # type: ignore[misc, union-attr]
@@ -40,7 +38,7 @@ def test_it_is_frozen_and_has_no_secrets(save: Save) -> None:
     assert not any(secret.get_secret_value() in repr(status) for secret in held)
 
 
-def test_what_is_unknown_is_none_and_what_no_calendar_has_is_its_end(save: Save) -> None:
+def test_what_is_unknown_is_none_and_what_no_calendar_has_is_its_end(save: Make) -> None:
     save(expires_in=None, refresh_token=None, refresh_token_expires_in=5)
     status = login_status()
     assert status is not None
@@ -52,7 +50,7 @@ def test_what_is_unknown_is_none_and_what_no_calendar_has_is_its_end(save: Save)
     assert (status.issued_at.year, status.expires_at.year) == (1, 9999)
 
 
-def test_without_a_login_or_with_one_that_cannot_be_read(store: FileTokenStore, save: Save) -> None:
+def test_without_a_login_or_with_one_that_cannot_be_read(store: FileTokenStore, save: Make) -> None:
     assert login_status() is None
     with pytest.raises(ConfigurationError):
         login_status("../x")

@@ -1,22 +1,20 @@
 import contextlib
 import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import Make, python
 from webex_loopback.errors import TokenStoreError
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.memory import MemoryTokenStore
-from webex_loopback.tokens.transaction import Cancelled, Keeper, Transaction, replace_token, unsaved
+from webex_loopback.tokens.transaction import Cancelled, Keeper, Transaction, replace_token
 from webex_loopback.webex.worker import start
 
 from .conftest import FailingStore
-
-Make = Callable[..., StoredToken]
 
 
 def test_reserve_request_store_return(make_token: Make) -> None:
@@ -39,19 +37,12 @@ def test_nothing_is_spent_if_there_is_no_room(make_token: Make) -> None:
     assert not called
 
 
-def test_the_very_object_it_was_given_is_not_stored_again(make_token: Make) -> None:
+def test_a_failed_request_or_an_unchanged_token_stores_nothing_and_frees_the_lock(make_token: Make) -> None:
     store = FailingStore(make_token())
-    replace_token(store, lambda current: current or make_token())
-    assert "save" not in store.calls
-
-
-def test_a_failed_request_changes_nothing_and_frees_the_lock(make_token: Make) -> None:
-    store = FailingStore(old := make_token())
     with pytest.raises(ZeroDivisionError):
         replace_token(store, lambda _: 1 // 0)  # type: ignore[arg-type, return-value]
-    assert store.load() == old
-    with store.lock(0):
-        pass
+    replace_token(store, lambda current: current or make_token())
+    assert "save" not in store.calls
 
 
 def test_it_can_be_cancelled_only_before_the_request(make_token: Make) -> None:
@@ -77,17 +68,14 @@ def test_it_can_be_cancelled_only_before_the_request(make_token: Make) -> None:
 
 def test_what_could_not_be_saved_is_kept_even_if_the_store_can_no_longer_be_read(make_token: Make) -> None:
     store = FailingStore(make_token(), save="unwritable")
-    try:
-        for new in (make_token("second"), make_token("third")):
-            keeper = Keeper(store)
-            keeper.load()
-            keeper.save(new)
-            store.fails["load"] = "unreadable"
-            assert Keeper(store).load() is new
-        store.fails.clear()
+    for new in (make_token("second"), make_token("third")):
+        keeper = Keeper(store)
+        keeper.load()
+        keeper.save(new)
+        store.fails["load"] = "unreadable"
         assert Keeper(store).load() is new
-    finally:
-        unsaved.clear()
+    store.fails.clear()
+    assert Keeper(store).load() is new
 
 
 def test_a_store_written_for_version_1_works(make_token: Make) -> None:
@@ -127,25 +115,16 @@ process.join()
 """  # its children run no atexit functions
 
 
-@pytest.mark.parametrize(
-    "program",
-    [
-        PROGRAM,
-        pytest.param(
-            f"program = {PROGRAM!r}\n{FORKED}",
-            marks=pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork"),
-        ),
-        pytest.param(
-            PROGRAM + "\nimport os, signal; os.kill(os.getpid(), signal.SIGINT); time.sleep(30)",
-            marks=pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there"),
-        ),
-    ],
-    ids=["program", "multiprocessing", "ctrl-c"],
-)
-def test_the_interpreter_exits_only_when_the_answer_is_stored(store: FileTokenStore, save: Make, program: str) -> None:
+PROGRAMS = {"program": PROGRAM}
+if sys.platform != "win32":  # has no fork, and SIGINT cannot be sent to one process
+    PROGRAMS["multiprocessing"] = f"program = {PROGRAM!r}\n{FORKED}"
+    PROGRAMS["ctrl-c"] = PROGRAM + "\nimport os, signal; os.kill(os.getpid(), signal.SIGINT); time.sleep(30)"
+
+
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_the_interpreter_exits_only_when_the_answer_is_stored(store: FileTokenStore, save: Make, kind: str) -> None:
     save()
-    done = subprocess.run([sys.executable, "-c", program, store.path], timeout=20, check=False, capture_output=True)
-    assert done.returncode == (-signal.SIGINT if "SIGINT" in program else 0)
+    assert python(PROGRAMS[kind], store.path).returncode == (-signal.SIGINT if kind == "ctrl-c" else 0)
     stored = store.load()
     assert stored is not None
     assert stored.granted == ["new"]
@@ -170,5 +149,4 @@ def exiting():
 
 def test_nothing_is_sent_once_the_interpreter_is_exiting() -> None:
     """It would end the thread that waits for the answer."""
-    done = subprocess.run([sys.executable, "-c", EXITING], timeout=20, capture_output=True, text=True, check=True)
-    assert done.stdout == "TokenStoreError\n"
+    assert python(EXITING).stdout == "TokenStoreError\n"
