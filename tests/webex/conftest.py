@@ -1,8 +1,8 @@
 """Small servers that do what no sane server does, and a client with the sandbox's credentials."""
 
+import signal
 import socket
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.conftest import with_locals
 from webex_loopback.errors import WebexLoopbackError
 from webex_loopback.oauth.token_response import TokenResponse
 from webex_loopback.sandbox import Sandbox
@@ -93,6 +94,22 @@ def asker(sandbox: Sandbox) -> Asker:
     return Asker(f"{sandbox.base_url}/access_token", sandbox.client_id, Secret(sandbox.client_secret))
 
 
+@contextmanager
+def bell_after(seconds: float, kind: type[Exception] = InterruptedError) -> Iterator[None]:
+    """Raise an exception in the main thread, from a signal handler."""
+
+    def ring(*_: object) -> None:
+        raise kind
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def failure(ask: Callable[[], object]) -> WebexLoopbackError:
     """Return the error; nothing in it, its causes and their local variables shows a secret."""
     with pytest.raises(WebexLoopbackError) as caught:
@@ -101,9 +118,3 @@ def failure(ask: Callable[[], object]) -> WebexLoopbackError:
     assert not [secret for secret in (CODE, VERIFIER, REFRESH_TOKEN, CLIENT_SECRET, PROXY_PASSWORD) if secret in shown]
     assert caught.value.remedy
     return caught.value
-
-
-def with_locals(error: BaseException) -> str:
-    """Return the traceback with local variables, except those of the test itself."""
-    link = error.__traceback__ and error.__traceback__.tb_next
-    return "".join(traceback.TracebackException(type(error), error, link, capture_locals=True).format())

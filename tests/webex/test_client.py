@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 
+from tests.conftest import Log
 from webex_loopback.errors import ConfigurationError, ServerUnreachable, TokenEndpointError
 from webex_loopback.oauth.token_response import TokenResponse
 from webex_loopback.sandbox import Sandbox
@@ -36,7 +37,7 @@ def served(status: int, body: object, **headers: str) -> tuple[Asker, list[httpx
 
 
 @pytest.mark.parametrize("status", [200, 201, 203])
-def test_a_response_that_is_odd_is_kept_with_a_warning(caplog: pytest.LogCaptureFixture, status: int) -> None:
+def test_a_response_that_is_odd_is_kept_with_a_warning(caplog: Log, status: int) -> None:
     asker, _ = served(status, {"access_token": f" {REFRESH_TOKEN}\n", "expires_in": "soon", "scope": 7})
     assert asker.refresh().access_token == Secret(REFRESH_TOKEN)
     assert "expires_in, scope" in caplog.text
