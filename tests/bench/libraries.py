@@ -23,6 +23,11 @@ def _write(content: object) -> None:
         file.write(content if isinstance(content, str) else json.dumps(content))
 
 
+def _read() -> str:
+    with open(TOKEN_FILE) as file:
+        return file.read()
+
+
 class Ours:
     def ready(self) -> Ask:
         from webex_loopback import get_token
@@ -141,14 +146,10 @@ class Authlib:
     def prepare(self, response: dict[str, Any]) -> None:
         _write(response)
 
-    def _token(self) -> Any:
-        with open(TOKEN_FILE) as file:
-            return json.load(file)
-
     def ready(self) -> Ask:
         from authlib.integrations.requests_client import OAuth2Session
 
-        session = OAuth2Session(token=self._token(), **self.options)
+        session = OAuth2Session(token=json.loads(_read()), **self.options)
 
         def ask() -> str:
             session.ensure_active_token(session.token)
@@ -159,7 +160,7 @@ class Authlib:
     def ready_async(self) -> Callable[[], Awaitable[str]]:
         from authlib.integrations.httpx_client import AsyncOAuth2Client
 
-        client = AsyncOAuth2Client(token=self._token(), **self.options)
+        client = AsyncOAuth2Client(token=json.loads(_read()), **self.options)
 
         async def ask() -> str:
             await client.ensure_active_token(client.token)
@@ -180,8 +181,7 @@ class RequestsOAuth2Client:
     def ready(self) -> Ask:
         from requests_oauth2client import OAuth2AccessTokenAuth, OAuth2Client, TokenSerializer
 
-        with open(TOKEN_FILE, "rb") as file:
-            token = TokenSerializer().loads(file.read())
+        token = TokenSerializer().loads(_read().encode())
         auth = OAuth2AccessTokenAuth(OAuth2Client(TOKEN_URL, tuple(CLIENT.values())), token)
 
         def ask() -> str:
@@ -192,37 +192,6 @@ class RequestsOAuth2Client:
         return ask
 
 
-class Msal:
-    """msal: Microsoft's endpoints only, whose names it asks for at each start; an answer from memory is all it gets."""
-
-    authority, scopes = "https://login.microsoftonline.com/common", ["User.Read"]
-
-    def prepare(self, response: dict[str, Any]) -> None:
-        import msal
-
-        cache = msal.SerializableTokenCache()
-        account = {"client_info": "eyJ1aWQiOiAiYWxleCIsICJ1dGlkIjogIm9yZyJ9"}  # {"uid": "alex", "utid": "org"}
-        endpoint = f"{self.authority}/oauth2/v2.0/token"
-        cache.add({"client_id": "C", "scope": self.scopes, "token_endpoint": endpoint, "response": response | account})
-        _write(cache.serialize())
-
-    def ready(self) -> Ask:
-        from types import SimpleNamespace
-
-        import msal
-
-        cache = msal.SerializableTokenCache()
-        with open(TOKEN_FILE) as file:
-            cache.deserialize(file.read())
-        endpoints = {f"{name}_endpoint": f"{self.authority}/oauth2/v2.0/{name}" for name in ("authorization", "token")}
-        text = json.dumps(endpoints | {"issuer": self.authority})
-        http = SimpleNamespace(get=lambda url, **_: SimpleNamespace(status_code=200, headers={}, text=text))
-        options = {"authority": self.authority, "token_cache": cache, "http_client": http}
-        application = msal.PublicClientApplication("C", instance_discovery=False, **options)
-        (account,) = application.get_accounts()
-        return lambda: str(application.acquire_token_silent(self.scopes, account)["access_token"])
-
-
 LIBRARIES: dict[str, type[Any]] = {
     "webex-loopback": Ours,
     "google-auth-oauthlib": Google,
@@ -230,5 +199,4 @@ LIBRARIES: dict[str, type[Any]] = {
     "httpx_auth": HttpxAuth,
     "Authlib": Authlib,
     "requests_oauth2client": RequestsOAuth2Client,
-    "msal": Msal,
 }

@@ -28,8 +28,8 @@ def cached_token(place: Place, rounds: int) -> Section:
         commands["gh auth token"] = ([gh, "auth", "token"], place.environ | {"GH_CONFIG_DIR": place.folder})
     for peer in place.libraries[1:]:
         commands[peer] = (place.uses(peer, "ready()()"), place.environ_of(peer))
-    section = Section("Cached token, fresh process")
-    section.rows = interleaved(rounds, {name: partial(_time, place, *command) for name, command in commands.items()})
+    measures = {name: partial(_time, place, *command) for name, command in commands.items()}
+    section = Section("Cached token, fresh process", rows=interleaved(rounds, measures))
     section.limit_ratio("get_token()", "python -c pass", 1.3)
     section.limit_ratio("webex-loopback token", "python -c pass", 2.5)
     section.limit_ratio("webex-loopback token", "gh auth token", 0.55)
@@ -74,32 +74,31 @@ def login(place: Place, rounds: int, thinking_seconds: float) -> list[Section]:
                 continue
             if number >= 0:
                 moments[name].append(moment)
-    parts = (("process start to browser opened", 0.7), ("redirect to tokens on disk, TLS", 0.25))
     sections = []
-    for part, (title, most) in enumerate(parts):
-        sections.append(Section(f"Login: {title}"))
-        sections[-1].rows = [Row(name, [moment[part] for moment in moments[name]]) for name in moments]
-        sections[-1].limit_ratio(OURS, GOOGLE, most)
+    for part, title in enumerate(("process start to browser opened", "redirect to tokens on disk, TLS")):
+        rows = [Row(name, [moment[part] for moment in moments[name]]) for name in moments]
+        sections.append(Section(f"Login: {title}", rows=rows))
+        sections[-1].limit_ratio(OURS, GOOGLE, (0.7, 0.25)[part])
     return sections
 
 
 def cold_renewal(place: Place, rounds: int) -> Section:
     """A fresh process that has to refresh an expired token, from its start to its end."""
-    contents = _expired(place)
+    contents = place.prepare(expired=True)
 
     def spend(name: str) -> float:
         place.write(place.file_of(name), contents[name])
         return _time(place, _ask(place, name), place.environ_of(name))
 
-    section = Section("Cold renewal: fresh process, expired token, TLS")
-    section.rows = interleaved(rounds, {name: partial(spend, name) for name in contents})
+    rows = interleaved(rounds, {name: partial(spend, name) for name in contents})
+    section = Section("Cold renewal: fresh process, expired token, TLS", rows=rows)
     section.limit_ratio(OURS, GOOGLE, 1.0)
     return section
 
 
 def stampedes(place: Place, rounds: int, *, threads: int, tasks: int, processes: int) -> list[Section]:
     """Many ask at once, and the token has expired: from the start of the first process to the end of the last one."""
-    contents = _expired(place)
+    contents = place.prepare(expired=True)
     kinds: list[tuple[str, list[str], Callable[[str], list[list[str]]]]] = [
         (f"{threads} threads", [*contents], lambda name: [_work(place, f"threads({name!r}, {threads})")]),
         (f"{tasks} tasks", [OURS, "Authlib"], lambda name: [_work(place, f"tasks({name!r}, {tasks})")]),
@@ -144,12 +143,6 @@ def stores(place: Place, rounds: int, processes: int, kinds: dict[str, dict[str,
         many.rows.append(all_of_them)
         many.limit(f"refreshes and failures, {name}", most, 1)
     return [single, many]
-
-
-def _expired(place: Place) -> dict[str, bytes]:
-    """Return the token file of each library that can refresh at the sandbox, with an expired token."""
-    contents = place.prepare(expired=True)
-    return {name: content for name, content in contents.items() if name != "msal"}  # which refreshes at Microsoft
 
 
 def _ask(place: Place, name: str) -> list[str]:

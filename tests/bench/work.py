@@ -21,16 +21,11 @@ def _held(library: str) -> Any:
     return getattr(made, "held", made.ready)()
 
 
-def _span(call: Callable[[], object], calls: int) -> tuple[float, float]:
+def _per_call(call: Callable[[], object], calls: int) -> float:
     begin = time.perf_counter()
     for _ in range(calls):
         call()
-    return begin, time.perf_counter()
-
-
-def _per_call(call: Callable[[], object], calls: int) -> float:
-    begin, end = _span(call, calls)
-    return (end - begin) / calls
+    return (time.perf_counter() - begin) / calls
 
 
 def hot(library: str, repeats: int) -> None:
@@ -64,8 +59,9 @@ def hot_ours(repeats: int, calls: int, counting_seconds: float) -> None:
     for _ in range(repeats):
         results["bare"].append(bare())
         results["one"].append(_per_call(get_token, calls))
-        begins, ends = zip(*_in_threads(8, lambda: _span(get_token, calls)), strict=True)
-        results["eight"].append((max(ends) - min(begins)) / calls / 8)
+        begin = time.perf_counter()
+        _in_threads(8, lambda: _per_call(get_token, calls))
+        results["eight"].append((time.perf_counter() - begin) / calls / 8)
         results["async"].append(asyncio.run(in_loop()))
     print(json.dumps(results | _lookups(counting_seconds)))
 
