@@ -71,6 +71,18 @@ def clean_environment(monkeypatch: Patch, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
+def tokyo(monkeypatch: Patch) -> Iterator[None]:
+    """Local time is that of Tokyo."""
+    if not hasattr(time, "tzset"):
+        pytest.skip("the time zone of a process cannot be set on this platform")
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "JST-9")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.fixture
 def sandbox(monkeypatch: Patch) -> Iterator[Sandbox]:
     """A running sandbox, and the settings of its Integration in the environment."""
     with Sandbox() as running:

@@ -1,13 +1,13 @@
-"""The libraries that are compared; imported in the measured process, so each imports its own when it is used.
+"""The peers: libraries that log in, refresh, and keep the token file themselves. Each imports its own when it is used.
 
-`prepare(response)` writes a library's token file; `ready()` returns a function that returns the token, refreshed if it
-has expired; `held()` the same without reading the file at each call; `ready_async()` the same for asyncio.
+`login()` logs in; `prepare(response)` writes the token file; `ready()` returns a function that returns the token,
+refreshed if it has expired; `held()` the same without reading the file at each call.
 """
 # mypy: disable-error-code="import-not-found, import-untyped, arg-type, unused-ignore"
 
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 CLIENT: dict[str, Any] = {name: os.environ.get(f"WEBEX_{name.upper()}") for name in ("client_id", "client_secret")}
@@ -23,21 +23,11 @@ def _write(content: object) -> None:
         file.write(content if isinstance(content, str) else json.dumps(content))
 
 
-def _read() -> str:
-    with open(TOKEN_FILE) as file:
-        return file.read()
-
-
 class Ours:
     def ready(self) -> Ask:
         from webex_loopback import get_token
 
         return get_token
-
-    def ready_async(self) -> Callable[[], Awaitable[str]]:
-        from webex_loopback import aget_token
-
-        return aget_token
 
 
 class Google:
@@ -136,67 +126,9 @@ class HttpxAuth:
         self.cache.get_token(self.auth.state, early_expiry=30, on_missing_token=self.auth.request_new_token)
 
 
-class Authlib:
-    """Authlib: sessions that refresh. Keeping the tokens is left to the program. The asyncio client has a lock."""
-
-    def __init__(self) -> None:
-        endpoint = {"token_endpoint": TOKEN_URL, "token_endpoint_auth_method": "client_secret_post"}
-        self.options: dict[str, Any] = CLIENT | endpoint
-
-    def prepare(self, response: dict[str, Any]) -> None:
-        _write(response)
-
-    def ready(self) -> Ask:
-        from authlib.integrations.requests_client import OAuth2Session
-
-        session = OAuth2Session(token=json.loads(_read()), **self.options)
-
-        def ask() -> str:
-            session.ensure_active_token(session.token)
-            return str(session.token["access_token"])
-
-        return ask
-
-    def ready_async(self) -> Callable[[], Awaitable[str]]:
-        from authlib.integrations.httpx_client import AsyncOAuth2Client
-
-        client = AsyncOAuth2Client(token=json.loads(_read()), **self.options)
-
-        async def ask() -> str:
-            await client.ensure_active_token(client.token)
-            return str(client.token["access_token"])
-
-        return ask
-
-
-class RequestsOAuth2Client:
-    """requests-oauth2client: an auth for requests that refreshes. Keeping the tokens is left to the program."""
-
-    def prepare(self, response: dict[str, Any]) -> None:
-        from requests_oauth2client import BearerToken, TokenSerializer
-
-        names = ("access_token", "expires_in", "refresh_token")
-        _write(TokenSerializer().dumps(BearerToken(**{name: response[name] for name in names})).decode())
-
-    def ready(self) -> Ask:
-        from requests_oauth2client import OAuth2AccessTokenAuth, OAuth2Client, TokenSerializer
-
-        token = TokenSerializer().loads(_read().encode())
-        auth = OAuth2AccessTokenAuth(OAuth2Client(TOKEN_URL, tuple(CLIENT.values())), token)
-
-        def ask() -> str:
-            if auth.token.is_expired(auth.leeway):
-                auth.renew_token()
-            return str(auth.token.access_token)
-
-        return ask
-
-
 LIBRARIES: dict[str, type[Any]] = {
     "webex-loopback": Ours,
     "google-auth-oauthlib": Google,
     "wxc_sdk": WxcSdk,
     "httpx_auth": HttpxAuth,
-    "Authlib": Authlib,
-    "requests_oauth2client": RequestsOAuth2Client,
 }

@@ -11,7 +11,6 @@ from .place import OURS, Place, say
 from .table import NANOSECOND, Row, Section, interleaved
 
 GOOGLE = "google-auth-oauthlib"
-LOGINS = (OURS, GOOGLE, "wxc_sdk", "httpx_auth")  # they also keep the token file themselves
 GET_TOKEN = "from webex_loopback import get_token; get_token()"
 MODULES = f"import sys; before = set(sys.modules); {GET_TOKEN}; print(*sorted({{*sys.modules}} - before), sep=', ')"
 
@@ -61,7 +60,7 @@ def hot_call(place: Place, rounds: int, calls: int, seconds: float) -> Section:
 
 def login(place: Place, rounds: int, thinking_seconds: float) -> list[Section]:
     """From the command to the browser, and from the redirect to the tokens in the file."""
-    moments: dict[str, list[tuple[float, float]]] = {name: [] for name in place.libraries if name in LOGINS}
+    moments: dict[str, list[tuple[float, float]]] = {name: [] for name in place.libraries}
     for number in range(-1, rounds):
         for name in [*moments]:
             try:
@@ -99,14 +98,15 @@ def cold_renewal(place: Place, rounds: int) -> Section:
 def stampedes(place: Place, rounds: int, *, threads: int, tasks: int, processes: int) -> list[Section]:
     """Many ask at once, and the token has expired: from the start of the first process to the end of the last one."""
     contents = place.prepare(expired=True)
-    kinds: list[tuple[str, list[str], Callable[[str], list[list[str]]]]] = [
-        (f"{threads} threads", [*contents], lambda name: [_work(place, f"threads({name!r}, {threads})")]),
-        (f"{tasks} tasks", [OURS, "Authlib"], lambda name: [_work(place, f"tasks({name!r}, {tasks})")]),
-        (f"{processes} processes", [*LOGINS], lambda name: [_ask(place, name)] * processes),
-    ]
+    kinds: dict[str, Callable[[str], list[list[str]]]] = {
+        f"{tasks} tasks": lambda name: [_work(place, f"tasks({tasks})")],
+        f"{threads} threads": lambda name: [_work(place, f"threads({name!r}, {threads})")],
+        f"{processes} processes": lambda name: [_ask(place, name)] * processes,
+    }
     sections = []
-    for title, able, commands in kinds:
-        section = Section(f"Stampede, expired token, {title}", rows=[Row(name) for name in able if name in contents])
+    for title, commands in kinds.items():
+        names = [OURS] if "tasks" in title else [*contents]
+        section = Section(f"Stampede, expired token, {title}", rows=[Row(name) for name in names])
         worst = {row.name: (0, 0) for row in section.rows}
         for row in section.rows * rounds:
             place.write(place.file_of(row.name), contents[row.name])

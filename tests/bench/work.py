@@ -93,12 +93,11 @@ def threads(library: str, count: int) -> None:
     sys.exit(sum(isinstance(result, Exception) for result in _in_threads(count, _held(library))))
 
 
-def tasks(library: str, count: int) -> None:
-    """Ask from many tasks at once; exit with the number of failures."""
+def tasks(count: int) -> None:
+    """Ask for our token from many tasks at once; exit with the number of failures."""
 
     async def ask_all() -> list[Any]:
-        ask = LIBRARIES[library]().ready_async()
-        return await asyncio.gather(*(ask() for _ in range(count)), return_exceptions=True)
+        return await asyncio.gather(*(aget_token() for _ in range(count)), return_exceptions=True)
 
     sys.exit(sum(isinstance(result, BaseException) for result in asyncio.run(ask_all())))
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Patch
 from webex_loopback.errors import TokenEndpointError
 from webex_loopback.webex.error_response import TABLE, Answer, http_date, read_error, retry_after
 
@@ -187,13 +186,9 @@ def test_the_error_says_how_long_to_wait() -> None:
     assert "1 h" in error.remedy
 
 
-@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs tzset")
-def test_a_date_with_the_zone_minus_zero_is_utc_everywhere(monkeypatch: Patch) -> None:
-    with monkeypatch.context() as tokyo:
-        tokyo.setenv("TZ", "JST-9")
-        time.tzset()
-        assert http_date("Thu, 01 Jan 1970 00:02:00 -0000") == 120
-    time.tzset()
+@pytest.mark.usefixtures("tokyo")
+def test_a_date_with_the_zone_minus_zero_is_utc_everywhere() -> None:
+    assert http_date("Thu, 01 Jan 1970 00:02:00 -0000") == 120
 
 
 @settings(deadline=None)
