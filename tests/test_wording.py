@@ -8,18 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.conftest import Patch
-from webex_loopback.wording import (
-    columns,
-    duration,
-    language,
-    moment,
-    parse_duration,
-    printable,
-    split_list,
-    unquoted,
-    without_tokens,
-    wrap,
-)
+from webex_loopback import wording
 
 TOKEN = "NWIzMDBjYTktZDk5ZC00ZGNiLWE5NTAtNTM0NjdlZGE0ZGI5MmU1_PF84_1eb65fdf-9643-417f-9974-ad72cae0e10f"
 ANY_TEXT = st.text(st.characters(), max_size=80)  # surrogates included
@@ -38,21 +27,21 @@ ANY_TEXT = st.text(st.characters(), max_size=80)  # surrogates included
     ],
 )
 def test_printable_text_cannot_move_hide_or_reorder(text: str, shown: str) -> None:
-    assert printable(text) == shown
+    assert wording.printable(text) == shown
 
 
 def test_printable_text_is_cut_at_the_limit() -> None:
-    assert printable("x" * 11, 10) == "x" * 9 + "…"
-    assert printable("日本語", 3) == "日本語"
-    assert printable("aa bb", 4) == "aa…"
+    assert wording.printable("x" * 11, 10) == "x" * 9 + "…"
+    assert wording.printable("日本語", 3) == "日本語"
+    assert wording.printable("aa bb", 4) == "aa…"
 
 
 @given(ANY_TEXT, st.integers(1, 90))
 @example("a \u200b b", 50)
 @example("\u200b" * 5 + "a" * 50 + " b", 52)
 def test_printable_changes_nothing_the_second_time(text: str, limit: int) -> None:
-    shown = printable(text, limit)
-    assert printable(shown, limit) == shown
+    shown = wording.printable(text, limit)
+    assert wording.printable(shown, limit) == shown
     assert len(shown) <= limit
     assert shown.isprintable()
     assert shown == shown.strip()
@@ -74,15 +63,15 @@ def test_printable_changes_nothing_the_second_time(text: str, limit: int) -> Non
     ],
 )
 def test_nothing_that_could_be_a_token_is_left_in_an_error_text(text: str) -> None:
-    clean = without_tokens(text)
+    clean = wording.without_tokens(text)
     assert TOKEN[:12] not in clean
     assert len(clean) <= 500
-    assert without_tokens(clean) == clean
+    assert wording.without_tokens(clean) == clean
 
 
 @pytest.mark.parametrize("text", ["The refresh token is expired.", "error code: 403", "Bearer token required"])
 def test_ordinary_error_texts_stay_as_they_are(text: str) -> None:
-    assert without_tokens(text) == text
+    assert wording.without_tokens(text) == text
 
 
 @pytest.mark.parametrize(
@@ -99,18 +88,18 @@ def test_ordinary_error_texts_stay_as_they_are(text: str) -> None:
     ],
 )
 def test_durations_have_two_units_at_most_and_are_rounded(english: str, japanese: str, seconds: list[float]) -> None:
-    assert {(duration(s), duration(s, "ja")) for s in seconds} == {(english, japanese)}
+    assert {(wording.duration(s), wording.duration(s, "ja")) for s in seconds} == {(english, japanese)}
 
 
 @pytest.mark.usefixtures("tokyo")
 def test_moments_are_in_local_time() -> None:
-    assert moment(1_795_669_500) == "2026-11-26 14:05"
-    assert moment(1_795_669_500, "ja") == "2026年11月26日 14:05"
+    assert wording.moment(1_795_669_500) == "2026-11-26 14:05"
+    assert wording.moment(1_795_669_500, "ja") == "2026年11月26日 14:05"
 
 
 @pytest.mark.parametrize("epoch", [1e20, float("nan"), float("inf"), -1e20])
 def test_a_moment_beyond_the_calendar_is_no_crash(epoch: float) -> None:
-    assert (moment(epoch), moment(epoch, "ja")) == ("an unknown time", "不明")
+    assert (wording.moment(epoch), wording.moment(epoch, "ja")) == ("an unknown time", "不明")
 
 
 @pytest.mark.parametrize(
@@ -118,13 +107,13 @@ def test_a_moment_beyond_the_calendar_is_no_crash(epoch: float) -> None:
     [("45", 45), ("45s", 45), ("30m", 1_800), ("12H", 43_200), (" 7d ", 604_800), ("2w", 1_209_600), ("1.5h", 5_400)],
 )
 def test_durations_are_read(text: str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
+    assert wording.parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "d", "soon", "-1d", "1y", "٣d", "nan", "inf", "1e9", "9" * 400, "\x1b[2J"])
 def test_text_that_is_not_a_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration") as caught:
-        parse_duration(text)
+        wording.parse_duration(text)
     assert "\x1b" not in str(caught.value)
 
 
@@ -148,23 +137,23 @@ PASTED += [
 
 @pytest.mark.parametrize("text", [*SCOPES, *PASTED])
 def test_scopes_are_split_however_they_were_pasted(text: str) -> None:
-    assert split_list(text, "scope") == ["a:b", "c:d"]
+    assert wording.split_list(text, "scope") == ["a:b", "c:d"]
 
 
 def test_redirect_uris_stay_as_registered() -> None:
     uri = "http://127.0.0.1:8765/a%20b+c"
-    assert split_list(f" {uri} ,\thttp://[::1]:1/, {uri}") == [uri, "http://[::1]:1/"]
-    assert split_list("http%3A%2F%2Flocalhost%3A1%2Fcallback") == ["http://localhost:1/callback"]
+    assert wording.split_list(f" {uri} ,\thttp://[::1]:1/, {uri}") == [uri, "http://[::1]:1/"]
+    assert wording.split_list("http%3A%2F%2Flocalhost%3A1%2Fcallback") == ["http://localhost:1/callback"]
 
 
 @pytest.mark.parametrize("text", ["", " ", ",", " , ", "''", "\u200b", "%20", "scope="])
 def test_a_list_may_be_empty(text: str) -> None:
-    assert split_list(text, "scope") == []
+    assert wording.split_list(text, "scope") == []
 
 
 def test_quotes_around_a_whole_value_are_removed() -> None:
     bare = {" a\r\n": "a", '"a"': "a", "' a '": "a", '"': '"', '""': "", '"a" "b"': '"a" "b"', "\"a'": "\"a'"}
-    assert {text: unquoted(text) for text in bare} == bare
+    assert {text: wording.unquoted(text) for text in bare} == bare
 
 
 @pytest.mark.parametrize(
@@ -182,27 +171,27 @@ def test_quotes_around_a_whole_value_are_removed() -> None:
 def test_the_first_variable_that_is_set_decides_the_language(
     environ: dict[str, str], expected: str, monkeypatch: Patch
 ) -> None:
-    assert language(environ) == expected
+    assert wording.language(environ) == expected
     for name in ("LANG", "LC_ALL"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert language() == expected
+    assert wording.language() == expected
 
 
 def test_text_is_wrapped_but_commands_stay_whole() -> None:
     text = "Not logged in. Run `webex-loopback login -p work --force` now.\n  Indented, and longer than the line is."
     commands = ["Not logged in. Run", "`webex-loopback login -p work --force`", "now."]
-    assert wrap(text, 30).split("\n") == [*commands, "  Indented, and longer than", "  the line is."]
-    assert wrap("", 9) + wrap("a  b  ", 9) == "a  b"
+    assert wording.wrap(text, 30).split("\n") == [*commands, "  Indented, and longer than", "  the line is."]
+    assert wording.wrap("", 9) + wording.wrap("a  b  ", 9) == "a  b"
     with open(__file__) as file:
-        assert columns(None) == columns(file) == 10_000
+        assert wording.columns(None) == wording.columns(file) == 10_000
 
 
 def test_what_is_too_long_for_a_line_gets_its_own_and_less_indentation() -> None:
     path = "/" + "x" * 28
-    assert wrap(f"Stored in {path}; and so on", 30, 10) == f"Stored in\n    {path};\n{'':10}and so on"
-    assert wrap(f"  ID: {path}\n  b", 31).split("\n") == ["  ID:", f"  {path}", "  b"]
+    assert wording.wrap(f"Stored in {path}; and so on", 30, 10) == f"Stored in\n    {path};\n{'':10}and so on"
+    assert wording.wrap(f"  ID: {path}\n  b", 31).split("\n") == ["  ID:", f"  {path}", "  b"]
 
 
 JAPANESE = (
@@ -213,7 +202,7 @@ JAPANESE = (
 
 @pytest.mark.parametrize("width", [60, 61, 80, 81])
 def test_japanese_text_is_wrapped_by_columns_and_by_the_rules_for_punctuation(width: int) -> None:
-    lines = wrap(JAPANESE, width).split("\n")
+    lines = wording.wrap(JAPANESE, width).split("\n")
     wide = [sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in line) for line in lines]
     assert max(wide) <= width
     assert min(wide[:-1]) > width - 40  # the longest unit is a URL
@@ -224,5 +213,5 @@ def test_japanese_text_is_wrapped_by_columns_and_by_the_rules_for_punctuation(wi
 
 def test_a_long_text_of_a_server_does_not_take_long() -> None:
     began = time.perf_counter()
-    assert without_tokens("://" + "a:" * 50_000).endswith("…")
+    assert wording.without_tokens("://" + "a:" * 50_000).endswith("…")
     assert time.perf_counter() - began < 1
