@@ -56,7 +56,6 @@ def database(connect: Connect) -> PostgresTokenStore:
 
 
 def test_a_token_is_kept_in_a_row_per_profile(database: PostgresTokenStore, connect: Connect, make_token: Make) -> None:
-    assert database.load() is None
     assert not database.delete()
     assert database.profiles() == []
     token = make_token()
@@ -64,7 +63,6 @@ def test_a_token_is_kept_in_a_row_per_profile(database: PostgresTokenStore, conn
         database.reserve()
         assert database.load() is None
         database.save(token)
-    assert database.load() == token
     assert connect("work").load() is None
     assert open_store().load() == token
     assert get_token() == "access-token-one"
@@ -104,26 +102,21 @@ def test_a_table_of_a_newer_version_is_used_but_not_its_rows(
     assert caught.value.problem == "future"
 
 
-@pytest.mark.parametrize("grants", [[], ["SELECT"]])
-def test_a_read_only_role_does_not_spend_the_refresh_token(
-    database: PostgresTokenStore, connect: Connect, postgres: Server, save: Make, grants: list[str]
+@pytest.mark.parametrize("role", ["stranger", "reader"])
+def test_a_role_that_may_not_write_does_not_spend_the_refresh_token(
+    database: PostgresTokenStore, connect: Connect, postgres: Server, save: Make, role: str
 ) -> None:
-    save(into=database)
-    known = postgres.execute("SELECT 1 FROM pg_roles WHERE rolname = 'reader'")
-    postgres.execute("DROP OWNED BY reader" if known else "CREATE ROLE reader LOGIN")
-    for grant in grants:
-        postgres.execute(f"GRANT {grant} ON {TABLE} TO reader")
-    reader = connect(role=postgres.url("reader"))
-    with pytest.raises(TokenStoreError) as caught, reader.lock():
-        reader.reserve()
+    token = save(into=database)
+    postgres.execute(f"CREATE ROLE {role} LOGIN", *[f"GRANT SELECT ON {TABLE} TO {role}"] * (role == "reader"))
+    store = connect(role=postgres.url(role))
+    with pytest.raises(TokenStoreError) as caught, store.lock():
+        store.reserve()
     assert caught.value.problem == "unwritable"
-    if grants:
-        assert reader.load() is not None
+    assert role == "stranger" or store.load() == token
 
 
 def test_an_ordinary_role_creates_the_schema_itself(connect: Connect, postgres: Server, save: Make) -> None:
-    if not postgres.execute("SELECT 1 FROM pg_roles WHERE rolname = 'app'"):
-        postgres.execute("CREATE ROLE app LOGIN", "CREATE DATABASE app OWNER app")
+    postgres.execute("CREATE ROLE app LOGIN", "CREATE DATABASE app OWNER app")
     store = connect(role=postgres.url("app", "app"))
     with store.lock():
         store.reserve()

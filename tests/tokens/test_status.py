@@ -16,8 +16,7 @@ def test_it_has_account_scopes_lifetimes_and_place(save: Make, store: FileTokenS
     app = ServiceApp(org_id="O", app_id="A", using="admin")
     requested = ["spark:people_read", "spark:kms"]
     token = save(scope=["spark:kms"], scopes_requested=requested, service_app=app, account=Account("Alex", "a@x", "7"))
-    status = login_status()
-    assert status is not None
+    assert (status := login_status())
     assert (status.profile, status.store, status.service_app) == ("default", store.path, app)
     assert (status.account_name, status.account_email, status.account_id) == ("Alex", "a@x", "7")
     assert (status.scopes_requested, status.scopes_granted) == (tuple(requested), ("spark:kms",))
@@ -25,7 +24,7 @@ def test_it_has_account_scopes_lifetimes_and_place(save: Make, store: FileTokenS
     assert (status.client_id, status.api_base_url) == (token.client_id, token.api_base_url)
     now = datetime.now(UTC)
     assert now - status.issued_at < timedelta(minutes=1)
-    assert status.expires_at is not None
+    assert status.expires_at
     assert status.issued_at < status.refresh_at < status.expires_at < now + timedelta(days=14)
     assert status.refresh_token_expires_at == status.issued_at + timedelta(seconds=7_775_999)
 
@@ -40,13 +39,11 @@ def test_it_is_frozen_and_has_no_secrets(save: Make) -> None:
 
 def test_what_is_unknown_is_none_and_what_no_calendar_has_is_its_end(save: Make) -> None:
     save(expires_in=None, refresh_token=None, refresh_token_expires_in=5)
-    status = login_status()
-    assert status is not None
+    assert (status := login_status())
     assert (status.expires_at, status.refresh_token_expires_at, status.can_renew) == (None, None, False)
     save(expires_in=10**12 - 10**10, age=10**11)
-    status = login_status()
-    assert status is not None
-    assert status.expires_at is not None
+    assert (status := login_status())
+    assert status.expires_at
     assert (status.issued_at.year, status.expires_at.year) == (1, 9999)
 
 
