@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -27,6 +27,7 @@ from webex_loopback.wording import language
 Make = Callable[..., StoredToken]
 Patch = pytest.MonkeyPatch
 Log = pytest.LogCaptureFixture
+_E = TypeVar("_E", bound=Exception)
 
 KEPT = ("PATH", "PATHEXT", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "VIRTUAL_ENV", "CI")
 
@@ -35,6 +36,13 @@ def python(program: str, *arguments: str, **options: Any) -> "subprocess.Complet
     """Run a program in an interpreter of its own, to its end."""
     options = {"capture_output": True, "text": True, "timeout": 30} | options
     return subprocess.run([sys.executable, "-c", program, *arguments], **options)
+
+
+def raised(kind: type[_E], action: Callable[..., object], *arguments: Any, **named: Any) -> _E:
+    """Return the exception that a call raises."""
+    with pytest.raises(kind) as caught:
+        action(*arguments, **named)
+    return caught.value
 
 
 def with_locals(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Log, Make, Patch, python, with_locals
+from tests.conftest import Log, Make, Patch, python, raised, with_locals
 from webex_loopback import private_file
 from webex_loopback.errors import TokenStoreError
 from webex_loopback.tokens.stores import TokenStore
@@ -179,19 +179,16 @@ def test_an_interrupted_write_in_place_is_completed_from_the_backup(
 )
 def test_an_unusable_file_is_named_with_the_command_that_helps(folder: Path, content: bytes, problem: str) -> None:
     (folder / "work.json").write_bytes(content)
-    with pytest.raises(TokenStoreError) as caught:
-        FileTokenStore(str(folder / "work.json")).load()
-    assert caught.value.problem == problem
-    assert "webex-loopback login -p work" in caught.value.remedy
+    error = raised(TokenStoreError, FileTokenStore(str(folder / "work.json")).load)
+    assert error.problem == problem
+    assert "webex-loopback login -p work" in error.remedy
 
 
 @posix
 @pytest.mark.parametrize("make", ["mkdir", "mkfifo", "symlink"])
 def test_what_is_no_regular_file_is_refused_at_once(store: FileTokenStore, folder: Path, make: str) -> None:
     getattr(os, make)(*["/dev/zero"] * (make == "symlink"), store.path)
-    with pytest.raises(TokenStoreError) as caught:
-        store.load()
-    assert caught.value.problem in ("unreadable", "foreign")
+    assert raised(TokenStoreError, store.load).problem in ("unreadable", "foreign")
 
 
 @root
@@ -201,10 +198,9 @@ def test_another_users_file_or_directory_is_refused(
 ) -> None:
     save()
     os.chown(tmp_path / what, 12345, 12345)
-    with pytest.raises(TokenStoreError) as caught:
-        store.load()
-    assert caught.value.problem == "foreign"
-    assert "12345" in str(caught.value)
+    error = raised(TokenStoreError, store.load)
+    assert error.problem == "foreign"
+    assert "12345" in str(error)
     if what != "data/tokens/default.json":
         with pytest.raises(TokenStoreError), store.lock():
             store.reserve()

@@ -15,7 +15,7 @@ from keyring.backend import KeyringBackend
 from keyring.backends import fail
 from keyring.errors import KeyringLocked
 
-from tests.conftest import Make, Patch
+from tests.conftest import Make, Patch, raised
 from webex_loopback import TokenStoreError, get_token
 from webex_loopback.tokens.stores import keyring as module
 from webex_loopback.tokens.stores import open_store
@@ -95,9 +95,8 @@ def test_a_lost_or_wrong_key_is_an_error(backend: Dictionary, save: Make, key: s
             del backend.entries[entry]
         else:
             backend.entries[entry] = key
-    with pytest.raises(TokenStoreError) as caught:
-        KeyringTokenStore("work").load()
-    assert ("webex-loopback login -p work" in caught.value.remedy) is (key != "not a key")
+    error = raised(TokenStoreError, KeyringTokenStore("work").load)
+    assert ("webex-loopback login -p work" in error.remedy) is (key != "not a key")
 
 
 UNUSABLE: dict[str, dict[str, Any]] = {

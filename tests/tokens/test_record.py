@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import Make, with_locals
+from tests.conftest import Make, raised, with_locals
 from webex_loopback.oauth.token_response import MalformedToken, TokenResponse
 from webex_loopback.secret import Secret
 from webex_loopback.tokens.quick_look import TOKEN_BYTES, quick_look
@@ -117,10 +117,9 @@ def test_a_file_of_version_1_0_is_read() -> None:
 )  # fmt: skip
 def test_a_damaged_record_is_refused_without_its_values(make_token: Make, damage: dict[str, object]) -> None:
     values = json.loads(make_token().to_json()) | damage
-    with pytest.raises(MalformedToken) as caught:
-        StoredToken.from_json(json.dumps(values).encode())
-    assert next(iter(damage)) in str(caught.value)
-    shown = with_locals(caught.value)
+    error = raised(MalformedToken, StoredToken.from_json, json.dumps(values).encode())
+    assert next(iter(damage)) in str(error)
+    shown = with_locals(error)
     assert "refresh-token-one" not in shown
     assert "client-secret-one" not in shown
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Log, Make, Patch, python, revoke
+from tests.conftest import Log, Make, Patch, python, raised, revoke
 from webex_loopback import ConfigurationError, LoginRequired, TokenSource, get_token, log_in
 from webex_loopback.errors import TokenEndpointError, WebexLoopbackError
 from webex_loopback.login.service_app import log_in_service_app
@@ -78,10 +78,10 @@ def test_the_other_profiles_token_is_renewed_if_webex_rejects_it(sandbox: Sandbo
 def test_a_rejected_token_that_renewing_does_not_replace_needs_a_login(sandbox: Sandbox, make_due: Make) -> None:
     revoke(sandbox, Secret(get_token("admin")))  # a moment old
     make_due(profile="bot", refresh_token=None)
-    with pytest.raises(LoginRequired, match="through profile admin") as caught:
-        get_token("bot")
+    error = raised(LoginRequired, get_token, "bot")
+    assert "through profile admin" in str(error)
     command = 'webex-loopback login -p admin --scopes "spark:people_read spark:applications_token" --force'
-    assert command in caught.value.remedy
+    assert command in error.remedy
 
 
 def test_who_is_logged_out_is_named_and_nothing_else_is_opened(sandbox: Sandbox, make_due: Make, caplog: Log) -> None:
@@ -95,9 +95,8 @@ def test_who_is_logged_out_is_named_and_nothing_else_is_opened(sandbox: Sandbox,
     make_due(profile="bot")
     for interactive in (False, True):
         source.forget()
-        with pytest.raises(LoginRequired) as caught:
-            get_token("bot", interactive=interactive)
-        assert "`webex-loopback login -p admin --scopes" in caught.value.remedy
+        error = raised(LoginRequired, get_token, "bot", interactive=interactive)
+        assert "`webex-loopback login -p admin --scopes" in error.remedy
     assert open_store("bot").load() is not None
 
 
@@ -115,13 +114,9 @@ def test_a_fetch_that_fails_says_so_and_is_no_reason_for_a_persons_login(
 ) -> None:
     revoke(sandbox, make_due(profile="bot").refresh_token)
     sandbox.answer(f"/v1/applications/{sandbox.service_app_id}/token", *answer)
-    with pytest.raises(TokenEndpointError) as caught:
-        get_token("bot")
-    assert said in caught.value.remedy
-    with pytest.raises(WebexLoopbackError) as caught_again:  # at once, from memory
-        get_token("bot")
-    command = "`webex-loopback login -p bot`"
-    assert command not in f"{caught.value.remedy} {caught_again.value.remedy}"
+    remedy, again = (raised(kind, get_token, "bot").remedy for kind in (TokenEndpointError, WebexLoopbackError))
+    assert said in remedy
+    assert "`webex-loopback login -p bot`" not in f"{remedy} {again}"  # the latter at once, from memory
 
 
 def test_profiles_that_name_each_other_do_not_wait_for_each_other(sandbox: Sandbox, make_due: Make) -> None:

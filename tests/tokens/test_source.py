@@ -18,7 +18,7 @@ from unittest.mock import Mock
 import httpx
 import pytest
 
-from tests.conftest import Make, Patch, python, with_locals
+from tests.conftest import Make, Patch, python, raised, with_locals
 from webex_loopback import ConfigurationError, LoginRequired, TokenSource, TokenStoreError, aget_token, get_token
 from webex_loopback.errors import WebexLoopbackError
 from webex_loopback.sandbox import Sandbox
@@ -52,9 +52,7 @@ def test_no_secret_of_the_environment_is_in_a_traceback_with_local_variables(
     name: str, value: str, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigurationError) as caught:
-        get_token()
-    assert "hunter2" not in with_locals(caught.value)
+    assert "hunter2" not in with_locals(raised(ConfigurationError, get_token))
 
 
 @pytest.mark.parametrize("change", [str.upper, str.lower])
@@ -78,9 +76,7 @@ def test_a_disk_that_fails_does_not_matter_to_what_was_read_before(saved: Stored
 
 
 def test_without_a_login_the_command_that_helps_is_named() -> None:
-    with pytest.raises(LoginRequired) as caught:
-        get_token("work")
-    assert "webex-loopback login -p work" in caught.value.remedy
+    assert "webex-loopback login -p work" in raised(LoginRequired, get_token, "work").remedy
 
 
 def test_profiles_are_separate(saved: StoredToken, save: Make, monkeypatch: Patch) -> None:
@@ -144,9 +140,7 @@ def test_the_environments_token_is_cleaned_or_refused_as_a_setting_is(value: str
     if "bot-token" in value:
         assert get_token() == "bot-token"
     else:
-        with pytest.raises(ConfigurationError) as caught:
-            get_token()
-        assert value not in str(caught.value)
+        assert value not in str(raised(ConfigurationError, get_token))
 
 
 @pytest.mark.parametrize("content", ["", "WEBEX_LOGIN_TIMEOUT=soon\n", "WEBEX_ACCESS_TOKEN=from-file\n"])
