@@ -21,7 +21,7 @@ import pytest
 import requests
 import trio
 
-from tests.conftest import Make, Patch, with_locals
+from tests.conftest import Make, Patch, raised, with_locals
 from tests.windows import UNDER_WINE
 from webex_loopback import ConfigurationError, LoginRequired, MemoryTokenStore, ServerUnreachable, TokenSource
 from webex_loopback.clients.aiohttp_middleware import aiohttp_middleware
@@ -243,9 +243,7 @@ def test_the_errors_of_get_token_are_raised(ask: Ask, world: World, make_token: 
 
 def test_a_traceback_with_local_variables_shows_no_token(ask: Ask, world: World) -> None:
     world.gives = httpx.ReadTimeout("no answer")
-    with pytest.raises(ServerUnreachable) as caught:
-        ask(world.source, "GET", world.url)
-    shown = with_locals(caught.value)
+    shown = with_locals(raised(ServerUnreachable, ask, world.source, "GET", world.url))
     assert "webex_loopback/clients/" in shown.replace(os.sep, "/")
     assert OLD not in shown
     assert "refresh-token-one" not in shown
@@ -395,9 +393,8 @@ def test_full_thread_pools_do_not_hold_up_a_renewal(world: World) -> None:
 def test_without_requests_the_remedy_is_to_install_it(monkeypatch: Patch) -> None:
     monkeypatch.delitem(sys.modules, RequestsAuth.__module__)
     monkeypatch.setitem(sys.modules, "requests", None)
-    with pytest.raises(ConfigurationError, match="requests") as caught:
-        importlib.import_module(RequestsAuth.__module__)
-    assert caught.value.remedy == "Run `pip install requests`."
+    error = raised(ConfigurationError, importlib.import_module, RequestsAuth.__module__)
+    assert error.remedy == "Run `pip install requests`."
 
 
 @pytest.mark.parametrize("auth", [WebexAuth, RequestsAuth, aiohttp_middleware])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Make, Patch, revoke
+from tests.conftest import Make, Patch, raised, revoke
 from webex_loopback import ConfigurationError, LoginRequired, MemoryTokenStore, TokenSource
 from webex_loopback.clients.pytest_plugin import Clock
 from webex_loopback.clients.webexpythonsdk import webexpythonsdk_api
@@ -66,9 +66,7 @@ def test_an_object_outlives_the_revocation_of_its_token(
 
 @each_sdk
 def test_without_a_login_no_object_is_created(make: Any, sandbox: Sandbox) -> None:
-    with pytest.raises(LoginRequired) as caught:
-        make(profile="work")
-    assert "login -p work" in caught.value.remedy
+    assert "login -p work" in raised(LoginRequired, make, profile="work").remedy
 
 
 @each_sdk
@@ -144,6 +142,5 @@ def test_an_unknown_build_of_webexpythonsdk_is_refused(make_token: Make, monkeyp
 )
 def test_a_missing_sdk_is_named_with_its_remedy(make: Callable[..., object], module: str, monkeypatch: Patch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ConfigurationError, match=module) as caught:
-        make()
-    assert f"`pip install {module.split('.', maxsplit=1)[0].replace('_', '-')}`" in caught.value.remedy
+    remedy = raised(ConfigurationError, make).remedy
+    assert f"`pip install {module.split('.', maxsplit=1)[0].replace('_', '-')}`" in remedy
