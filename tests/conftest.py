@@ -147,13 +147,8 @@ def make_token() -> Make:
         age: float = 0,
         **others: Any,
     ) -> StoredToken:
-        response = TokenResponse(
-            access_token=Secret(access_token),
-            refresh_token=None if refresh_token is None else Secret(refresh_token),
-            expires_in=expires_in,
-            refresh_token_expires_in=refresh_token_expires_in,
-            scope=scope,
-        )
+        tokens = Secret(access_token), None if refresh_token is None else Secret(refresh_token)
+        response = TokenResponse(*tokens, expires_in, refresh_token_expires_in, scope)
         fields: dict[str, Any] = {
             "scopes_requested": ["spark:people_read"],
             "client_id": "C" + "0" * 64,

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,26 +28,19 @@ CLIENT_SECRET, PROXY_PASSWORD = "client-secret-" + "s" * 50, "proxy-password"
 def listening(answer: Callable[[socket.socket], object]) -> Iterator[tuple[str, list[bytes]]]:
     """Answer every connection by a function; yield the origin, and what each connection sent first."""
     came: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def serve(connection: socket.socket) -> None:
-            with connection, suppress(OSError):
-                connection.settimeout(5)
-                came.append(connection.recv(65_536))
-                answer(connection)
-
-        def accept() -> None:
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.settimeout(5)
             with suppress(OSError):
-                while True:
-                    connection, _ = server.accept()
-                    threading.Thread(target=serve, args=[connection], daemon=True).start()
+                came.append(self.request.recv(65_536))
+                answer(self.request)
 
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}", came
-        with suppress(OSError):
-            server.shutdown(socket.SHUT_RDWR)  # ends accept(), on Linux
-    thread.join(5)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", came
+        server.shutdown()
 
 
 def saying(text: bytes) -> Callable[[socket.socket], object]:
