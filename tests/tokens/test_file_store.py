@@ -37,18 +37,18 @@ def folder(store: FileTokenStore) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["file", "memory"])
-def test_a_store_keeps_one_token(kind: str, store: FileTokenStore, save: Make, folder: Path) -> None:
+def test_a_store_keeps_one_token(kind: str, store: FileTokenStore, save: Make) -> None:
     kept: TokenStore = store if kind == "file" else MemoryTokenStore()
     assert isinstance(kept, TokenStore)
     assert kept.load() is None
     assert not kept.delete()
-    Path(store.path).touch()  # an empty file holds no token
-    assert kept.load() is None
     token = save(into=kept)
     assert kept.load() == token
     with kept.lock(), pytest.raises(TokenStoreError, match="lock"), kept.lock(0.05):
         pass
     assert kept.delete()
+    if kind == "file":
+        Path(store.path).touch()  # an empty file holds no token
     assert kept.load() is None
 
 
