@@ -7,14 +7,14 @@ import pickle
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dotenv import dotenv_values
 
-from tests.conftest import Log, Patch, with_locals
+from tests.conftest import Log, Patch, raised, with_locals
 from webex_loopback import paths
 from webex_loopback.errors import ConfigurationError
 from webex_loopback.secret import Secret
@@ -27,6 +27,7 @@ ENDPOINTS = ["WEBEX_API_BASE_URL", "WEBEX_AUTHORIZE_URL", "WEBEX_TOKEN_URL", "WE
 SECRET = "0123456789abcdef" * 4
 EVIL = "https://evil.example/v1"
 ANOTHER_USER = 12345
+refusal = partial(raised, ConfigurationError)
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows decides by ACL, not by owner and mode")
 as_root = pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root can give files away")
 
@@ -38,12 +39,6 @@ def write(content: str | bytes, name: str = "work/config.env", *, mode: int = 0o
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     path.chmod(mode)
     return path
-
-
-def refusal(action: Callable[..., object], *arguments: Any, **named: Any) -> ConfigurationError:
-    with pytest.raises(ConfigurationError) as caught:
-        action(*arguments, **named)
-    return caught.value
 
 
 def warnings() -> list[str]:
@@ -110,9 +105,8 @@ def test_quotes_around_a_path_in_the_environment_are_not_part_of_it(
 @pytest.mark.parametrize("name", ["WEBEX_LOOPBACK_HOME", "WEBEX_LOCK_DIR", "WEBEX_CONFIG_FILE", "WEBEX_CA_BUNDLE"])
 def test_a_home_directory_that_nobody_has_is_an_error(name: str, monkeypatch: Patch) -> None:
     monkeypatch.setenv(name, "~nobody-of-this-name/x")
-    with pytest.raises(ConfigurationError, match="home directory") as caught:
-        paths.environment_path(name)
-    assert caught.value.setting == name
+    error = refusal(paths.environment_path, name)
+    assert ("home directory" in str(error), error.setting) == (True, name)
 
 
 @pytest.mark.parametrize("empty", ["", " ", "''", '""', "' '"])

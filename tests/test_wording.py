@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.conftest import Patch
+from tests.conftest import Patch, raised
 from webex_loopback import wording
 
 TOKEN = "NWIzMDBjYTktZDk5ZC00ZGNiLWE5NTAtNTM0NjdlZGE0ZGI5MmU1_PF84_1eb65fdf-9643-417f-9974-ad72cae0e10f"
@@ -112,9 +112,9 @@ def test_durations_are_read(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "d", "soon", "-1d", "1y", "٣d", "nan", "inf", "1e9", "9" * 400, "\x1b[2J"])
 def test_text_that_is_not_a_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a duration") as caught:
-        wording.parse_duration(text)
-    assert "\x1b" not in str(caught.value)
+    said = str(raised(ValueError, wording.parse_duration, text))
+    assert "is not a duration" in said
+    assert "\x1b" not in said
 
 
 SCOPES = [
