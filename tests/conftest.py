@@ -27,6 +27,8 @@ from webex_loopback.wording import language
 Make = Callable[..., StoredToken]
 Patch = pytest.MonkeyPatch
 Log = pytest.LogCaptureFixture
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs modes, links, FIFOs or signals as POSIX has them")
+as_root = pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root can give files away")
 _E = TypeVar("_E", bound=Exception)
 
 KEPT = ("PATH", "PATHEXT", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "VIRTUAL_ENV", "CI")

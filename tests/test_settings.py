@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from dotenv import dotenv_values
 
-from tests.conftest import Log, Patch, raised, with_locals
+from tests.conftest import Log, Patch, as_root, posix, raised, with_locals
 from webex_loopback import paths
 from webex_loopback.errors import ConfigurationError
 from webex_loopback.secret import Secret
@@ -28,8 +28,6 @@ SECRET = "0123456789abcdef" * 4
 EVIL = "https://evil.example/v1"
 ANOTHER_USER = 12345
 refusal = partial(raised, ConfigurationError)
-posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows decides by ACL, not by owner and mode")
-as_root = pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root can give files away")
 
 
 def write(content: str | bytes, name: str = "work/config.env", *, mode: int = 0o600) -> Path:

@@ -2,13 +2,12 @@ import contextlib
 import errno
 import os
 import stat
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Log, Make, Patch, python, raised, with_locals
+from tests.conftest import Log, Make, Patch, as_root, posix, python, raised, with_locals
 from webex_loopback import private_file
 from webex_loopback.errors import TokenStoreError
 from webex_loopback.tokens.stores import TokenStore
@@ -17,10 +16,6 @@ from webex_loopback.tokens.stores.lock import hold_lock
 from webex_loopback.tokens.stores.memory import MemoryTokenStore
 
 from .conftest import failing
-
-posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no file modes")
-links = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
-root = pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can give files away")
 
 
 def pending(store: FileTokenStore) -> Path:
@@ -77,7 +72,7 @@ def test_a_file_that_others_can_read_is_closed_with_one_warning(
     assert len(caplog.records) == able
 
 
-@pytest.mark.parametrize("link", [False, pytest.param(True, marks=links)])
+@pytest.mark.parametrize("link", [False, pytest.param(True, marks=posix)])
 def test_a_save_replaces_the_file_and_keeps_a_link_to_it(
     store: FileTokenStore, save: Make, folder: Path, tmp_path: Path, link: bool
 ) -> None:
@@ -191,7 +186,7 @@ def test_what_is_no_regular_file_is_refused_at_once(store: FileTokenStore, folde
     assert raised(TokenStoreError, store.load).problem in ("unreadable", "foreign")
 
 
-@root
+@as_root
 @pytest.mark.parametrize("what", ["data", "data/tokens", "data/tokens/default.json"])
 def test_another_users_file_or_directory_is_refused(
     store: FileTokenStore, save: Make, tmp_path: Path, what: str
@@ -242,7 +237,7 @@ def test_files_set_aside_get_names_of_their_own(store: FileTokenStore, folder: P
     assert set(store.leftovers()) == names
 
 
-@links
+@posix
 def test_nothing_that_a_link_led_to_is_left_after_setting_aside_and_deleting(
     store: FileTokenStore, save: Make, folder: Path, tmp_path: Path
 ) -> None:
@@ -278,7 +273,7 @@ def test_a_planted_link_in_a_shared_lock_directory_is_not_followed(
     assert not victim.exists()
 
 
-@links
+@posix
 def test_one_file_has_one_lock_by_whatever_name_it_is_reached(
     store: FileTokenStore, folder: Path, tmp_path: Path, monkeypatch: Patch
 ) -> None:

@@ -7,7 +7,6 @@ import re
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ import httpx
 import pytest
 import trustme
 
-from tests.conftest import Log, Patch, python, with_locals
+from tests.conftest import Log, Patch, posix, python, with_locals
 from tests.windows import UNDER_WINE
 from webex_loopback.errors import ConfigurationError, ServerUnreachable, TokenEndpointError
 from webex_loopback.sandbox import Sandbox
@@ -144,7 +143,7 @@ def test_a_connection_that_the_server_closed_is_not_used_again(sandbox: Sandbox,
 # Secrets
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGALRM")
+@posix
 def test_an_exception_of_a_signal_handler_carries_no_secret(sandbox: Sandbox, asker: Asker) -> None:
     sandbox.switches.latency = 2
     with bell_after(0.3), pytest.raises(InterruptedError) as caught:

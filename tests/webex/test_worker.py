@@ -6,11 +6,10 @@ from types import FrameType
 
 import pytest
 
+from tests.conftest import posix
 from webex_loopback.webex.worker import Late, finish, run, start, wait
 
 from .conftest import bell_after
-
-posix_signals = pytest.mark.skipif(sys.platform == "win32", reason="setitimer is POSIX")
 
 
 class Bell(Exception):
@@ -39,7 +38,7 @@ def test_waiting_ends_and_the_work_goes_on() -> None:
     assert ended.is_set()
 
 
-@posix_signals
+@posix
 @pytest.mark.parametrize("kind", [Bell, TimeoutError])  # what the handlers of alarms usually raise
 def test_a_signal_handlers_exception_waits_for_the_end_of_the_work(kind: type[Exception]) -> None:
     ended = threading.Event()
@@ -54,7 +53,7 @@ def test_a_signal_handlers_exception_waits_for_the_end_of_the_work(kind: type[Ex
     assert ended.is_set()
 
 
-@posix_signals
+@posix
 def test_it_does_not_wait_for_cancelled_work_or_beyond_the_deadline() -> None:
     go = threading.Event()
     began = time.monotonic()
