@@ -59,13 +59,10 @@ def prose(page: Path) -> str:
     return FENCE.sub("", read(page))
 
 
-def page_line(match: "re.Match[str]") -> int:
-    return match.string.count("\n", 0, match.start()) + 1
-
-
 def blocks(page: Path, *languages: str) -> list[tuple[int, str]]:
     """Return line number and content of each code block in one of these languages."""
-    return [(page_line(match), match[2]) for match in FENCE.finditer(read(page)) if match[1] in languages]
+    found = [match for match in FENCE.finditer(read(page)) if match[1] in languages]
+    return [(match.string.count("\n", 0, match.start()) + 1, match[2]) for match in found]
 
 
 def runnable(page: Path) -> list[str]:
@@ -128,23 +125,23 @@ def test_the_commands_of_a_page_run(
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def examples(tests: bool) -> list[Any]:
-    """Return the Python code of the pages whose code is run: the tests among it, or the rest."""
-    found = [
-        (page, match)
-        for page in (README, ROOT / "docs" / "python.md")
-        for match in re.finditer(r"(?<!-->\n)^```python\n(.*?)^```$", read(page), re.DOTALL | re.MULTILINE)
-        if ("def test_" in match[1]) is tests
-    ]
-    return [pytest.param(match[1], id=f"{page.name}:{page_line(match)}") for page, match in found]
+EXAMPLES = {
+    f"{page.name}:{line}": code
+    for page in (README, ROOT / "docs" / "python.md")
+    for line, code in blocks(page, "python")
+    if not read(page).splitlines()[line - 2].startswith("<!-- not run")
+}
+TESTS = [where for where, code in EXAMPLES.items() if "def test_" in code]
 
 
 @pytest.mark.usefixtures("browser", "logged_in")
-@pytest.mark.parametrize("code", examples(tests=False))
-def test_an_example_in_python_runs(code: str, sandbox: Sandbox, redirect_uri: str, capsys: Any) -> None:
-    for needed in re.findall("wxc_sdk|webexpythonsdk|trio", code):
+@pytest.mark.parametrize("where", [where for where in EXAMPLES if where not in TESTS])
+def test_an_example_in_python_runs(where: str, sandbox: Sandbox, redirect_uri: str, capsys: Any) -> None:
+    for needed in re.findall("wxc_sdk|webexpythonsdk|trio", EXAMPLES[where]):
         pytest.importorskip(needed, reason=f"{needed} is not installed: not every SDK supports every Python")
-    code = at(sandbox, code).replace("Sandbox(", f"Sandbox(redirect_uris=[{redirect_uri!r}], ")  # a port that is free
+    code = at(sandbox, EXAMPLES[where]).replace(
+        "Sandbox(", f"Sandbox(redirect_uris=[{redirect_uri!r}], "
+    )  # a port that is free
     compiled = compile(code, "example.py", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     with warnings.catch_warnings():
         # wxc_sdk derives from aiohttp's session, and gives it attributes of its own.
@@ -155,11 +152,11 @@ def test_an_example_in_python_runs(code: str, sandbox: Sandbox, redirect_uri: st
     assert ("Alex Morgan\n" in capsys.readouterr().out) is bool(re.search("print.*display_?[nN]ame", code))
 
 
-@pytest.mark.parametrize("code", examples(tests=True))
-def test_an_example_of_a_test_passes(code: str, pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(code)
+@pytest.mark.parametrize("where", TESTS)
+def test_an_example_of_a_test_passes(where: str, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(EXAMPLES[where])
     done = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider")
-    done.assert_outcomes(passed=code.count("def test_"))
+    done.assert_outcomes(passed=EXAMPLES[where].count("def test_"))
 
 
 KEEPALIVE = ROOT / "docs" / "keepalive.md"
