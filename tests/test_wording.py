@@ -151,6 +151,14 @@ def test_a_list_may_be_empty(text: str) -> None:
     assert wording.split_list(text, "scope") == []
 
 
+def test_is_loopback() -> None:
+    assert [wording.is_loopback(h) for h in ("127.0.0.1", "::1", "localhost", "", "::")] == [True] * 3 + [False] * 2
+
+
+def test_the_place_of_a_setting_is_a_phrase_that_is_safe_to_print() -> None:
+    assert [wording.place(o) for o in ("environment", "/a\x1b\n/c.env")] == ["in the environment", "in /a /c.env"]
+
+
 def test_quotes_around_a_whole_value_are_removed() -> None:
     bare = {" a\r\n": "a", '"a"': "a", "' a '": "a", '"': '"', '""': "", '"a" "b"': '"a" "b"', "\"a'": "\"a'"}
     assert {text: wording.unquoted(text) for text in bare} == bare

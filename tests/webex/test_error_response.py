@@ -124,6 +124,7 @@ REMEDIES = [  # one for each row of the table, and the words that must not be ta
     ("authorization_code", 400, oauth("invalid_request", "redirect_uri does not match"), "WEBEX_REDIRECT_URI"),
     ("authorization_code", 400, oauth("redirect_uri_mismatch"), "WEBEX_REDIRECT_URI"),
     ("authorization_code", 400, b"", "WEBEX_REDIRECT_URI and WEBEX_CLIENT_SECRET"),
+    ("service_app", 400, gateway("The provided clientSecret is invalid"), "WEBEX_CLIENT_SECRET"),
     ("service_app", 400, gateway("The provided targetOrgId is invalid"), "organization ID"),
     ("service_app", 403, gateway("Service App not authorized by Full Admin in Control Hub"), "Control Hub"),
     ("service_app", 403, gateway("The access token is missing required scopes"), "applications_token"),
