@@ -1,13 +1,13 @@
-"""The peers: libraries that log in, refresh, and keep the token file themselves. Each imports its own when it is used.
+"""The libraries that are compared; imported in the measured process, so each imports its own when it is used.
 
-`login()` logs in; `prepare(response)` writes the token file; `ready()` returns a function that returns the token,
-refreshed if it has expired; `held()` the same without reading the file at each call.
+`prepare(response)` writes a library's token file; `ready()` returns a function that returns the token, refreshed if it
+has expired; `held()` the same without reading the file at each call; `ready_async()` the same for asyncio.
 """
 # mypy: disable-error-code="import-not-found, import-untyped, arg-type, unused-ignore"
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 CLIENT: dict[str, Any] = {name: os.environ.get(f"WEBEX_{name.upper()}") for name in ("client_id", "client_secret")}
@@ -28,6 +28,11 @@ class Ours:
         from webex_loopback import get_token
 
         return get_token
+
+    def ready_async(self) -> Callable[[], Awaitable[str]]:
+        from webex_loopback import aget_token
+
+        return aget_token
 
 
 class Google:
@@ -126,9 +131,104 @@ class HttpxAuth:
         self.cache.get_token(self.auth.state, early_expiry=30, on_missing_token=self.auth.request_new_token)
 
 
+class Authlib:
+    """Authlib: sessions that refresh. Keeping the tokens is left to the program. The asyncio client has a lock."""
+
+    def __init__(self) -> None:
+        endpoint = {"token_endpoint": TOKEN_URL, "token_endpoint_auth_method": "client_secret_post"}
+        self.options: dict[str, Any] = CLIENT | endpoint
+
+    def prepare(self, response: dict[str, Any]) -> None:
+        _write(response)
+
+    def _token(self) -> Any:
+        with open(TOKEN_FILE) as file:
+            return json.load(file)
+
+    def ready(self) -> Ask:
+        from authlib.integrations.requests_client import OAuth2Session
+
+        session = OAuth2Session(token=self._token(), **self.options)
+
+        def ask() -> str:
+            session.ensure_active_token(session.token)
+            return str(session.token["access_token"])
+
+        return ask
+
+    def ready_async(self) -> Callable[[], Awaitable[str]]:
+        from authlib.integrations.httpx_client import AsyncOAuth2Client
+
+        client = AsyncOAuth2Client(token=self._token(), **self.options)
+
+        async def ask() -> str:
+            await client.ensure_active_token(client.token)
+            return str(client.token["access_token"])
+
+        return ask
+
+
+class RequestsOAuth2Client:
+    """requests-oauth2client: an auth for requests that refreshes. Keeping the tokens is left to the program."""
+
+    def prepare(self, response: dict[str, Any]) -> None:
+        from requests_oauth2client import BearerToken, TokenSerializer
+
+        names = ("access_token", "expires_in", "refresh_token")
+        _write(TokenSerializer().dumps(BearerToken(**{name: response[name] for name in names})).decode())
+
+    def ready(self) -> Ask:
+        from requests_oauth2client import OAuth2AccessTokenAuth, OAuth2Client, TokenSerializer
+
+        with open(TOKEN_FILE, "rb") as file:
+            token = TokenSerializer().loads(file.read())
+        auth = OAuth2AccessTokenAuth(OAuth2Client(TOKEN_URL, tuple(CLIENT.values())), token)
+
+        def ask() -> str:
+            if auth.token.is_expired(auth.leeway):
+                auth.renew_token()
+            return str(auth.token.access_token)
+
+        return ask
+
+
+class Msal:
+    """msal: Microsoft's endpoints only, whose names it asks for at each start; an answer from memory is all it gets."""
+
+    authority, scopes = "https://login.microsoftonline.com/common", ["User.Read"]
+
+    def prepare(self, response: dict[str, Any]) -> None:
+        import msal
+
+        cache = msal.SerializableTokenCache()
+        account = {"client_info": "eyJ1aWQiOiAiYWxleCIsICJ1dGlkIjogIm9yZyJ9"}  # {"uid": "alex", "utid": "org"}
+        endpoint = f"{self.authority}/oauth2/v2.0/token"
+        cache.add({"client_id": "C", "scope": self.scopes, "token_endpoint": endpoint, "response": response | account})
+        _write(cache.serialize())
+
+    def ready(self) -> Ask:
+        from types import SimpleNamespace
+
+        import msal
+
+        cache = msal.SerializableTokenCache()
+        with open(TOKEN_FILE) as file:
+            cache.deserialize(file.read())
+        endpoints = {f"{name}_endpoint": f"{self.authority}/oauth2/v2.0/{name}" for name in ("authorization", "token")}
+        text = json.dumps(endpoints | {"issuer": self.authority})
+        http = SimpleNamespace(get=lambda url, **_: SimpleNamespace(status_code=200, headers={}, text=text))
+        options = {"authority": self.authority, "token_cache": cache, "http_client": http}
+        application = msal.PublicClientApplication("C", instance_discovery=False, **options)
+        (account,) = application.get_accounts()
+        return lambda: str(application.acquire_token_silent(self.scopes, account)["access_token"])
+
+
 LIBRARIES: dict[str, type[Any]] = {
     "webex-loopback": Ours,
     "google-auth-oauthlib": Google,
     "wxc_sdk": WxcSdk,
     "httpx_auth": HttpxAuth,
+    "Authlib": Authlib,
+    "requests_oauth2client": RequestsOAuth2Client,
+    "msal": Msal,
 }

@@ -11,6 +11,7 @@ from .place import OURS, Place, say
 from .table import NANOSECOND, Row, Section, interleaved
 
 GOOGLE = "google-auth-oauthlib"
+LOGINS = (OURS, GOOGLE, "wxc_sdk", "httpx_auth")  # they also keep the token file themselves
 GET_TOKEN = "from webex_loopback import get_token; get_token()"
 MODULES = f"import sys; before = set(sys.modules); {GET_TOKEN}; print(*sorted({{*sys.modules}} - before), sep=', ')"
 
@@ -27,8 +28,8 @@ def cached_token(place: Place, rounds: int) -> Section:
         commands["gh auth token"] = ([gh, "auth", "token"], place.environ | {"GH_CONFIG_DIR": place.folder})
     for peer in place.libraries[1:]:
         commands[peer] = (place.uses(peer, "ready()()"), place.environ_of(peer))
-    measures = {name: partial(_time, place, *command) for name, command in commands.items()}
-    section = Section("Cached token, fresh process", rows=interleaved(rounds, measures))
+    section = Section("Cached token, fresh process")
+    section.rows = interleaved(rounds, {name: partial(_time, place, *command) for name, command in commands.items()})
     section.limit_ratio("get_token()", "python -c pass", 1.3)
     section.limit_ratio("webex-loopback token", "python -c pass", 2.5)
     section.limit_ratio("webex-loopback token", "gh auth token", 0.55)
@@ -60,7 +61,7 @@ def hot_call(place: Place, rounds: int, calls: int, seconds: float) -> Section:
 
 def login(place: Place, rounds: int, thinking_seconds: float) -> list[Section]:
     """From the command to the browser, and from the redirect to the tokens in the file."""
-    moments: dict[str, list[tuple[float, float]]] = {name: [] for name in place.libraries}
+    moments: dict[str, list[tuple[float, float]]] = {name: [] for name in place.libraries if name in LOGINS}
     for number in range(-1, rounds):
         for name in [*moments]:
             try:
@@ -73,40 +74,40 @@ def login(place: Place, rounds: int, thinking_seconds: float) -> list[Section]:
                 continue
             if number >= 0:
                 moments[name].append(moment)
+    parts = (("process start to browser opened", 0.7), ("redirect to tokens on disk, TLS", 0.25))
     sections = []
-    for part, title in enumerate(("process start to browser opened", "redirect to tokens on disk, TLS")):
-        rows = [Row(name, [moment[part] for moment in moments[name]]) for name in moments]
-        sections.append(Section(f"Login: {title}", rows=rows))
-        sections[-1].limit_ratio(OURS, GOOGLE, (0.7, 0.25)[part])
+    for part, (title, most) in enumerate(parts):
+        sections.append(Section(f"Login: {title}"))
+        sections[-1].rows = [Row(name, [moment[part] for moment in moments[name]]) for name in moments]
+        sections[-1].limit_ratio(OURS, GOOGLE, most)
     return sections
 
 
 def cold_renewal(place: Place, rounds: int) -> Section:
     """A fresh process that has to refresh an expired token, from its start to its end."""
-    contents = place.prepare(expired=True)
+    contents = _expired(place)
 
     def spend(name: str) -> float:
         place.write(place.file_of(name), contents[name])
         return _time(place, _ask(place, name), place.environ_of(name))
 
-    rows = interleaved(rounds, {name: partial(spend, name) for name in contents})
-    section = Section("Cold renewal: fresh process, expired token, TLS", rows=rows)
+    section = Section("Cold renewal: fresh process, expired token, TLS")
+    section.rows = interleaved(rounds, {name: partial(spend, name) for name in contents})
     section.limit_ratio(OURS, GOOGLE, 1.0)
     return section
 
 
 def stampedes(place: Place, rounds: int, *, threads: int, tasks: int, processes: int) -> list[Section]:
     """Many ask at once, and the token has expired: from the start of the first process to the end of the last one."""
-    contents = place.prepare(expired=True)
-    kinds: dict[str, Callable[[str], list[list[str]]]] = {
-        f"{tasks} tasks": lambda name: [_work(place, f"tasks({tasks})")],
-        f"{threads} threads": lambda name: [_work(place, f"threads({name!r}, {threads})")],
-        f"{processes} processes": lambda name: [_ask(place, name)] * processes,
-    }
+    contents = _expired(place)
+    kinds: list[tuple[str, list[str], Callable[[str], list[list[str]]]]] = [
+        (f"{threads} threads", [*contents], lambda name: [_work(place, f"threads({name!r}, {threads})")]),
+        (f"{tasks} tasks", [OURS, "Authlib"], lambda name: [_work(place, f"tasks({name!r}, {tasks})")]),
+        (f"{processes} processes", [*LOGINS], lambda name: [_ask(place, name)] * processes),
+    ]
     sections = []
-    for title, commands in kinds.items():
-        names = [OURS] if "tasks" in title else [*contents]
-        section = Section(f"Stampede, expired token, {title}", rows=[Row(name) for name in names])
+    for title, able, commands in kinds:
+        section = Section(f"Stampede, expired token, {title}", rows=[Row(name) for name in able if name in contents])
         worst = {row.name: (0, 0) for row in section.rows}
         for row in section.rows * rounds:
             place.write(place.file_of(row.name), contents[row.name])
@@ -143,6 +144,12 @@ def stores(place: Place, rounds: int, processes: int, kinds: dict[str, dict[str,
         many.rows.append(all_of_them)
         many.limit(f"refreshes and failures, {name}", most, 1)
     return [single, many]
+
+
+def _expired(place: Place) -> dict[str, bytes]:
+    """Return the token file of each library that can refresh at the sandbox, with an expired token."""
+    contents = place.prepare(expired=True)
+    return {name: content for name, content in contents.items() if name != "msal"}  # which refreshes at Microsoft
 
 
 def _ask(place: Place, name: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Rows, limits, and the table they are printed in."""
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 NANOSECOND, MILLISECOND = 1e-9, 1e-3
@@ -48,7 +48,7 @@ class Section:
         yield from (f"  {note}" for note in self.notes)
 
 
-def interleaved(rounds: int, measures: Mapping[str, Callable[[], float]]) -> list[Row]:
+def interleaved(rounds: int, measures: dict[str, Callable[[], float]]) -> list[Row]:
     """Measure each in turn, round after round, so that a busy machine slows all of them down alike."""
     measured = [[measure() for measure in measures.values()] for _ in range(rounds + 1)]
     return [Row(name, [*values]) for name, values in zip(measures, zip(*measured[1:], strict=True), strict=True)]
