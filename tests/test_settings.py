@@ -81,7 +81,7 @@ def test_the_first_source_that_has_a_value_wins(monkeypatch: Patch) -> None:
     assert settings.origins["WEBEX_REDIRECT_URI"] == settings.origins["WEBEX_SCOPES"] == "default"
 
 
-def test_names_are_read_without_regard_to_case(monkeypatch: Patch) -> None:
+def test_names_are_not_case_sensitive(monkeypatch: Patch) -> None:
     write("webex_client_id=one\nexport Webex_Lang=ja_JP.UTF-8\n")
     monkeypatch.setenv("webex_scopes", "a:b")
     assert (load().client_id, load().lang, load().scope_list) == ("one", "ja", ["a:b"])
@@ -101,7 +101,7 @@ def test_quotes_around_a_path_in_the_environment_are_not_part_of_it(
 
 @posix
 @pytest.mark.parametrize("name", ["WEBEX_LOOPBACK_HOME", "WEBEX_LOCK_DIR", "WEBEX_CONFIG_FILE", "WEBEX_CA_BUNDLE"])
-def test_a_home_directory_that_nobody_has_is_an_error(name: str, monkeypatch: Patch) -> None:
+def test_an_unknown_home_directory_is_an_error(name: str, monkeypatch: Patch) -> None:
     monkeypatch.setenv(name, "~nobody-of-this-name/x")
     error = refusal(paths.environment_path, name)
     assert ("home directory" in str(error), error.setting) == (True, name)
@@ -452,13 +452,13 @@ def test_a_login_says_which_setting_it_needs(field: str, value: str | None) -> N
         ("abc", "", ["WEBEX_CLIENT_ID"]),
     ],
 )
-def test_credentials_of_an_unusual_form_are_a_warning(client_id: str, client_secret: str, odd: list[str]) -> None:
+def test_credentials_in_an_unusual_format_are_a_warning(client_id: str, client_secret: str, odd: list[str]) -> None:
     told = load(client_id=client_id, client_secret=client_secret).warnings
     assert sorted(text.split()[0] for text in told) == odd
     assert not [text for text in told if SECRET in text]
 
 
-def test_secrets_do_not_leave_the_settings_unasked() -> None:
+def test_settings_show_no_secrets_and_cannot_be_pickled() -> None:
     store = f"postgresql://u:{SECRET}@h/d"
     settings = load(client_secret=SECRET, access_token=SECRET, token_store_key=SECRET, token_store=store)
     shown = [repr(settings), str(settings), f"{settings}", str(settings.model_dump(exclude={"token_store"}))]

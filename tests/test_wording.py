@@ -98,7 +98,7 @@ def test_moments_are_in_local_time() -> None:
 
 
 @pytest.mark.parametrize("epoch", [1e20, float("nan"), float("inf"), -1e20])
-def test_a_moment_beyond_the_calendar_is_no_crash(epoch: float) -> None:
+def test_a_moment_beyond_the_calendar_does_not_crash(epoch: float) -> None:
     assert (wording.moment(epoch), wording.moment(epoch, "ja")) == ("an unknown time", "不明")
 
 

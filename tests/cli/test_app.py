@@ -32,13 +32,13 @@ def test_help_and_status_need_no_settings_and_no_http_client(save: Make, argumen
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["login", "--nonsense"], ["token", "-p", ""], ["completion"]])
-def test_wrong_usage_exits_with_2_and_says_where_the_help_is(run: Run, arguments: list[str]) -> None:
+def test_wrong_usage_exits_with_2_and_names_the_help_command(run: Run, arguments: list[str]) -> None:
     out, err = run(*arguments, code=2)
     assert (out, "--help" in err) == ("", True)
 
 
 @pytest.mark.parametrize("old", [[name] for name in RETIRED] + [["profile", "list"], ["logout", "--revoke"]])
-def test_a_removed_command_names_the_new_way_in_one_line(run: Run, old: list[str]) -> None:
+def test_a_removed_command_names_its_replacement_in_one_line(run: Run, old: list[str]) -> None:
     told = run(*old, code=2).err
     assert (told.count("\n"), "webex-loopback " in told) == (1, True)
 
@@ -51,7 +51,7 @@ def test_an_error_has_a_remedy_and_a_traceback_only_with_debug(run: Run) -> None
     assert "Traceback" not in command("status", "-p", "work").stderr
 
 
-def test_a_fault_of_our_own_is_reported_like_any_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_reported_like_any_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(COMMANDS, "broken", ("app.\x1b[31m", ""))
     told = run("broken", code=1).err
     assert ("Unexpected error: AttributeError" in told, "--debug" in told, "\x1b" in told) == (True, True, False)

@@ -67,7 +67,7 @@ def test_after_a_login_there_are_no_problems(
     assert positions == sorted(positions)
 
 
-def test_without_anything_every_check_still_runs_and_the_exit_code_is_that_of_the_first_error(
+def test_without_settings_every_check_runs_and_the_exit_code_is_that_of_the_first_error(
     run: Run, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]
 ) -> None:
     monkeypatch.setenv("WEBEX_API_BASE_URL", f"http://127.0.0.1:{free_port()}/v1")
@@ -84,7 +84,7 @@ def test_without_anything_every_check_still_runs_and_the_exit_code_is_that_of_th
     assert "Fix the first error first." in run("doctor", "--offline", code=2).out
 
 
-def test_every_finding_that_is_not_fine_has_a_remedy_and_every_error_an_exit_code() -> None:
+def test_every_warning_and_error_has_a_remedy_and_every_error_an_exit_code() -> None:
     for key, finding in catalogue("doctor").items():
         needed = finding.get("level") in ("warning", "error") and key != "note"  # settings' warnings contain theirs
         assert bool(finding.get("remedy")) == needed, key
@@ -209,7 +209,7 @@ def test_the_certificate_of_an_https_redirect_uri(
     ("status", "level", "code"),
     [(200, "ok", 0), (405, "ok", 0), (302, "error", 5), (511, "error", 5), (503, "warning", 0)],
 )
-def test_what_answers_in_place_of_the_token_endpoint(
+def test_other_answers_at_the_token_endpoint_are_explained(
     status: int, level: str, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with listening(saying(f"HTTP/1.0 {status} x\r\n\r\n".encode())) as (origin, _):

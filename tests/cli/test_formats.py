@@ -176,7 +176,7 @@ def test_postman_gets_an_environment_with_its_secrets_marked() -> None:
 
 
 @pytest.mark.parametrize("access_token", ["plain-token", "o'dd\"$(id)`id`\\;&|<>*?[a]!~#="])
-def test_a_shell_reads_the_line_as_it_was_meant(access_token: str) -> None:
+def test_a_shell_reads_the_line_as_intended(access_token: str) -> None:
     assert shlex.split(write("env", access_token, stored(), NOW)) == [f"WEBEX_ACCESS_TOKEN={access_token}"]
 
 
@@ -218,7 +218,7 @@ lines = st.lists(
 
 @given(lines)
 @example("x:  [a]")
-def test_what_is_accepted_means_the_same_to_yaml(text: str) -> None:
+def test_yaml_reads_the_same_from_every_accepted_file(text: str) -> None:
     try:
         pairs = dict(_flat_yaml(text.strip()))
     except MalformedToken:

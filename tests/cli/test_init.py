@@ -125,7 +125,7 @@ def test_other_answers_are_refused_and_no_secret_is_quoted(setting: str, text: s
 
 @given(st.text(max_size=300))
 @example("https://webexapis.com/v1/authorize?client_id=x&scope=\ud800")
-def test_no_text_breaks_the_reading(text: str) -> None:
+def test_any_text_can_be_read_without_an_unexpected_error(text: str) -> None:
     for setting in (ID, SECRET, SCOPES, REDIRECT_URI, API_BASE_URL):
         for candidate in (text, f"https://{text}", f"https://webexapis.com/v1/authorize?{text}"):
             with contextlib.suppress(ConfigurationError):
@@ -173,7 +173,7 @@ def test_options_are_enough(init: Callable[..., str], config: Path) -> None:
         (["--api-base-url", "http://example.com/v1"], {}, "http://example.com/v1"),
     ],
 )
-def test_what_is_missing_or_wrong_is_named_and_nothing_is_written(
+def test_missing_and_wrong_values_are_named_and_nothing_is_written(
     arguments: list[str], given: dict[str, str], named: str, init: Callable[..., str], config: Path
 ) -> None:
     assert named in init(*arguments, **given, code=2)
@@ -210,7 +210,7 @@ def test_settings_that_choose_where_secrets_go_are_named(
 
 
 @posix
-def test_whatever_is_not_a_text_file_is_refused(init: Callable[..., str]) -> None:
+def test_a_file_that_is_not_a_text_file_is_refused(init: Callable[..., str]) -> None:
     other = Path("other")
     other.write_text("A=b\n")
     os.mkdir("directory")
@@ -241,7 +241,7 @@ def test_a_named_file_is_written_and_a_found_one_is_not(
 
 
 @posix
-def test_files_are_private_from_birth(init: Callable[..., str], config: Path) -> None:
+def test_files_are_private_from_creation(init: Callable[..., str], config: Path) -> None:
     config.parent.rmdir()
     before = os.umask(0)
     try:
@@ -269,7 +269,7 @@ no equals sign"""
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_what_else_is_in_the_file_stays(end: str, encoding: str, init: Callable[..., str], config: Path) -> None:
+def test_the_rest_of_the_file_is_kept(end: str, encoding: str, init: Callable[..., str], config: Path) -> None:
     existing = EXISTING.replace("\n", end or "\n") + end
     config.write_bytes(existing.encode(encoding))
     init("--force", "--scopes", "c:d e:f", "--redirect-uri", URI)
@@ -317,7 +317,7 @@ def talk(options: str, *dialogue: str, code: int = 0) -> str:
 
 
 @posix
-def test_somebody_without_an_integration_is_guided_to_one(
+def test_a_user_without_an_integration_is_guided_to_one(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opener = tmp_path / "opener"
@@ -369,7 +369,7 @@ def test_ctrl_c_and_ctrl_d_quit_before_anything_is_changed(
 
 
 @posix
-def test_what_the_file_contains_is_proposed(init: Callable[..., str], config: Path) -> None:
+def test_the_values_in_the_file_are_proposed(init: Callable[..., str], config: Path) -> None:
     init("--scopes", "a:b", "--redirect-uri", "http://localhost:8080/")
     before = config.read_bytes()
     answers = [f"[{CLIENT_ID}]: ", "", "[a:b]: ", "", "[http://localhost:8080/]: ", "", "Enter keeps the one in", ""]

@@ -39,7 +39,7 @@ def test_login_says_who_is_logged_in_and_until_when() -> None:
 
 
 @pytest.mark.usefixtures("browser")
-def test_login_says_what_it_lacks(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_login_says_what_is_missing(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox.switches.omit, sandbox.switches.withhold = ["refresh_token"], ["spark:people_read"]
     monkeypatch.setenv("WEBEX_ACCESS_TOKEN", "a-bots-token")
     told = command("login").stderr
@@ -68,7 +68,7 @@ def test_a_login_that_fails_says_why(run: Run, options: list[str], code: int, sa
     assert (said in told, "Traceback" in told) == (True, False)
 
 
-def test_logout_removes_what_is_here_and_says_what_is_not(
+def test_logout_removes_the_tokens_and_says_where_to_revoke_them(
     run: Run, logged_in: StoredToken, store: FileTokenStore
 ) -> None:
     run("logout", "-p", "", code=2)  # not the default profile

@@ -83,7 +83,7 @@ def test_the_table_fits_the_terminal(save: Make, columns: int) -> None:
     assert lines[1].index("alex.morgan@example.com") == 31
 
 
-def test_who_is_not_logged_in_is_told_the_command(run: Run) -> None:
+def test_a_user_who_is_not_logged_in_is_told_the_command(run: Run) -> None:
     assert "`webex-loopback login -p work`" in run("status", "-p", "work", code=3).err
     assert "`webex-loopback login`" in run("status", "--all").err
     run("status", "--all", "--check", "7d", code=3)
@@ -96,7 +96,7 @@ def test_the_token_of_the_environment_is_named(run: Run, monkeypatch: pytest.Mon
     assert json.loads(run("status", "--json").out)["source"] == "WEBEX_ACCESS_TOKEN"
 
 
-def test_all_profiles_a_line_each_whatever_is_in_the_directory(run: Run, save: Make, tmp_path: Path) -> None:
+def test_all_lists_one_profile_per_line_whatever_else_is_in_the_directory(run: Run, save: Make, tmp_path: Path) -> None:
     save()
     save("old", age=100 * DAY)
     save("bot", refresh_token=None, expires_in=None)

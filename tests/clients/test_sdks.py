@@ -130,7 +130,7 @@ def test_the_sdks_own_options_are_passed_on(make_token: Make) -> None:
     assert (api.base_url, api.single_request_timeout) == ("https://gateway.example/webex/", 7)
 
 
-def test_an_unknown_build_of_webexpythonsdk_is_refused(make_token: Make, monkeypatch: Patch) -> None:
+def test_an_unsupported_version_of_webexpythonsdk_is_refused(make_token: Make, monkeypatch: Patch) -> None:
     monkeypatch.setattr(webexpythonsdk, "WebexAPI", type("Other", (), {"__init__": lambda _self, **_options: None}))
     with pytest.raises(ConfigurationError, match="not supported"):
         webexpythonsdk_api(TokenSource(store=MemoryTokenStore(make_token())))

@@ -34,7 +34,7 @@ def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
         yield running
 
 
-def test_a_kill_loses_only_what_was_answered_and_not_yet_written(
+def test_a_kill_loses_only_an_answer_that_is_not_yet_written(
     sandbox: Sandbox, make_due: Callable[..., StoredToken], store: FileTokenStore
 ) -> None:
     sandbox.switches.latency = REFRESH_SECONDS

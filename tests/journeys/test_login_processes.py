@@ -91,7 +91,7 @@ def test_every_option_has_its_effect_and_the_browser_is_told_no_secret_and_no_pr
 
 @pytest.mark.usefixtures("browser", "redirect_uri")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_second_login_goes_on_if_the_first_one_is_ended(
+def test_a_second_login_continues_if_the_first_one_is_killed(
     start: Callable[..., Any], sandbox: Sandbox, number: signal.Signals
 ) -> None:
     first = start("login", "--no-browser")
@@ -109,7 +109,7 @@ def test_a_second_login_goes_on_if_the_first_one_is_ended(
 
 @pytest.mark.usefixtures("browser")
 @pytest.mark.parametrize("seed", range(4))
-def test_a_signal_at_any_moment_leaves_the_truth(
+def test_after_a_signal_at_any_moment_the_message_is_true(
     start: Callable[..., Any], sandbox: Sandbox, redirect_uri: str, store: FileTokenStore, seed: int
 ) -> None:
     """Tokens are saved and the login says so, or none are saved and it does not claim otherwise."""

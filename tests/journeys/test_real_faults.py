@@ -107,7 +107,7 @@ def read_only(mount: Mount, data: Path) -> None:
 
 @pytest.mark.usefixtures("logged_in")
 @pytest.mark.parametrize(("fault", "reason"), [(full, "No space left"), (read_only, "Read-only file system")])
-def test_a_refresh_token_is_not_spent_if_its_successor_could_not_be_stored(
+def test_a_refresh_token_is_not_used_if_its_successor_could_not_be_stored(
     mount: Mount, sandbox: Sandbox, make_due: Make, store: FileTokenStore, data: Path, fault: Any, reason: str
 ) -> None:
     valid = make_due(left=600)
@@ -187,7 +187,7 @@ def test_root_leaves_no_files_in_a_users_directory(
 
 
 @pytest.mark.parametrize("command", ["token", "login", "doctor"])
-def test_without_a_home_no_directory_named_tilde_appears(run_as_another: Run, world: Path, command: str) -> None:
+def test_without_a_home_directory_none_named_tilde_is_created(run_as_another: Run, world: Path, command: str) -> None:
     done = run_as_another(command, HOME=None)
     assert done.returncode == 2
     assert "WEBEX_LOOPBACK_HOME" in done.stdout + done.stderr

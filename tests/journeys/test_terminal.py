@@ -219,7 +219,7 @@ def paste(shell: Any, url: str) -> None:
     assert parse_qs(urlsplit(pasted).query)["code"][0] not in shell.before
 
 
-def test_stopped_and_continued_it_reads_on_unseen(shell: Any) -> None:
+def test_after_ctrl_z_and_fg_it_still_reads_without_echo(shell: Any) -> None:
     shell.sendline("$LOGIN")
     shown = url(shell, "/v1/authorize")
     shell.expect("left")

@@ -185,7 +185,7 @@ def test_a_browser_that_keeps_running_is_not_waited_for_and_leaves_no_zombie(mac
 
 
 @posix
-def test_it_has_no_part_in_our_terminal_and_gets_none_of_our_secrets(
+def test_the_browser_does_not_use_our_terminal_and_gets_none_of_our_secrets(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     secret = ["WEBEX_CLIENT_SECRET", "webex_client_secret", "WEBEX_ACCESS_TOKEN", "WEBEX_REFRESH_TOKEN"]
@@ -231,6 +231,6 @@ def test_a_url_in_a_file_is_in_no_command_line_and_is_removed_afterwards(machine
         ("fe80::1%eth0 5 fe80::2%eth0 22", "localhost", f"ssh -L 8765:localhost:8765 yuki@{socket.gethostname()}"),
     ],
 )
-def test_the_ssh_line(monkeypatch: pytest.MonkeyPatch, connection: str, host: str, line: str) -> None:
+def test_the_ssh_command(monkeypatch: pytest.MonkeyPatch, connection: str, host: str, line: str) -> None:
     monkeypatch.setattr(getpass, "getuser", lambda: "yuki")
     assert ssh_hint({"SSH_CONNECTION": connection}, 8765, host=host) == line

@@ -90,7 +90,7 @@ def test_a_self_signed_certificate_is_announced_and_kept(
 
 
 @pytest.mark.parametrize("fault", ["500", "reset"])
-def test_a_failure_to_look_the_account_up_costs_nothing(fault: str, sandbox: Sandbox, store: FileTokenStore) -> None:
+def test_a_failed_account_lookup_does_not_fail_the_login(fault: str, sandbox: Sandbox, store: FileTokenStore) -> None:
     sandbox.switches.api_faults = [fault] * 3
     visitor = Visitor()
     result = log_in(open_browser=visitor)
@@ -172,7 +172,7 @@ def test_each_denial_has_its_remedy(
     assert sandbox.count("authorization_code") == 0
 
 
-def test_what_does_not_belong_to_the_login_is_reported_a_few_times(
+def test_unrelated_requests_are_reported_a_few_times(
     sandbox: Sandbox, redirect_uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Another user has read the browser's command line, and tries to finish the login with his own account."""
@@ -197,7 +197,7 @@ def test_what_does_not_belong_to_the_login_is_reported_a_few_times(
 # Waiting
 
 
-def test_a_browser_that_does_not_come_back(sandbox: Sandbox, redirect_uri: str) -> None:
+def test_a_browser_that_does_not_return_from_webex(sandbox: Sandbox, redirect_uri: str) -> None:
     sandbox.redirect_uris.remove(redirect_uri)
     with pytest.raises(errors.LoginTimeout, match="did not send it back within 2 s") as caught:
         log_in("work", timeout_seconds=2, open_browser=Visitor())
@@ -205,7 +205,7 @@ def test_a_browser_that_does_not_come_back(sandbox: Sandbox, redirect_uri: str) 
     assert "login -p work" in caught.value.remedy
 
 
-def test_a_browser_that_does_not_come_at_all(redirect_uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_browser_that_never_opens_the_url(redirect_uri: str, capsys: pytest.CaptureFixture[str]) -> None:
     def open_browser(url: str) -> None:
         Person().visit(f"{redirect_uri}?error=access_denied")
 
@@ -215,7 +215,7 @@ def test_a_browser_that_does_not_come_at_all(redirect_uri: str, capsys: pytest.C
     assert "Ignored an error without a state: access_denied" in capsys.readouterr().err
 
 
-def test_a_browser_that_fails_leaves_the_url_to_the_user(capsys: pytest.CaptureFixture[str]) -> None:
+def test_if_the_browser_fails_the_user_can_open_the_url(capsys: pytest.CaptureFixture[str]) -> None:
     login = worker.start(lambda: log_in(open_browser=lambda url: 1 / 0))
     told: list[str] = []
     wait_until(lambda: told.append(capsys.readouterr().err) or "Open the URL yourself" in "".join(told))  # type: ignore[func-returns-value]

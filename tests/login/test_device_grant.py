@@ -169,7 +169,7 @@ def test_odd_fields_do_no_harm(changes: dict[str, object], monkeypatch: pytest.M
         ([(428, {"error": "slow_down"}), (503, {})], TokenEndpointError),
     ],
 )
-def test_a_poll_may_end_it_but_not_because_of_a_passing_error(
+def test_a_poll_can_end_the_login_but_a_passing_error_does_not(
     answers: list[tuple[int, object]], kind: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with webex(monkeypatch, (200, GOOD), *answers), pytest.raises(kind):

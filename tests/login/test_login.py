@@ -101,7 +101,7 @@ def test_warnings_about_the_settings_and_their_language_reach_the_terminal(capsy
     assert "✓ トークンを保存しました" in told
 
 
-def test_what_serves_the_redirect_is_imported_after_the_browser_has_been_opened() -> None:
+def test_the_server_is_imported_after_the_browser_has_been_opened() -> None:
     late = ("aiohttp", "httpx", "cryptography", "segno", "webex_loopback.tokens.renewal", "webex_loopback.webex.client")
     program = f"import sys, webex_loopback.login.login; print([name for name in {late} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout.strip() == b"[]"
@@ -123,7 +123,7 @@ SSH = {"SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 2222"}
         (SSH, {"open_browser": False}, "ssh -L {port}:127.0.0.1:{port} -p 2222 "),
     ],
 )
-def test_without_a_browser_it_says_why_and_how_to_go_on(
+def test_without_a_browser_it_says_why_and_how_to_continue(
     redirect_uri: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -253,7 +253,7 @@ def test_a_second_login_waits_for_the_first_and_takes_its_token(
     assert sandbox.count("authorization_code") == 1
 
 
-def test_a_login_of_which_nothing_is_known_is_waited_for_too(
+def test_a_login_waits_for_one_that_has_not_said_where_it_waits(
     store: FileTokenStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with another_login(store), pytest.raises(errors.TokenStoreError) as caught:
@@ -263,7 +263,7 @@ def test_a_login_of_which_nothing_is_known_is_waited_for_too(
 
 
 @pytest.mark.parametrize("changes", [{"scopes": "spark:people_read"}, {"login_hint": "hanako.yamada@example.com"}])
-def test_a_second_login_that_wants_something_else_logs_in_itself(
+def test_a_second_login_with_other_scopes_or_account_logs_in_itself(
     changes: Any, logged_in: StoredToken, store: FileTokenStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with another_login(store):
@@ -307,7 +307,7 @@ def test_a_corrupt_file_is_set_aside_when_it_is_replaced(
 
 @posix
 @pytest.mark.parametrize("problem", ["future", "foreign"])
-def test_a_file_that_must_not_be_judged_needs_force(
+def test_a_file_of_a_newer_version_or_another_user_needs_force(
     problem: str, store: FileTokenStore, make_token: Callable[..., StoredToken], capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.save(make_token())
@@ -392,7 +392,7 @@ def issued(sandbox: Sandbox, redirect_uri: str) -> StoredToken:
     return token
 
 
-def test_the_time_left_of_an_imported_token_is_not_its_lifetime(issued: StoredToken) -> None:
+def test_the_time_left_of_an_imported_token_is_not_taken_for_its_lifetime(issued: StoredToken) -> None:
     for days, lifetime in ((2, 14), (20, 20)):
         imported = an_import(issued.access_token, expires_at=int(time.time()) + days * DAY)
         token = adopt("default", imported, force=True)

@@ -80,7 +80,7 @@ def test_the_url_of_the_browsers_command_line_works_once(server: Running) -> Non
     still_works(server)
 
 
-def test_start_after_the_response_leads_nowhere(server: Running) -> None:
+def test_a_start_url_is_not_found_after_the_response(server: Running) -> None:
     answer = server.hold(server.callback(code="abc"))
     for path in (server.browser_path, server.printed_path):
         late = server.get(path)

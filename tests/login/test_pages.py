@@ -179,7 +179,7 @@ def test_success_shows_who_what_until_when_and_what_next() -> None:
         ({"granted": SCOPES}, "Granted scopes 250 "),
     ],
 )
-def test_what_is_unknown_or_unusual_is_said(changes: dict[str, Any], expected: str) -> None:
+def test_the_page_says_what_is_unknown_or_unusual(changes: dict[str, Any], expected: str) -> None:
     assert expected in shown(success(**changes))
 
 

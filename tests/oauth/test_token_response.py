@@ -71,13 +71,13 @@ ODD = [
 
 
 @pytest.mark.parametrize(("name", "sent"), ODD)
-def test_a_field_that_makes_no_sense_is_dropped_and_the_token_is_kept(name: str, sent: object) -> None:
+def test_an_invalid_field_is_dropped_and_the_token_is_kept(name: str, sent: object) -> None:
     one = response(**{name: sent})
     assert (getattr(one, name, None), one.dropped) == (None, (name,))
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, "-" + "9" * 5000])
-def test_a_number_that_is_too_much_for_a_parser_does_not_cost_the_token(number: str) -> None:
+def test_a_number_too_large_for_the_parser_does_not_cost_the_token(number: str) -> None:
     one = TokenResponse.from_json(b'{"access_token": "a", "expires_in": %s}' % number.encode())
     assert (one.expires_in, one.dropped) == (None, ("expires_in",))
 
@@ -156,7 +156,7 @@ FIELDS = st.sampled_from(
 
 @settings(deadline=None)
 @given(st.dictionaries(FIELDS, JSON))
-def test_nothing_beside_it_costs_a_good_access_token(others: dict[str, Any]) -> None:
+def test_no_other_field_costs_a_good_access_token(others: dict[str, Any]) -> None:
     one = response(**others)
     assert one.access_token == Secret("access-token")
     assert one.expires_in is None or one.expires_in >= 1

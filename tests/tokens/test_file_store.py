@@ -48,7 +48,7 @@ def test_a_store_keeps_one_token(kind: str, store: FileTokenStore, save: Make) -
 
 
 @posix
-def test_file_and_directories_are_private_from_birth(store: FileTokenStore, save: Make) -> None:
+def test_file_and_directories_are_private_from_creation(store: FileTokenStore, save: Make) -> None:
     before = os.umask(0)
     save()
     os.umask(before)
@@ -85,7 +85,7 @@ def test_a_save_replaces_the_file_and_keeps_a_link_to_it(
     assert not pending(store).exists()
 
 
-def test_no_room_is_noticed_before_the_request_and_leaves_nothing(store: FileTokenStore, save: Make) -> None:
+def test_a_full_disk_is_noticed_before_the_request_and_leaves_nothing(store: FileTokenStore, save: Make) -> None:
     token = save()
     with failing("fsync", errno.ENOSPC), store.lock(), pytest.raises(TokenStoreError) as caught:
         store.reserve()
@@ -129,7 +129,7 @@ def test_a_leftover_older_than_the_file_is_not_adopted(store: FileTokenStore, sa
     assert store.load() == current
 
 
-def test_a_save_in_progress_is_left_alone_and_not_waited_for(
+def test_a_read_neither_disturbs_nor_waits_for_a_save_in_progress(
     store: FileTokenStore, save: Make, make_token: Make
 ) -> None:
     old = save("old")
@@ -172,7 +172,7 @@ def test_an_interrupted_write_in_place_is_completed_from_the_backup(
 @pytest.mark.parametrize(
     ("content", "problem"), [(b"{", "corrupt"), (b'{"version": 9}', "future"), (b"\x00" * 9, "corrupt")]
 )
-def test_an_unusable_file_is_named_with_the_command_that_helps(folder: Path, content: bytes, problem: str) -> None:
+def test_the_error_for_an_unusable_file_names_the_command_to_run(folder: Path, content: bytes, problem: str) -> None:
     (folder / "work.json").write_bytes(content)
     error = raised(TokenStoreError, FileTokenStore(str(folder / "work.json")).load)
     assert error.problem == problem
@@ -181,7 +181,7 @@ def test_an_unusable_file_is_named_with_the_command_that_helps(folder: Path, con
 
 @posix
 @pytest.mark.parametrize("make", ["mkdir", "mkfifo", "symlink"])
-def test_what_is_no_regular_file_is_refused_at_once(store: FileTokenStore, folder: Path, make: str) -> None:
+def test_a_file_that_is_not_regular_is_refused_at_once(store: FileTokenStore, folder: Path, make: str) -> None:
     getattr(os, make)(*["/dev/zero"] * (make == "symlink"), store.path)
     assert raised(TokenStoreError, store.load).problem in ("unreadable", "foreign")
 
@@ -238,7 +238,7 @@ def test_files_set_aside_get_names_of_their_own(store: FileTokenStore, folder: P
 
 
 @posix
-def test_nothing_that_a_link_led_to_is_left_after_setting_aside_and_deleting(
+def test_setting_aside_and_deleting_leave_nothing_at_the_target_of_a_link(
     store: FileTokenStore, save: Make, folder: Path, tmp_path: Path
 ) -> None:
     real = tmp_path / "dotfiles" / "token.json"

@@ -94,7 +94,7 @@ def test_one_database_under_two_names_loses_nothing(save: Make, postgres: Server
     assert store.load() is not None
 
 
-def test_what_goes_wrong_after_saving_is_said(token: StoredToken, monkeypatch: Patch) -> None:
+def test_a_failed_removal_after_the_move_is_reported(token: StoredToken, monkeypatch: Patch) -> None:
     def refuse(_store: FileTokenStore) -> bool:
         raise TokenStoreError("No.", problem="unwritable")
 

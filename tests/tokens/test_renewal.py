@@ -147,7 +147,7 @@ def test_a_valid_token_does_not_wait_for_another_processs_lock(
 
 
 @pytest.mark.parametrize("made", [DUE, EXPIRED])
-def test_nobody_waits_for_a_mute_server_for_long_and_its_answer_is_not_lost(
+def test_no_caller_waits_long_for_a_mute_server_and_its_answer_is_not_lost(
     make_token: Make, made: dict[str, int], monkeypatch: Patch
 ) -> None:
     monkeypatch.setattr(renewal, "OPTIONAL_SECONDS" if made is DUE else "DEADLINE_SECONDS", 0.2)
@@ -181,7 +181,7 @@ def test_a_token_that_an_api_rejects_and_cannot_be_renewed_needs_a_login(make_to
         source.refresh(rejected="access-token-one")
 
 
-def test_a_rejected_token_is_renewed_once_for_all_and_a_young_one_not_at_all(make_token: Make) -> None:
+def test_a_rejected_token_is_renewed_once_for_all_callers_unless_it_is_young(make_token: Make) -> None:
     server = Server(GOOD)
     source = source_of(make_token(age=1000), server)
     other = TokenSource(store=source.store, http_client=server.client)
@@ -192,7 +192,7 @@ def test_a_rejected_token_is_renewed_once_for_all_and_a_young_one_not_at_all(mak
     assert len(server.requests) == 1
 
 
-def test_a_rejection_gives_way_to_what_has_been_stored_meanwhile(make_token: Make) -> None:
+def test_after_a_rejection_a_token_stored_meanwhile_is_used(make_token: Make) -> None:
     store = MemoryTokenStore(make_token(**EXPIRED))
     newer = make_token("from-elsewhere", refresh_token="from-elsewhere")
 
@@ -204,7 +204,7 @@ def test_a_rejection_gives_way_to_what_has_been_stored_meanwhile(make_token: Mak
     assert source.get_token() == "from-elsewhere"
 
 
-def test_a_forced_renewal_takes_what_another_process_renewed_while_it_waited(make_token: Make) -> None:
+def test_a_forced_renewal_uses_the_token_that_another_process_renewed_while_it_waited(make_token: Make) -> None:
     class Busy(MemoryTokenStore):
         @contextmanager
         def lock(self, wait_seconds: float = 30) -> Iterator[None]:
@@ -217,7 +217,7 @@ def test_a_forced_renewal_takes_what_another_process_renewed_while_it_waited(mak
 
 
 @pytest.mark.parametrize("made", [EXPIRED, {}])
-def test_what_the_disk_refuses_is_used_and_saved_later(
+def test_a_token_that_cannot_be_saved_is_used_and_saved_later(
     store: FileTokenStore, save: Make, made: dict[str, int], caplog: Log
 ) -> None:
     save(**made)
@@ -232,7 +232,7 @@ def test_what_the_disk_refuses_is_used_and_saved_later(
     assert "Input/output error" in caplog.text
 
 
-def test_what_the_disk_refused_gives_way_to_another_processs_renewal(
+def test_an_unsaved_token_yields_to_another_processs_renewal(
     store: FileTokenStore, save: Make, make_token: Make
 ) -> None:
     """Its refresh token is spent by then; to send it again would revoke the login."""
@@ -249,7 +249,7 @@ def test_what_the_disk_refused_gives_way_to_another_processs_renewal(
 
 
 @pytest.mark.parametrize("problem", ["unreadable", "unavailable"])
-def test_a_store_that_fails_does_not_matter_while_the_token_in_memory_is_valid(
+def test_a_failing_store_does_not_matter_while_the_token_in_memory_is_valid(
     make_token: Make, problem: str, webex_clock: Clock, caplog: Log
 ) -> None:
     store = FailingStore(make_token(expires_in=1000))
@@ -300,7 +300,7 @@ def test_a_program_is_told_once_that_a_login_will_be_needed(make_token: Make, an
 
 
 @pytest.mark.parametrize(("days", "calls"), [(14, 1), (5, 0)])
-def test_a_program_is_told_even_if_others_renew(save: Make, days: int, calls: int) -> None:
+def test_a_program_is_told_even_if_another_process_renews(save: Make, days: int, calls: int) -> None:
     token = save(refresh_token_expires_in=10 * DAY)
     save(dataclasses.replace(token, refresh_token_issued_at=token.issued_at - 80 * DAY))
     told: list[StoredToken] = []

@@ -60,7 +60,7 @@ def test_a_rejected_refresh_token_means_one_fetch_for_all_processes(sandbox: San
     assert fetched(sandbox) == 1
 
 
-def test_a_passing_error_is_no_reason_to_fetch(sandbox: Sandbox, make_due: Make) -> None:
+def test_a_passing_error_causes_no_fetch(sandbox: Sandbox, make_due: Make) -> None:
     make_due(profile="bot")
     sandbox.switches.faults = ["503:60"]
     with pytest.raises(TokenEndpointError):
@@ -84,7 +84,7 @@ def test_a_rejected_token_that_renewing_does_not_replace_needs_a_login(sandbox: 
     assert command in error.remedy
 
 
-def test_who_is_logged_out_is_named_and_nothing_else_is_opened(sandbox: Sandbox, make_due: Make, caplog: Log) -> None:
+def test_a_logged_out_profile_is_named_and_nothing_is_opened(sandbox: Sandbox, make_due: Make, caplog: Log) -> None:
     revoke(sandbox, make_due(5000, "bot").refresh_token)
     open_store("admin").delete()
     told: list[StoredToken] = []
@@ -109,7 +109,7 @@ def test_who_is_logged_out_is_named_and_nothing_else_is_opened(sandbox: Sandbox,
         ((401, {"message": "Invalid client credentials"}), "the Service App's page"),
     ],
 )
-def test_a_fetch_that_fails_says_so_and_is_no_reason_for_a_persons_login(
+def test_a_failed_fetch_is_reported_and_suggests_no_login_of_a_user(
     sandbox: Sandbox, make_due: Make, answer: tuple[int, Any], said: str
 ) -> None:
     revoke(sandbox, make_due(profile="bot").refresh_token)

@@ -65,7 +65,7 @@ def test_the_environment_is_read_as_a_login_reads_it(
     assert (get_token(), TokenSource().from_environment()) == ("bot-token", "environment")
 
 
-def test_a_disk_that_fails_does_not_matter_to_what_was_read_before(saved: StoredToken) -> None:
+def test_a_token_that_was_read_before_survives_a_failing_disk(saved: StoredToken) -> None:
     source = TokenSource()
     token = source.get_token()
     with failing("stat", errno.EIO):
@@ -75,7 +75,7 @@ def test_a_disk_that_fails_does_not_matter_to_what_was_read_before(saved: Stored
         ask_again(source)
 
 
-def test_without_a_login_the_command_that_helps_is_named() -> None:
+def test_without_a_login_the_error_names_the_command_to_run() -> None:
     assert "webex-loopback login -p work" in raised(LoginRequired, get_token, "work").remedy
 
 
@@ -89,7 +89,7 @@ def test_profiles_are_separate(saved: StoredToken, save: Make, monkeypatch: Patc
     assert get_token("default") == "access-token-one"
 
 
-def test_memory_answers_for_a_second_and_then_the_file_is_looked_at(store: FileTokenStore, save: Make) -> None:
+def test_memory_answers_for_a_second_and_then_the_file_is_checked(store: FileTokenStore, save: Make) -> None:
     save("first")
     now = time.time()
     source = TokenSource(clock=lambda: now)

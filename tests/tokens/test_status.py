@@ -37,7 +37,7 @@ def test_it_is_frozen_and_has_no_secrets(save: Make) -> None:
     assert not any(secret.get_secret_value() in repr(status) for secret in held)
 
 
-def test_what_is_unknown_is_none_and_what_no_calendar_has_is_its_end(save: Make) -> None:
+def test_unknown_moments_are_none_and_impossible_ones_the_end_of_the_calendar(save: Make) -> None:
     save(expires_in=None, refresh_token=None, refresh_token_expires_in=5)
     assert (status := login_status())
     assert (status.expires_at, status.refresh_token_expires_at, status.can_renew) == (None, None, False)

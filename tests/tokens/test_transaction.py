@@ -30,7 +30,7 @@ def test_reserve_request_store_return(make_token: Make) -> None:
     assert store.calls == ["load", "reserve", "request", "save"]
 
 
-def test_nothing_is_spent_if_there_is_no_room(make_token: Make) -> None:
+def test_the_refresh_token_is_not_used_if_there_is_no_room(make_token: Make) -> None:
     called: list[object] = []
     with pytest.raises(TokenStoreError):
         replace_token(FailingStore(make_token(), reserve="unwritable"), called.append)  # type: ignore[arg-type]
@@ -66,7 +66,7 @@ def test_it_can_be_cancelled_only_before_the_request(make_token: Make) -> None:
     assert store.load() is new
 
 
-def test_what_could_not_be_saved_is_kept_even_if_the_store_can_no_longer_be_read(make_token: Make) -> None:
+def test_an_unsaved_token_is_kept_even_if_the_store_can_no_longer_be_read(make_token: Make) -> None:
     store = FailingStore(make_token(), save="unwritable")
     for new in (make_token("second"), make_token("third")):
         keeper = Keeper(store)

@@ -33,7 +33,7 @@ LINES = [("à la carte\r", r"'\xe0 la carte'"), ("a\x1b[Ab\x1b[3~c\r", "'abc'"),
 
 
 @pytest.mark.parametrize(("keys", "line"), LINES)
-def test_letters_are_not_taken_for_function_keys_nor_these_for_letters(keys: str, line: str) -> None:
+def test_letters_and_function_keys_are_told_apart(keys: str, line: str) -> None:
     with Console(WATCH) as console:
         console.wait_for(b"ready")
         console.type(keys)
@@ -61,7 +61,7 @@ def test_ctrl_c_ends_a_waiting_login_at_once(redirect_uri: str) -> None:
         console.wait_for(b"Cancelled")
 
 
-def test_nul_is_no_terminal_to_ask_questions_on() -> None:
+def test_nul_is_not_a_terminal_to_ask_questions_on() -> None:
     driver = (
         "import subprocess\n"
         "command = [sys.executable, '-m', 'webex_loopback', 'init', '--client-id', 'C' + '0a' * 32]\n"

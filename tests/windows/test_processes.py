@@ -48,7 +48,7 @@ def test_a_shell_gets_a_token_without_carriage_return(logged_in: StoredToken, op
     assert run("token", *options).stdout.endswith(logged_in.access_token.get_secret_value().encode() + b"\n")
 
 
-def test_what_people_read_survives_a_code_page_without_their_name(hanako: FileTokenStore) -> None:
+def test_messages_survive_a_code_page_without_the_users_name(hanako: FileTokenStore) -> None:
     done = run("status", env=os.environ | {"PYTHONIOENCODING": "cp1252"})
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
     assert b"hanako.yamada@example.com" in done.stdout
@@ -65,7 +65,7 @@ def test_a_closed_pipe_ends_a_command_without_a_traceback(logged_in: StoredToken
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-def test_a_login_ends_its_lines_alike_and_takes_nul_for_no_terminal(redirect_uri: str, browser: None) -> None:
+def test_a_login_ends_all_lines_alike_and_knows_that_nul_is_not_a_terminal(redirect_uri: str, browser: None) -> None:
     done = run("login", stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     assert b"Logged in as Alex Morgan" in done.stderr
