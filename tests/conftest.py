@@ -3,12 +3,15 @@
 import dataclasses
 import os
 import socket
+import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
+import httpx
 import pytest
 
 from webex_loopback.oauth.token_response import TokenResponse
@@ -16,6 +19,7 @@ from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.secret import Secret
 from webex_loopback.tokens import source
 from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.stores import TokenStore, open_store
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.webex.account import Account
 from webex_loopback.wording import language
@@ -23,12 +27,42 @@ from webex_loopback.wording import language
 # What the fixtures of many tests give.
 Patch: TypeAlias = pytest.MonkeyPatch
 Output: TypeAlias = pytest.CaptureFixture[str]
+Log: TypeAlias = pytest.LogCaptureFixture
 Port: TypeAlias = Callable[[], int]
 Store: TypeAlias = FileTokenStore
 Token: TypeAlias = StoredToken
 Make: TypeAlias = Callable[..., Token]
-posix = pytest.mark.skipif(sys.platform == "win32", reason="needs modes, owners, signals or terminals of POSIX")
+_E = TypeVar("_E", bound=Exception)
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs modes, links, FIFOs, signals or terminals of POSIX")
+as_root = pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root can give files away")
 KEPT = ("PATH", "PATHEXT", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "VIRTUAL_ENV", "CI")
+
+
+def python(program: str, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run a program in an interpreter of its own, to its end."""
+    options = {"capture_output": True, "text": True, "timeout": 30} | options
+    return subprocess.run([sys.executable, "-c", program, *arguments], **options)
+
+
+def raised(kind: type[_E], action: Callable[..., object], *arguments: Any, **named: Any) -> _E:
+    """Return the exception that a call raises."""
+    with pytest.raises(kind) as caught:
+        action(*arguments, **named)
+    return caught.value
+
+
+def with_locals(error: BaseException) -> str:
+    """Return the traceback with local variables, except those of the test itself."""
+    link = error.__traceback__ and error.__traceback__.tb_next
+    return "".join(traceback.TracebackException(type(error), error, link, capture_locals=True).format())
+
+
+def revoke(sandbox: Sandbox, token: Secret | None) -> None:
+    """End a token at the sandbox."""
+    assert token is not None
+    form, auth = {"token": token.get_secret_value()}, (sandbox.client_id, sandbox.client_secret)
+    url = f"{sandbox.origin}/idb/oauth2/v1/revoke"
+    assert httpx.post(url, data=form, auth=auth, trust_env=False).status_code == 200
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +82,18 @@ def clean_environment(monkeypatch: Patch, tmp_path: Path) -> Iterator[None]:
     source.forget()
     yield
     source.forget()
+
+
+@pytest.fixture
+def tokyo(monkeypatch: Patch) -> Iterator[None]:
+    """Local time is that of Tokyo."""
+    if not hasattr(time, "tzset"):
+        pytest.skip("the time zone of a process cannot be set on this platform")
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "JST-9")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.fixture
@@ -112,8 +158,8 @@ def make_token() -> Make:
         age: float = 0,
         **others: Any,
     ) -> StoredToken:
-        refresh = None if refresh_token is None else Secret(refresh_token)
-        response = TokenResponse(Secret(access_token), refresh, expires_in, refresh_token_expires_in, scope)
+        tokens = Secret(access_token), None if refresh_token is None else Secret(refresh_token)
+        response = TokenResponse(*tokens, expires_in, refresh_token_expires_in, scope)
         fields: dict[str, Any] = {
             "scopes_requested": ["spark:people_read"],
             "client_id": "C" + "0" * 64,
@@ -136,22 +182,31 @@ def logged_in(sandbox: Sandbox, redirect_uri: str, store: FileTokenStore) -> Sto
 
 
 @pytest.fixture
-def make_due(store: FileTokenStore) -> Make:
-    """Make a stored token due for renewal: expired, unless `left` seconds should be left."""
+def make_due() -> Make:
+    """Make a stored token due for renewal: expired, or with `left` seconds left; with other fields if given."""
 
-    def make(left: float = 0) -> StoredToken:
+    def make(left: float = 0, profile: str = "default", **fields: Any) -> StoredToken:
+        store, now = open_store(profile), int(time.time())
         with store.lock():  # a renewal in another process may be under way
             stored = store.load()
             assert stored is not None
-            now = int(time.time())
-            ends: Any = {
-                "refresh_at": now - 1,
-                "expires_at": int(now + left) - (left == 0),
-                "issued_at": now - 1_000_000,
-            }
-            due = dataclasses.replace(stored, **ends)
+            times = {"issued_at": now - 1_000_000, "refresh_at": now - 1, "expires_at": int(now + left) - (left == 0)}
+            due = dataclasses.replace(stored, **times | fields)
             store.save(due)
         source.forget()
         return due
 
     return make
+
+
+@pytest.fixture
+def save(store: FileTokenStore, make_token: Make) -> Make:
+    """Store a record, or one made with these arguments, for the default profile or in a given store; return it."""
+
+    def save(record: StoredToken | str = "access-token-one", into: TokenStore = store, **fields: Any) -> StoredToken:
+        token = make_token(record, **fields) if isinstance(record, str) else record
+        with into.lock():
+            into.save(token)
+        return token
+
+    return save

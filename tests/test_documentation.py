@@ -1,6 +1,8 @@
 """The documentation is true: commands and code run against the sandbox, links resolve, names and messages exist."""
 
 import ast
+import asyncio
+import dataclasses
 import io
 import json
 import os
@@ -9,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-import types
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,16 @@ import pytest
 from dotenv.parser import parse_stream
 
 import webex_loopback
+from tests.conftest import Make
 from webex_loopback.cli.app import COMMANDS, cli
 from webex_loopback.cli.formats import write
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.sandbox.__main__ import parser
 from webex_loopback.settings import ENVIRONMENT_ONLY, Settings
 from webex_loopback.tokens.record import StoredToken
+from webex_loopback.tokens.stores.file import FileTokenStore
+
+pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -55,9 +61,8 @@ def prose(page: Path) -> str:
 
 def blocks(page: Path, *languages: str) -> list[tuple[int, str]]:
     """Return line number and content of each code block in one of these languages."""
-    text = read(page)
-    found = [match for match in FENCE.finditer(text) if match[1] in languages]
-    return [(text.count("\n", 0, match.start()) + 1, match[2]) for match in found]
+    found = [match for match in FENCE.finditer(read(page)) if match[1] in languages]
+    return [(match.string.count("\n", 0, match.start()) + 1, match[2]) for match in found]
 
 
 def runnable(page: Path) -> list[str]:
@@ -120,16 +125,72 @@ def test_the_commands_of_a_page_run(
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize(("line", "code"), blocks(README, "python"))
-def test_the_python_of_the_readme_runs(
-    line: int, code: str, logged_in: StoredToken, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: Any
+EXAMPLES = {
+    f"{page.name}:{line}": code
+    for page in (README, ROOT / "docs" / "python.md")
+    for line, code in blocks(page, "python")
+    if not read(page).splitlines()[line - 2].startswith("<!-- not run")
+}
+TESTS = [where for where, code in EXAMPLES.items() if "def test_" in code]
+
+
+@pytest.mark.usefixtures("browser", "logged_in")
+@pytest.mark.parametrize("where", [where for where in EXAMPLES if where not in TESTS])
+def test_an_example_in_python_runs(where: str, sandbox: Sandbox, redirect_uri: str, capsys: Any) -> None:
+    for needed in re.findall("wxc_sdk|webexpythonsdk|trio", EXAMPLES[where]):
+        pytest.importorskip(needed, reason=f"{needed} is not installed: not every SDK supports every Python")
+    code = at(sandbox, EXAMPLES[where])
+    code = code.replace("Sandbox(", f"Sandbox(redirect_uris=[{redirect_uri!r}], ")  # the default port may be in use
+    compiled = compile(code, "example.py", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    with warnings.catch_warnings():
+        # wxc_sdk derives from aiohttp's session, and gives it attributes of its own.
+        warnings.filterwarnings("ignore", "Inheritance class|Setting custom ClientSession", DeprecationWarning)
+        waiting = eval(compiled, {"__name__": "example"})
+        if waiting is not None:
+            asyncio.run(waiting)
+    assert ("Alex Morgan\n" in capsys.readouterr().out) is bool(re.search("print.*display_?[nN]ame", code))
+
+
+@pytest.mark.parametrize("where", TESTS)
+def test_an_example_of_a_test_passes(where: str, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(EXAMPLES[where])
+    done = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider")
+    done.assert_outcomes(passed=EXAMPLES[where].count("def test_"))
+
+
+KEEPALIVE = ROOT / "docs" / "keepalive.md"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell script")
+@pytest.mark.parametrize("state", ["fine", "expires in a day", "logged out"])
+def test_the_keepalive_script_reports_what_a_person_has_to_do(
+    state: str, logged_in: StoredToken, save: Make, store: FileTokenStore, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    for sdk in re.findall("import (wxc_sdk|webexpythonsdk)_api", code):
-        pytest.importorskip(sdk)
-    main = types.ModuleType("example")
-    monkeypatch.setitem(sys.modules, "example", main)
-    exec(compile(at(sandbox, code), "example.py", "exec"), vars(main))
-    assert capsys.readouterr().out == ("Alex Morgan\n" if "print" in code else "")
+    if state == "expires in a day":
+        save(dataclasses.replace(logged_in, refresh_token_expires_at=int(time.time()) + 86_400))
+    if state == "logged out":
+        store.delete()
+    (script,) = [code for _, code in blocks(KEEPALIVE, "sh") if "mail" in code]
+    script = script.replace("/home/you/.local/bin", f"{tmp_path}:{Path(sys.executable).parent}")
+    sent = tmp_path / "sent"
+    for name, text in {"keepalive": script, "mail": f'#!/bin/sh\necho "$@" > {sent}\ncat >> {sent}\n'}.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        (tmp_path / name).chmod(0o700)
+    done = run(str(tmp_path / "keepalive"))
+    assert (done.returncode, done.stdout, done.stderr) == (state != "fine", "", "")
+    mail = read(sent) if sent.exists() else ""
+    assert ("you@example.com" in mail, "`webex-loopback login" in mail) == (state != "fine", state != "fine")
+    assert not any(secret in mail for secret in sandbox.secrets)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    (_, service), (_, timer) = blocks(KEEPALIVE, "ini")
+    (tmp_path / "webex-keepalive.service").write_text(service.replace("%h/.local/bin/webex-keepalive", sys.executable))
+    (tmp_path / "webex-keepalive.timer").write_text(timer)
+    environ = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}
+    done = run("systemd-analyze", "--user", "verify", str(tmp_path / "webex-keepalive.timer"), env=environ)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # Names

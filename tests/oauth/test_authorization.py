@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import raised
 from webex_loopback.oauth.authorization import (
     LONGEST_QUERY,
     AuthorizationRequest,
@@ -148,17 +149,14 @@ def test_another_query_does_not_settle_it(query: str, why: str) -> None:
     ],
 )
 def test_an_error_without_a_state_is_named_but_settles_nothing(query: str, error: str) -> None:
-    with pytest.raises(NotThisLogin) as caught:
-        read_response(query, STATE)
-    assert caught.value.error == error
+    assert raised(NotThisLogin, read_response, query, STATE).error == error
 
 
 def test_what_the_server_says_is_safe_to_print() -> None:
     odd = quote("The\n\x1b[31m scope\u202e is " + "x" * 900)
     response = read_response(f"error={'e' * 90}&error_description={odd}&state={STATE}", STATE)
-    with pytest.raises(NotThisLogin) as caught:
-        read_response(f"error={odd}", STATE)
-    for text, longest in ((response.error, 60), (response.error_description, 500), (caught.value.error, 60)):
+    ignored = raised(NotThisLogin, read_response, f"error={odd}", STATE)
+    for text, longest in ((response.error, 60), (response.error_description, 500), (ignored.error, 60)):
         assert text.isprintable()
         assert "\u202e" not in text
         assert 0 < len(text) <= longest

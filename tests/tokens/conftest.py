@@ -1,16 +1,15 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from webex_loopback.errors import TokenStoreError
+from webex_loopback.tokens import transaction
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.source import TokenSource
-from webex_loopback.tokens.stores import TokenStore
-from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.memory import MemoryTokenStore
 
 from .postgres import Server, running_server
@@ -25,17 +24,10 @@ def postgres() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture
-def save(store: FileTokenStore, make_token: Callable[..., StoredToken]) -> Callable[..., StoredToken]:
-    """Store a record, or one made with these arguments, for the default profile or in a given store; return it."""
-
-    def save(record: StoredToken | str = "access-token-one", into: TokenStore = store, **fields: Any) -> StoredToken:
-        token = make_token(record, **fields) if isinstance(record, str) else record
-        with into.lock():
-            into.save(token)
-        return token
-
-    return save
+@pytest.fixture(autouse=True)
+def nothing_unsaved() -> Iterator[None]:
+    yield
+    transaction.unsaved.clear()
 
 
 class FailingStore(MemoryTokenStore):

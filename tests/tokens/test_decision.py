@@ -2,24 +2,14 @@
 
 import dataclasses
 import re
+from typing import Any
 
 import pytest
 
 from webex_loopback.errors import ServerUnreachable, TokenEndpointError, WebexLoopbackError
 from webex_loopback.secret import Secret
 from webex_loopback.tokens import decision
-from webex_loopback.tokens.decision import (
-    Decision,
-    Fail,
-    Failure,
-    LoginNeeded,
-    Renew,
-    Use,
-    attempt_of,
-    decide,
-    failure_of,
-    means_login,
-)
+from webex_loopback.tokens.decision import Fail, Failure, LoginNeeded, Renew, Use, attempt_of, decide, failure_of
 from webex_loopback.tokens.record import StoredToken
 
 NOW = 1_000_000
@@ -44,10 +34,8 @@ UNKNOWN = changed(refresh_at=NOW - 1, expires_at=None)
 UNREACHABLE = ServerUnreachable("no route")
 
 
-def answer(
-    status: int = 400, meaning: str = "passing", retry_after: float | None = None, error: str = "x"
-) -> TokenEndpointError:
-    return TokenEndpointError("answer", status_code=status, error=error, meaning=meaning, retry_after=retry_after)
+def answer(status: int = 400, meaning: str = "passing", error: str = "x", **others: Any) -> TokenEndpointError:
+    return TokenEndpointError("answer", status_code=status, error=error, meaning=meaning, **others)
 
 
 def failed(error: WebexLoopbackError, ago: float, of: StoredToken, times: int = 1) -> Failure:
@@ -88,46 +76,42 @@ CASES: list[tuple[str, StoredToken | None, Failure | None, object]] = [
     ("9", EXPIRED, failed(UNREACHABLE, 4, EXPIRED), Fail(UNREACHABLE)),
     ("9 Retry-After", EXPIRED, failed(answer(429, retry_after=60), 50, EXPIRED), Fail),
 ]  # fmt: skip
-TOKEN, OTHER = VALID.access_token, Secret("another")
+OTHER = Secret("another")
 FORCED: list[tuple[str, StoredToken | None, Failure | None, Secret | None, object]] = [
     ("1", None, None, None, LoginNeeded),
     ("1 nothing to renew with", changed(refresh_token=None), None, None, LoginNeeded),
     ("1 nothing to renew with, expired", changed(refresh_token=None, expires_at=1), None, None, LoginNeeded),
     ("2", VALID, None, OTHER, use(NOW)),
-    ("3", changed(issued_at=NOW - 299), None, TOKEN, use(NOW)),
-    ("4", VALID, failed(UNREACHABLE, 1, VALID), TOKEN, Fail(UNREACHABLE)),
-    ("4 rejected", VALID, failed(answer(meaning="rejected"), 1, VALID), TOKEN, LoginNeeded),
+    ("3", changed(issued_at=NOW - 299), None, VALID.access_token, use(NOW)),
+    ("4", VALID, failed(UNREACHABLE, 1, VALID), VALID.access_token, Fail(UNREACHABLE)),
+    ("4 rejected", VALID, failed(answer(meaning="rejected"), 1, VALID), VALID.access_token, LoginNeeded),
     ("5", VALID, None, None, Renew(required=True)),
     ("5 by hand, soon after a failure", VALID, failed(UNREACHABLE, 1, VALID), None, Renew(required=True)),
-    ("5 rejected by an API", VALID, None, TOKEN, Renew(required=True)),
+    ("5 rejected by an API", VALID, None, VALID.access_token, Renew(required=True)),
     ("5 another one, but expired", EXPIRED, None, OTHER, Renew(required=True)),
+]
+ALL: list[Any] = [
+    *(pytest.param(*case[1:3], {}, case[3], id=case[0]) for case in CASES),
+    *(
+        pytest.param(*case[1:3], {"forced": True, "rejected": case[3]}, case[4], id=f"forced {case[0]}")
+        for case in FORCED
+    ),
 ]
 
 
-def check(decided: Decision, expected: object) -> None:
+@pytest.mark.parametrize(("record", "failure", "options", "expected"), ALL)
+def test_decide(record: StoredToken | None, failure: Failure | None, options: Any, expected: object) -> None:
+    decided = decide(record, NOW, failure, **options)
     if isinstance(expected, type):
         assert type(decided) is expected
     else:
         assert (type(decided), decided) == (type(expected), expected)
 
 
-@pytest.mark.parametrize(("row", "record", "failure", "expected"), CASES, ids=[case[0] for case in CASES])
-def test_decide(row: str, record: StoredToken | None, failure: Failure | None, expected: object) -> None:
-    check(decide(record, NOW, failure), expected)
-
-
-@pytest.mark.parametrize(("row", "record", "failure", "rejected", "expected"), FORCED, ids=[case[0] for case in FORCED])
-def test_decide_forced(
-    row: str, record: StoredToken | None, failure: Failure | None, rejected: Secret | None, expected: object
-) -> None:
-    check(decide(record, NOW, failure, forced=True, rejected=rejected), expected)
-
-
 def test_every_row_has_a_case() -> None:
     rows = re.findall(r"^\| (\d+) ", decision.__doc__ or "", re.MULTILINE)
     assert rows == [*map(str, range(1, 10)), *map(str, range(1, 6))]
-    assert set(rows[:9]) == {case[0].split()[0] for case in CASES}
-    assert set(rows[9:]) == {case[0].split()[0] for case in FORCED}
+    assert [{*rows[:9]}, {*rows[9:]}] == [{case[0].split()[0] for case in cases} for cases in (CASES, FORCED)]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +129,7 @@ def test_every_row_has_a_case() -> None:
 )
 def test_only_a_rejection_by_the_server_means_a_login(error: WebexLoopbackError, expired: bool, expected: bool) -> None:
     record = EXPIRED if expired else VALID
-    assert means_login(error, record, NOW) is expected
+    assert decision.means_login(error, record, NOW) is expected
     assert failure_of(error, record, NOW, None).rejected is expected
 
 

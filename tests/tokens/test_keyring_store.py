@@ -5,8 +5,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keyring
 import pytest
@@ -14,13 +15,11 @@ from keyring.backend import KeyringBackend
 from keyring.backends import fail
 from keyring.errors import KeyringLocked
 
+from tests.conftest import Make, Patch, raised
 from webex_loopback import TokenStoreError, get_token
-from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores import keyring as module
 from webex_loopback.tokens.stores import open_store
 from webex_loopback.tokens.stores.keyring import KeyringTokenStore
-
-Make = Callable[..., StoredToken]
 
 
 class Dictionary(KeyringBackend):
@@ -42,20 +41,8 @@ class Dictionary(KeyringBackend):
         del self.entries[service, username]
 
 
-class Forgetful(Dictionary):
-    def set_password(self, service: str, username: str, password: str) -> None:
-        pass
-
-
-class Locked(Dictionary):
-    def get_password(self, service: str, username: str) -> str | None:
-        raise KeyringLocked("locked")
-
-
-class Hanging(Dictionary):
-    def get_password(self, service: str, username: str) -> str | None:
-        time.sleep(30)
-        return None
+def locked(*_: object) -> None:
+    raise KeyringLocked("locked")
 
 
 @pytest.fixture
@@ -68,7 +55,7 @@ def backend() -> Iterator[Dictionary]:
 
 
 def test_the_file_is_encrypted_and_only_the_key_is_in_the_keyring(
-    backend: Dictionary, save: Make, monkeypatch: pytest.MonkeyPatch
+    backend: Dictionary, save: Make, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("WEBEX_TOKEN_STORE", "keyring")
     store = open_store("work")
@@ -88,15 +75,15 @@ def test_the_file_is_encrypted_and_only_the_key_is_in_the_keyring(
 
 
 def test_a_killed_processs_complete_save_is_adopted_once_the_keyring_answers(
-    backend: Dictionary, save: Make, make_token: Make
+    backend: Dictionary, save: Make, make_token: Make, monkeypatch: Patch
 ) -> None:
     save("old", into=(store := KeyringTokenStore("work")))
     new = make_token("new")
     Path(os.path.dirname(store.path), f".{os.path.basename(store.path)}.new").write_bytes(store._encode(new))
-    keyring.set_keyring(Locked())
-    with pytest.raises(TokenStoreError):
-        KeyringTokenStore("work").load()
-    keyring.set_keyring(backend)
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "get_password", locked)
+        with pytest.raises(TokenStoreError):
+            KeyringTokenStore("work").load()
     assert KeyringTokenStore("work").load() == new
 
 
@@ -116,17 +103,27 @@ def test_a_lost_or_wrong_key_is_an_error(backend: Dictionary, save: Make, key: s
             del backend.entries[entry]
         else:
             backend.entries[entry] = key
-    with pytest.raises(TokenStoreError) as caught:
-        KeyringTokenStore("work").load()
-    assert ("webex-loopback login -p work" in caught.value.remedy) is (key != "not a key")
+    error = raised(TokenStoreError, KeyringTokenStore("work").load)
+    assert ("webex-loopback login -p work" in error.remedy) is (key != "not a key")
 
 
-@pytest.mark.parametrize("kind", [Locked, Hanging, Forgetful, fail.Keyring])
+UNUSABLE: dict[str, dict[str, Any]] = {
+    "locked": {"get_password": locked},
+    "hanging": {"get_password": lambda *_: time.sleep(30)},
+    "forgetful": {"set_password": lambda *_: None},
+    "none": {},
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
 def test_a_keyring_that_cannot_be_used_is_an_error_within_five_seconds_and_nothing_is_written(
-    backend: Dictionary, save: Make, kind: type[KeyringBackend], monkeypatch: pytest.MonkeyPatch
+    backend: Dictionary, save: Make, kind: str, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.3 if kind is Hanging else 4)
-    keyring.set_keyring(kind())
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.3 if kind == "hanging" else 4)
+    for name, method in UNUSABLE[kind].items():
+        monkeypatch.setattr(backend, name, method)
+    if kind == "none":
+        keyring.set_keyring(fail.Keyring())  # type: ignore[no-untyped-call]
     store = KeyringTokenStore("work")
     began = time.monotonic()
     with pytest.raises(TokenStoreError) as caught, store.lock():

@@ -2,12 +2,11 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import keyring
 import pytest
 
+from tests.conftest import Make, Patch
 from webex_loopback import ConfigurationError, LoginRequired, TokenStoreError, get_token
 from webex_loopback.cli.app import main
 from webex_loopback.paths import token_file
@@ -18,10 +17,7 @@ from webex_loopback.tokens.stores import open_store, stored_profiles
 from webex_loopback.tokens.stores.file import FileTokenStore
 
 from .postgres import Server
-from .test_keyring_store import Locked, backend  # noqa: F401
-
-Make = Callable[..., StoredToken]
-
+from .test_keyring_store import Dictionary, backend, locked  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -36,7 +32,7 @@ def where(*kinds: str) -> list[str]:
     return [kind for kind in kinds if open_store("work", kind).load() is not None]
 
 
-def test_there_and_back(token: StoredToken, postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_and_back(token: StoredToken, postgres: Server, monkeypatch: Patch) -> None:
     postgres.execute("DROP TABLE IF EXISTS webex_loopback_tokens")
     kinds = "file", "keyring", postgres.url()
     for old, new in (kinds[:2], kinds[1:], (kinds[2], kinds[0])):
@@ -50,7 +46,7 @@ def test_there_and_back(token: StoredToken, postgres: Server, monkeypatch: pytes
 
 @pytest.mark.parametrize(("other", "force"), [(True, False), (True, True), (False, False)])
 def test_a_login_that_the_new_store_has_is_replaced_only_with_force(
-    token: StoredToken, save: Make, monkeypatch: pytest.MonkeyPatch, other: bool, force: bool
+    token: StoredToken, save: Make, monkeypatch: Patch, other: bool, force: bool
 ) -> None:
     monkeypatch.setenv("WEBEX_TOKEN_STORE", "keyring")
     store = open_store("work")
@@ -65,14 +61,14 @@ def test_a_login_that_the_new_store_has_is_replaced_only_with_force(
 
 
 def test_errors_leave_the_login_where_it_is(
-    token: StoredToken, postgres: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    token: StoredToken, postgres: Server, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = Path(token_file("work"))
     before = path.read_bytes()
     with pytest.raises(ConfigurationError, match="nothing to move"):
         move_login("work", "file")
     monkeypatch.setenv("WEBEX_TOKEN_STORE", "keyring")
-    keyring.set_keyring(Locked())
+    monkeypatch.setattr(Dictionary, "get_password", locked)
     with pytest.raises(TokenStoreError, match="keyring could not be used"):
         move_login("work", "file")
     monkeypatch.setenv("WEBEX_TOKEN_STORE", "postgresql://127.0.0.1:9/x")
@@ -88,9 +84,7 @@ def test_errors_leave_the_login_where_it_is(
     assert path.read_bytes() == before
 
 
-def test_one_database_under_two_names_loses_nothing(
-    save: Make, postgres: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_database_under_two_names_loses_nothing(save: Make, postgres: Server, monkeypatch: Patch) -> None:
     monkeypatch.setattr(move, "_LOCK_SECONDS", 0.3)
     monkeypatch.setenv("WEBEX_TOKEN_STORE", postgres.url())
     store = open_store("work")
@@ -100,7 +94,7 @@ def test_one_database_under_two_names_loses_nothing(
     assert store.load() is not None
 
 
-def test_a_failed_removal_after_the_move_is_reported(token: StoredToken, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_removal_after_the_move_is_reported(token: StoredToken, monkeypatch: Patch) -> None:
     def refuse(_store: FileTokenStore) -> bool:
         raise TokenStoreError("No.", problem="unwritable")
 

@@ -6,15 +6,15 @@ still be alive at the end, and a valid access token must be handed out within fi
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import Any
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis import strategies as st
@@ -23,11 +23,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 if sys.platform == "win32":
     pytest.skip("signals and fork servers as POSIX has them", allow_module_level=True)
 
+from tests.conftest import Log, Patch
 from tests.programs.renewing import PAUSES, Renewing
+from tests.sandbox.conftest import Client
 from webex_loopback import TokenSource
 from webex_loopback.errors import LoginRequired, WebexLoopbackError
 from webex_loopback.oauth.token_response import TokenResponse
-from webex_loopback.sandbox import CLIENT_ID, CLIENT_SECRET, Person, Sandbox
+from webex_loopback.sandbox import CLIENT_ID, CLIENT_SECRET, Sandbox
 from webex_loopback.secret import Secret
 from webex_loopback.tokens import decision, renewal, transaction
 from webex_loopback.tokens.record import StoredToken
@@ -46,8 +48,9 @@ FAULTS = [
     "slow:0.2",
 ]  # fmt: skip
 AGES = st.sampled_from([0, 3301, 3601])  # how much older the token gets first: not at all, due, expired
-DISK_CALLS = ["fsync", "replace", "unlink", "open"]
-DISK_ERRORS = [errno.ENOSPC, errno.EBUSY, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT]
+WHO = st.integers(0, 1)  # of two
+DISK_CALLS = st.sampled_from(["fsync", "replace", "unlink", "open"])
+DISK_ERRORS = st.sampled_from([errno.ENOSPC, errno.EBUSY, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT])
 
 seen: Counter[str] = Counter()
 
@@ -74,26 +77,15 @@ class World(RuleBasedStateMachine):
     def log_in(self) -> None:
         """Get tokens from the sandbox as a login does, and store them."""
         self.repair_server()
-        base, uri = self.sandbox.base_url, f"{self.sandbox.origin}/landing"
-        self.sandbox.redirect_uris[:] = [uri]
-        query = {"response_type": "code", "client_id": CLIENT_ID, "redirect_uri": uri, "scope": "spark:people_read"}
-        visit = Person().visit(f"{base}/authorize?{urlencode(query | {'state': 's'})}")
-        form = {"grant_type": "authorization_code", "code": dict(parse_qsl(urlsplit(visit.url).query))["code"]}
-        form |= {"redirect_uri": uri, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
-        with httpx.Client(trust_env=False) as client:
-            body = client.post(f"{base}/access_token", data=form).content
-        record = StoredToken.from_response(
-            TokenResponse.from_json(body),
-            now=self.now(),
-            client_id=CLIENT_ID,
-            client_secret=Secret(CLIENT_SECRET),
-            token_url=f"{base}/access_token",
-            api_base_url=base,
-        )
+        with (client := Client(self.sandbox)).http:
+            response = TokenResponse.from_json(json.dumps(client.login()).encode())
+        base = self.sandbox.base_url
+        fields: Any = {"client_id": CLIENT_ID, "token_url": f"{base}/access_token", "api_base_url": base}
+        secret = Secret(CLIENT_SECRET)
         with self.store.lock():
-            self.store.save(record)
+            self.store.save(StoredToken.from_response(response, now=self.now(), client_secret=secret, **fields))
 
-    @rule(who=st.integers(0, 1), age=AGES)
+    @rule(who=WHO, age=AGES)
     def ask_here(self, who: int, age: float = 0) -> None:
         """Ask a source of this process."""
         self.pass_time(age)
@@ -104,7 +96,7 @@ class World(RuleBasedStateMachine):
             answer = type(error).__name__, str(error)
         self.judge(before, began, *answer)
 
-    @rule(who=st.integers(0, 1), age=AGES, ring=st.booleans(), after=st.floats(0, 0.05))
+    @rule(who=WHO, age=AGES, ring=st.booleans(), after=st.floats(0, 0.05))
     def ask_elsewhere(self, who: int, age: float, ring: bool, after: float) -> None:
         """Ask another process, and perhaps interrupt it by a signal whose handler raises."""
         self.pass_time(age)
@@ -127,7 +119,7 @@ class World(RuleBasedStateMachine):
         for process in asked:
             self.judge(before, began, *process.answer())
 
-    @rule(who=st.integers(0, 1), age=AGES, after=st.floats(0, 0.05))
+    @rule(who=WHO, age=AGES, after=st.floats(0, 0.05))
     def kill(self, who: int, age: float, after: float) -> None:
         """Kill a process while it may be renewing."""
         self.pass_time(age)
@@ -141,20 +133,14 @@ class World(RuleBasedStateMachine):
             seen["killed between request and file"] += 1  # nothing can hold that
             self.log_in()
 
-    @rule(who=st.integers(0, 1))
+    @rule(who=WHO)
     def end(self, who: int) -> None:
         """End a process in the ordinary way."""
         process, self.processes[who] = self.processes[who], None
         if process is not None:
             process.end()
 
-    @rule(
-        who=st.integers(0, 1),
-        age=AGES,
-        call=st.sampled_from(DISK_CALLS),
-        number=st.sampled_from(DISK_ERRORS),
-        after=st.integers(0, 3),
-    )
+    @rule(who=WHO, age=AGES, call=DISK_CALLS, number=DISK_ERRORS, after=st.integers(0, 3))
     def ask_with_a_failing_disk(self, who: int, age: float, call: str, number: int, after: int) -> None:
         """Ask while the file system of this process refuses."""
         with failing(call, number, after=after, folder=self.folder):
@@ -164,7 +150,7 @@ class World(RuleBasedStateMachine):
     def break_server(self, fault: str) -> None:
         self.sandbox.switches.fault = fault
 
-    @rule(who=st.integers(0, 1), chance=st.integers(0, 7))
+    @rule(who=WHO, chance=st.integers(0, 7))
     def ask_a_mute_server(self, who: int, chance: int) -> None:
         if chance == 0:  # it takes a second
             self.sandbox.switches.fault = "hang"
@@ -254,7 +240,7 @@ class World(RuleBasedStateMachine):
         return process
 
 
-def test_a_live_login_is_never_lost(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_live_login_is_never_lost(monkeypatch: Patch, caplog: Log) -> None:
     monkeypatch.setattr(renewal, "OPTIONAL_SECONDS", 0.3)
     for pause in PAUSES:
         monkeypatch.setattr(decision, pause, 0.0)

@@ -1,22 +1,20 @@
 import contextlib
 import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import Log, Make, python
 from webex_loopback.errors import TokenStoreError
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
 from webex_loopback.tokens.stores.memory import MemoryTokenStore
-from webex_loopback.tokens.transaction import Cancelled, RetryingStore, Transaction, replace_token, unsaved
+from webex_loopback.tokens.transaction import Cancelled, RetryingStore, Transaction, replace_token
 from webex_loopback.webex.worker import start
 
 from .conftest import FailingStore
-
-Make = Callable[..., StoredToken]
 
 
 def test_reserve_request_store_return(make_token: Make) -> None:
@@ -39,24 +37,15 @@ def test_the_refresh_token_is_not_used_if_there_is_no_room(make_token: Make) -> 
     assert not called
 
 
-def test_an_unchanged_token_is_not_stored_again(make_token: Make) -> None:
+def test_a_failed_request_or_an_unchanged_token_stores_nothing_and_frees_the_lock(make_token: Make) -> None:
     store = FailingStore(make_token())
+    with pytest.raises(ZeroDivisionError):
+        replace_token(store, lambda _: 1 // 0)  # type: ignore[arg-type, return-value]
     replace_token(store, lambda current: current or make_token())
     assert "save" not in store.calls
 
 
-def test_a_failed_request_changes_nothing_and_frees_the_lock(make_token: Make) -> None:
-    store = FailingStore(old := make_token())
-    with pytest.raises(ZeroDivisionError):
-        replace_token(store, lambda _: 1 // 0)  # type: ignore[arg-type, return-value]
-    assert store.load() == old
-    with store.lock(0):
-        pass
-
-
-def test_it_can_be_cancelled_only_before_the_request_and_says_that_it_goes_on(
-    make_token: Make, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_can_be_cancelled_only_before_the_request_and_says_that_it_goes_on(make_token: Make, caplog: Log) -> None:
     begun, go = threading.Event(), threading.Event()
     store, new = FailingStore(make_token()), make_token("new")
 
@@ -79,32 +68,26 @@ def test_it_can_be_cancelled_only_before_the_request_and_says_that_it_goes_on(
 
 def test_an_unsaved_token_is_kept_even_if_the_store_can_no_longer_be_read(make_token: Make) -> None:
     store = FailingStore(make_token(), save="unwritable")
-    try:
-        for new in (make_token("second"), make_token("third")):
-            retrying = RetryingStore(store)
-            retrying.load()
-            retrying.save(new)
-            store.fails["load"] = "unreadable"
-            assert RetryingStore(store).load() is new
-        store.fails.clear()
+    for new in (make_token("second"), make_token("third")):
+        retrying = RetryingStore(store)
+        retrying.load()
+        retrying.save(new)
+        store.fails["load"] = "unreadable"
         assert RetryingStore(store).load() is new
-    finally:
-        unsaved.clear()
+    store.fails.clear()
+    assert RetryingStore(store).load() is new
 
 
-def test_a_programs_own_store_may_raise_anything(make_token: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_programs_own_store_may_raise_anything(make_token: Make, caplog: Log) -> None:
     class Broken(MemoryTokenStore):
         def save(self, token: StoredToken) -> None:
             raise ValueError(f"Cannot store {token.to_json()!r}")
 
     retrying = RetryingStore(Broken(make_token()))
-    try:
-        retrying.load()
-        retrying.save(new := make_token("new"))
-        retrying.save_again()
-        assert retrying.load() is new
-    finally:
-        unsaved.clear()
+    retrying.load()
+    retrying.save(new := make_token("new"))
+    retrying.save_again()
+    assert retrying.load() is new
     assert "refresh-token-one" not in caplog.text
 
 
@@ -145,25 +128,16 @@ process.join()
 """  # its children run no atexit functions
 
 
-@pytest.mark.parametrize(
-    "program",
-    [
-        PROGRAM,
-        pytest.param(
-            f"program = {PROGRAM!r}\n{FORKED}",
-            marks=pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork"),
-        ),
-        pytest.param(
-            PROGRAM + "\nimport os, signal; os.kill(os.getpid(), signal.SIGINT); time.sleep(30)",
-            marks=pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there"),
-        ),
-    ],
-    ids=["program", "multiprocessing", "ctrl-c"],
-)
-def test_the_interpreter_exits_only_when_the_answer_is_stored(store: FileTokenStore, save: Make, program: str) -> None:
+PROGRAMS = {"program": PROGRAM}
+if sys.platform != "win32":  # has no fork, and SIGINT cannot be sent to one process
+    PROGRAMS["multiprocessing"] = f"program = {PROGRAM!r}\n{FORKED}"
+    PROGRAMS["ctrl-c"] = PROGRAM + "\nimport os, signal; os.kill(os.getpid(), signal.SIGINT); time.sleep(30)"
+
+
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_the_interpreter_exits_only_when_the_answer_is_stored(store: FileTokenStore, save: Make, kind: str) -> None:
     save()
-    done = subprocess.run([sys.executable, "-c", program, store.path], timeout=20, check=False, capture_output=True)
-    assert done.returncode == (-signal.SIGINT if "SIGINT" in program else 0)
+    assert python(PROGRAMS[kind], store.path).returncode == (-signal.SIGINT if kind == "ctrl-c" else 0)
     stored = store.load()
     assert stored is not None
     assert stored.granted == ["new"]
@@ -188,5 +162,4 @@ def exiting():
 
 def test_nothing_is_sent_once_the_interpreter_is_exiting() -> None:
     """The exiting interpreter would end the thread that waits for the answer."""
-    done = subprocess.run([sys.executable, "-c", EXITING], timeout=20, capture_output=True, text=True, check=True)
-    assert done.stdout == "TokenStoreError\n"
+    assert python(EXITING).stdout == "TokenStoreError\n"

@@ -1,8 +1,9 @@
 """Small servers that do what no sane server does, and a client with the sandbox's credentials."""
 
+import signal
 import socket
+import socketserver
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.conftest import with_locals
 from webex_loopback.errors import WebexLoopbackError
 from webex_loopback.oauth.token_response import TokenResponse
 from webex_loopback.sandbox import Sandbox
@@ -26,26 +28,19 @@ CLIENT_SECRET, PROXY_PASSWORD = "client-secret-" + "s" * 50, "proxy-password"
 def listening(answer: Callable[[socket.socket], object]) -> Iterator[tuple[str, list[bytes]]]:
     """Answer every connection by a function; yield the origin, and what each connection sent first."""
     came: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def serve(connection: socket.socket) -> None:
-            with connection, suppress(OSError):
-                connection.settimeout(5)
-                came.append(connection.recv(65_536))
-                answer(connection)
-
-        def accept() -> None:
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.settimeout(5)
             with suppress(OSError):
-                while True:
-                    connection, _ = server.accept()
-                    threading.Thread(target=serve, args=[connection], daemon=True).start()
+                came.append(self.request.recv(65_536))
+                answer(self.request)
 
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}", came
-        with suppress(OSError):
-            server.shutdown(socket.SHUT_RDWR)  # ends accept(), on Linux
-    thread.join(5)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", came
+        server.shutdown()
 
 
 def saying(text: bytes) -> Callable[[socket.socket], object]:
@@ -93,6 +88,22 @@ def asker(sandbox: Sandbox) -> Asker:
     return Asker(f"{sandbox.base_url}/access_token", sandbox.client_id, Secret(sandbox.client_secret))
 
 
+@contextmanager
+def bell_after(seconds: float, kind: type[Exception] = InterruptedError) -> Iterator[None]:
+    """Raise an exception in the main thread, from a signal handler."""
+
+    def ring(*_: object) -> None:
+        raise kind
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def failure(ask: Callable[[], object]) -> WebexLoopbackError:
     """Return the error; nothing in it, its causes and their local variables shows a secret."""
     with pytest.raises(WebexLoopbackError) as caught:
@@ -101,9 +112,3 @@ def failure(ask: Callable[[], object]) -> WebexLoopbackError:
     assert not [secret for secret in (CODE, VERIFIER, REFRESH_TOKEN, CLIENT_SECRET, PROXY_PASSWORD) if secret in shown]
     assert caught.value.remedy
     return caught.value
-
-
-def with_locals(error: BaseException) -> str:
-    """Return the traceback with local variables, except those of the test itself."""
-    link = error.__traceback__ and error.__traceback__.tb_next
-    return "".join(traceback.TracebackException(type(error), error, link, capture_locals=True).format())

@@ -4,37 +4,37 @@ import datetime
 import logging
 import os
 import re
-import signal
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import trustme
 
+from tests.conftest import Log, Patch, Port, posix, python, with_locals
 from tests.windows import UNDER_WINE
 from webex_loopback.errors import ConfigurationError, ServerUnreachable, TokenEndpointError
 from webex_loopback.sandbox import Sandbox
 from webex_loopback.secret import Secret
 from webex_loopback.webex.transport import Transport, issuer_seen, proxy_for
 
-from .conftest import PROXY_PASSWORD, REFRESH_TOKEN, Asker, answering, failure, listening, saying, with_locals
+from .conftest import PROXY_PASSWORD, REFRESH_TOKEN, Asker, answering, bell_after, failure, listening, saying
 
 # What is sent again
 
 
 @pytest.mark.parametrize(("limit", "least", "most"), [(10, 1.2, 4), (0.1, 0, 1)])
 def test_no_connection_is_tried_three_times_within_the_time_limit(
-    free_port: Callable[[], int], limit: float, least: float, most: float
+    free_port: Port, limit: float, least: float, most: float
 ) -> None:
     started = time.monotonic()
     error = failure(Asker(f"http://127.0.0.1:{free_port()}/v1/access_token", seconds=limit).exchange)
@@ -42,7 +42,7 @@ def test_no_connection_is_tried_three_times_within_the_time_limit(
     assert least <= time.monotonic() - started < most
 
 
-def test_a_code_is_sent_once_the_server_is_there(free_port: Callable[[], int]) -> None:
+def test_a_code_is_sent_once_the_server_is_there(free_port: Port) -> None:
     late = Sandbox(port=free_port())
     threading.Timer(0.1, late.start).start()
     try:
@@ -120,7 +120,7 @@ def test_a_server_that_drips_does_not_stretch_the_time_limit(before: bytes) -> N
         assert time.monotonic() - started < 1.5
 
 
-def test_a_slow_name_lookup_does_not_stretch_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_name_lookup_does_not_stretch_the_time_limit(monkeypatch: Patch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: threading.Event().wait(3))
     started = time.monotonic()
     failure(Asker("http://webex.example/v1/access_token", seconds=0.3).refresh)
@@ -156,27 +156,18 @@ def test_a_connection_that_the_server_closed_is_not_used_again(sandbox: Sandbox,
 # Secrets
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGALRM")
+@posix
 def test_an_exception_of_a_signal_handler_carries_no_secret(sandbox: Sandbox, asker: Asker) -> None:
-    def interrupt(*_: object) -> None:
-        raise InterruptedError("alarm")
-
     sandbox.switches.latency = 2
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
-    try:
-        with pytest.raises(InterruptedError) as caught:
-            asker.refresh()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with bell_after(0.3), pytest.raises(InterruptedError) as caught:
+        asker.refresh()
     shown = with_locals(caught.value)
     assert "transport.py" in shown
     assert REFRESH_TOKEN not in shown
     assert sandbox.client_secret not in shown
 
 
-def test_nothing_secret_is_logged(sandbox: Sandbox, asker: Asker, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_secret_is_logged(sandbox: Sandbox, asker: Asker, caplog: Log) -> None:
     caplog.set_level(logging.DEBUG)
     failure(asker.refresh)
     assert caplog.text
@@ -192,7 +183,7 @@ def test_nothing_secret_is_logged(sandbox: Sandbox, asker: Asker, caplog: pytest
     [(0, ""), (200, ""), (-86_400, "1 day ahead of that of 127.0.0.1"), (3_600, "1 h behind that of 127.0.0.1")],
 )
 def test_a_wrong_clock_is_reported_once(
-    sandbox: Sandbox, asker: Asker, caplog: pytest.LogCaptureFixture, offset: float, warned: str
+    sandbox: Sandbox, asker: Asker, caplog: Log, offset: float, warned: str
 ) -> None:
     sandbox.switches.date_offset = offset
     with asker.webex() as webex:
@@ -213,28 +204,28 @@ def test_an_odd_date_does_not_cost_the_answer(sandbox: Sandbox, asker: Asker, da
 # Certificates
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA(organization_name="Example Proxy Inc.")
+AUTHORITY = trustme.CA(organization_name="Example Proxy Inc.")
 
 
 @pytest.fixture
-def ca_bundle(authority: trustme.CA, tmp_path: Path) -> str:
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+def ca_bundle(tmp_path: Path) -> str:
+    AUTHORITY.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     return str(tmp_path / "ca.pem")
 
 
 @contextmanager
-def tls_sandbox(certificate: trustme.LeafCert, tmp_path: Path) -> Iterator[Sandbox]:
-    path = str(tmp_path / "server.pem")
-    certificate.private_key_and_cert_chain_pem.write_to_path(path)
+def tls_sandbox(folder: Path, name: str, **options: Any) -> Iterator[tuple[Sandbox, str]]:
+    """Run a sandbox with a certificate for a name; yield it and its token URL with `localhost`."""
+    path = str(folder / "server.pem")
+    AUTHORITY.issue_cert(name, **options).private_key_and_cert_chain_pem.write_to_path(path)
     with Sandbox(tls=(path, path)) as running:
-        yield running
+        base_url = running.base_url.replace("127.0.0.1", "localhost")  # Wine compares no IP addresses
+        yield running, f"{base_url}/access_token"
 
 
-def test_an_unknown_authority_is_named_with_the_remedy(authority: trustme.CA, tmp_path: Path) -> None:
-    with tls_sandbox(authority.issue_cert("127.0.0.1"), tmp_path) as sandbox:
-        error = failure(Asker(f"{sandbox.base_url}/access_token").exchange)
+def test_an_unknown_authority_is_named_with_the_remedy(tmp_path: Path) -> None:
+    with tls_sandbox(tmp_path, "localhost") as (sandbox, url):
+        error = failure(Asker(url).exchange)
         assert isinstance(error, ServerUnreachable)
         assert "Example Proxy Inc." in str(error)
         assert "WEBEX_CA_BUNDLE" in error.remedy
@@ -243,30 +234,25 @@ def test_an_unknown_authority_is_named_with_the_remedy(authority: trustme.CA, tm
 
 
 @pytest.mark.parametrize("name", ["", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"])
-def test_the_usual_variables_are_trusted(
-    authority: trustme.CA, ca_bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_the_usual_variables_are_trusted(ca_bundle: str, tmp_path: Path, monkeypatch: Patch, name: str) -> None:
     if name == "SSL_CERT_DIR":
         (tmp_path / "certs").mkdir()
-        authority.cert_pem.write_to_path(str(tmp_path / "certs" / "ca.pem"))
+        AUTHORITY.cert_pem.write_to_path(str(tmp_path / "certs" / "ca.pem"))
         try:
             subprocess.run(["openssl", "rehash", str(tmp_path / "certs")], check=True, capture_output=True, timeout=20)
         except (OSError, subprocess.SubprocessError):
             pytest.skip("needs openssl rehash")
-        monkeypatch.setenv(name, f"/nowhere{os.pathsep}{tmp_path / 'certs'}")
-    elif name:
-        monkeypatch.setenv(name, ca_bundle)
-    with tls_sandbox(authority.issue_cert("localhost"), tmp_path) as sandbox:
-        base_url = sandbox.base_url.replace("127.0.0.1", "localhost")  # Wine compares no IP addresses
-        asker = Asker(f"{base_url}/access_token", ca_bundle="" if name else ca_bundle)
+    if name:
+        places = {"SSL_CERT_DIR": f"/nowhere{os.pathsep}{tmp_path / 'certs'}"}
+        monkeypatch.setenv(name, places.get(name, ca_bundle))
+    with tls_sandbox(tmp_path, "localhost") as (_, url):
+        asker = Asker(url, ca_bundle="" if name else ca_bundle)
         assert isinstance(failure(asker.exchange), TokenEndpointError), "it was answered"
 
 
 @pytest.mark.parametrize("name", ["WEBEX_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
 @pytest.mark.parametrize("content", [None, "not a certificate", ""])
-def test_an_unusable_bundle_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, content: str | None
-) -> None:
+def test_an_unusable_bundle_is_named(monkeypatch: Patch, tmp_path: Path, name: str, content: str | None) -> None:
     path = tmp_path / "bundle.pem"
     if content is not None:
         path.write_text(content)
@@ -278,16 +264,17 @@ def test_an_unusable_bundle_is_named(
     assert "bundle.pem" in str(error)
 
 
+EXPIRED = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(("name", "options"), [("webex.example", {}), ("localhost", {"not_after": EXPIRED})])
 def test_a_certificate_for_another_host_and_an_expired_one_are_not_trusted(
-    authority: trustme.CA, ca_bundle: str, tmp_path: Path
+    name: str, options: dict[str, Any], ca_bundle: str, tmp_path: Path
 ) -> None:
-    expired = authority.issue_cert("localhost", not_after=datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC))
-    for certificate, clock in ((authority.issue_cert("webex.example"), False), (expired, True)):
-        with tls_sandbox(certificate, tmp_path) as sandbox:
-            base_url = sandbox.base_url.replace("127.0.0.1", "localhost")
-            error = failure(Asker(f"{base_url}/access_token", ca_bundle=ca_bundle).exchange)
-        assert "The certificate of localhost:" in str(error)
-        assert ("this machine's clock" in error.remedy) is clock
+    with tls_sandbox(tmp_path, name, **options) as (_, url):
+        error = failure(Asker(url, ca_bundle=ca_bundle).exchange)
+    assert "The certificate of localhost:" in str(error)
+    assert ("this machine's clock" in error.remedy) is bool(options)
 
 
 def test_https_to_a_server_that_speaks_http(sandbox: Sandbox) -> None:
@@ -327,7 +314,7 @@ WEBEX = "https://webexapis.com/v1"
     ],
 )
 def test_the_proxy_is_chosen_as_usual_but_never_for_this_machine(
-    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], url: str, proxy: str
+    monkeypatch: Patch, environ: dict[str, str], url: str, proxy: str
 ) -> None:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
@@ -357,20 +344,15 @@ def proxying(origin: str) -> Iterator[tuple[str, list[bytes]]]:
         yield serving
 
 
-def test_the_proxies_of_the_environment_are_not_left_to_httpx(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_proxies_of_the_environment_are_not_left_to_httpx(asker: Asker, monkeypatch: Patch) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "http://[x")
     assert isinstance(failure(asker.refresh), TokenEndpointError), "it was answered"
 
 
 @pytest.mark.skipif(UNDER_WINE, reason="Wine accepts certificates of an unknown issuer")
-def test_a_proxy_leads_to_webex(
-    authority: trustme.CA, ca_bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with (
-        tls_sandbox(authority.issue_cert("webexapis.example"), tmp_path) as sandbox,
-        proxying(sandbox.origin) as (proxy, asked),
-    ):
+def test_a_proxy_leads_to_webex(ca_bundle: str, tmp_path: Path, monkeypatch: Patch) -> None:
+    with tls_sandbox(tmp_path, "webexapis.example") as (sandbox, _), proxying(sandbox.origin) as (proxy, asked):
         monkeypatch.setenv("HTTPS_PROXY", proxy.replace("http://", "http://me:p%40ss@"))
         asker = Asker("https://webexapis.example:443/v1/access_token")
         assert "Example Proxy Inc." in str(failure(asker.exchange)), "the issuer is looked up through the proxy too"
@@ -383,7 +365,7 @@ def test_a_proxy_leads_to_webex(
 
 
 @pytest.mark.parametrize(("status", "words"), [(407, "requires authentication"), (403, "HTTPS_PROXY and NO_PROXY")])
-def test_a_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch, status: int, words: str) -> None:
+def test_a_proxy_that_refuses(monkeypatch: Patch, status: int, words: str) -> None:
     with listening(saying(b"HTTP/1.1 %d Refused\r\n\r\n" % status)) as (proxy, asked):
         monkeypatch.setenv("HTTPS_PROXY", proxy.replace("http://", f"http://me:{PROXY_PASSWORD}@"))
         error = failure(Asker("https://webexapis.example/v1/access_token").exchange)
@@ -393,7 +375,7 @@ def test_a_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch, status: int, word
     assert len(asked) == 1
 
 
-def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]) -> None:
+def test_a_proxy_that_is_not_there_is_named(monkeypatch: Patch, free_port: Port) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:{PROXY_PASSWORD}@127.0.0.1:{free_port()}")
     error = failure(Asker("https://webexapis.example/v1/access_token").exchange)
     assert "Connection refused by the proxy 127.0.0.1" in str(error)
@@ -406,7 +388,7 @@ def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, fre
         "http://me:p@{}#x@p:1",  # of which urllib would take the password for the host
     ],
 )
-def test_an_unusable_proxy_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+def test_an_unusable_proxy_is_a_configuration_error(monkeypatch: Patch, proxy: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy.format(PROXY_PASSWORD))
     error = failure(Asker("https://webexapis.example/v1/access_token").webex)
     assert isinstance(error, ConfigurationError)
@@ -422,16 +404,12 @@ import webex_loopback.webex.client
 assert not {"rich", "click", "httpx._main", "pydantic", "truststore", "cryptography", "aiohttp"} & set(sys.modules)
 import httpx
 assert httpx.main.__module__ == "httpx"
-sys.argv = ["httpx", "--help"]
-try:
-    httpx.main()
-except SystemExit as error:
-    assert not error.code
-assert "httpx._main" in sys.modules
+httpx.main()
 """
 
 
 @pytest.mark.skipif(not find_spec("rich"), reason="httpx has no command line without rich")
 def test_httpx_is_imported_without_its_command_line_which_still_works() -> None:
-    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 0, done.stderr
+    done = python(IMPORTS, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "HTTPX" in done.stdout

@@ -1,35 +1,19 @@
 import itertools
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 import pytest
 
+from tests.conftest import posix
 from webex_loopback.webex.worker import Late, finish, run, start, wait
 
-posix_signals = pytest.mark.skipif(sys.platform == "win32", reason="setitimer is POSIX")
+from .conftest import bell_after
 
 
 class Bell(Exception):
     pass
-
-
-@contextmanager
-def bell_after(seconds: float, kind: type[Exception] = Bell) -> Iterator[None]:
-    def ring(*_: object) -> None:
-        raise kind
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_result_and_error_come_through() -> None:
@@ -54,7 +38,7 @@ def test_waiting_ends_and_the_work_goes_on() -> None:
     assert ended.is_set()
 
 
-@posix_signals
+@posix
 @pytest.mark.parametrize("kind", [Bell, TimeoutError])  # what the handlers of alarms usually raise
 def test_a_signal_handlers_exception_waits_for_the_end_of_the_work(kind: type[Exception]) -> None:
     ended = threading.Event()
@@ -69,13 +53,13 @@ def test_a_signal_handlers_exception_waits_for_the_end_of_the_work(kind: type[Ex
     assert ended.is_set()
 
 
-@posix_signals
+@posix
 def test_it_does_not_wait_for_cancelled_work_or_beyond_the_deadline() -> None:
     go = threading.Event()
     began = time.monotonic()
-    with bell_after(0.05), pytest.raises(Bell):
+    with bell_after(0.05, Bell), pytest.raises(Bell):
         finish(start(lambda: go.wait(5)), 5, cancel=lambda: True)
-    with bell_after(0.05), pytest.raises(Bell):
+    with bell_after(0.05, Bell), pytest.raises(Bell):
         finish(start(lambda: go.wait(5)), 0.2)
     assert time.monotonic() - began < 2
     go.set()

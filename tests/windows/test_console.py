@@ -3,11 +3,11 @@
 import re
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Make
 from webex_loopback.sandbox import Person, Sandbox
 from webex_loopback.tokens.record import StoredToken
 from webex_loopback.tokens.stores.file import FileTokenStore
@@ -29,14 +29,10 @@ keyboard.watch(login, take)
 """
 
 
-@pytest.mark.parametrize(
-    ("keys", "line"),
-    [
-        ("à la carte\r", r"'\xe0 la carte'"),
-        ("a\x1b[Ab\x1b[3~c\r", "'abc'"),
-        ("日本\r", r"'\u65e5\u672c'"),
-    ],
-)
+LINES = [("à la carte\r", r"'\xe0 la carte'"), ("a\x1b[Ab\x1b[3~c\r", "'abc'"), ("日本\r", r"'\u65e5\u672c'")]
+
+
+@pytest.mark.parametrize(("keys", "line"), LINES)
 def test_letters_and_function_keys_are_told_apart(keys: str, line: str) -> None:
     with Console(WATCH) as console:
         console.wait_for(b"ready")
@@ -77,7 +73,7 @@ def test_nul_is_not_a_terminal_to_ask_questions_on() -> None:
 
 
 def test_ctrl_c_waits_for_the_new_tokens_to_be_stored(
-    logged_in: StoredToken, make_due: Callable[..., StoredToken], sandbox: Sandbox, store: FileTokenStore
+    logged_in: StoredToken, make_due: Make, sandbox: Sandbox, store: FileTokenStore
 ) -> None:
     make_due()
     sandbox.switches.rotation, sandbox.switches.answer_latency = True, 2.0
