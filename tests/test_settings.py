@@ -102,6 +102,15 @@ def test_quotes_around_a_path_in_the_environment_are_not_part_of_it(
 
 
 @posix
+@pytest.mark.parametrize(("state_home", "above"), [("/var/state", "/var/state"), ("here", "/me/.local/state")])
+def test_the_data_directory_is_in_the_state_directory_of_xdg(state_home: str, above: str, monkeypatch: Patch) -> None:
+    monkeypatch.delenv("WEBEX_LOOPBACK_HOME")
+    monkeypatch.setenv("HOME", "/me")
+    monkeypatch.setenv("XDG_STATE_HOME", state_home)  # a relative one is to be ignored
+    assert paths.data_directory() == f"{above}/webex-loopback"
+
+
+@posix
 @pytest.mark.parametrize("name", ["WEBEX_LOOPBACK_HOME", "WEBEX_LOCK_DIR", "WEBEX_CONFIG_FILE", "WEBEX_CA_BUNDLE"])
 def test_an_unknown_home_directory_is_an_error(name: str, monkeypatch: Patch) -> None:
     monkeypatch.setenv(name, "~nobody-of-this-name/x")

@@ -104,6 +104,7 @@ def test_a_postman_environment() -> None:
     [
         (b"", "access_token"),
         (b"secret-token-alone", "neither JSON nor"),
+        (b"\xff\xfesecret", "neither JSON nor"),
         (b'{"access_token": "secret-AT"', "not valid JSON"),
         (b'[{"access_token": "secret-AT"}]', "not a JSON object"),
         (b'{"access_token": "secret AT"}', "access_token"),

@@ -49,8 +49,8 @@ def api(profile: str | None, include: bool, paginate: bool, **options: Any) -> N
     webex-loopback api messages -f roomId=ID -F files=@report.pdf
 
     Fields are sent as a JSON object, or as multipart with @FILE; for GET, DELETE and --input, in the query string.
-    JSON is indented on a terminal; a pipe or file gets the body unchanged. Errors are explained on stderr, with -i
-    after the whole body; the exit code is 1, or 3 if a login is required.
+    JSON is indented on a terminal; a pipe or file gets the body unchanged. Errors are explained on stderr; with -i, the
+    whole body comes first. The exit code is 1, or 3 if a login is required.
     """
     request = read_options(**options)
     if paginate and (include or request.method != "GET"):

@@ -36,7 +36,7 @@ class Work(Future[_T]):
         self._running = allocate_lock()
         self._running.acquire()
 
-    def run(self, function: Callable[[], _T]) -> None:
+    def run(self, function: Callable[[], _T]) -> None:  # pragma: no cover - tracing begins inside
         """Call the function, store its result or exception, and wake whoever waits."""
         sys.settrace(threading.gettrace())  # set by a debugger or coverage; a Thread does this, too
         sys.setprofile(threading.getprofile())
