@@ -87,7 +87,7 @@ def retired(ctx: click.Context, name: str, advice: str) -> None:
 def cli(debug: bool) -> None:
     """OAuth tokens for a Webex Integration: log in once in the browser, then use them from any program.
 
-    Exit codes: 0 success, 1 other error, 2 wrong setting or option, 3 login required, 4 login not approved, 5 Webex
+    Exit codes: 0 success, 1 other error, 2 wrong setting or option, 3 login required, 4 login failed, 5 Webex
     or network error, 6 token store error, 130 Ctrl-C.
     """
 

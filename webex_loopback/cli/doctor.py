@@ -1,4 +1,4 @@
-"""`doctor`: checks what logins and renewals depend on, and explains how to fix problems. It changes nothing."""
+"""`doctor`: checks what logins and renewals depend on, and explains how to fix problems."""
 
 import contextlib
 import difflib
@@ -69,7 +69,7 @@ class _Case:
 def doctor(profile: str | None, as_json: bool, offline: bool) -> int:
     """Check settings, network, browser, files and tokens.
 
-    Explains how to fix each problem; changes nothing. The exit code is that of the first error.
+    Explains how to fix each problem; changes no settings or tokens. The exit code is that of the first error.
     """
     checks: list[Check] = []
     for check in examine(profile, online=not offline):

@@ -6,7 +6,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from webex_loopback.errors import ConfigurationError
-from webex_loopback.wording import is_loopback, printable
+from webex_loopback.wording import is_loopback, without_tokens
 
 # RFC 3986, without forms that urlsplit would misread ([::1]x) or a browser would rewrite.
 _URL = re.compile(r"https?://([\w.-]+|\[[\w:.]+\])(:\d*)?([/?][\w.~:/?@!$&'()*+,;=%\[\]-]*)?", re.ASCII | re.IGNORECASE)
@@ -54,7 +54,7 @@ class RedirectURI:
 
 def _wrong(text: str, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"The redirect URI {printable(text, 200)!r} {why}.",
+        f"The redirect URI {without_tokens(text, 200)!r} {why}.",
         setting="WEBEX_REDIRECT_URI",
         remedy="Set WEBEX_REDIRECT_URI to a redirect URI registered on the Integration, exactly as written there.",
     )
