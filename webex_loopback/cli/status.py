@@ -124,7 +124,7 @@ def _print_list(found: list[dict[str, Any]]) -> None:
     wide = max((len(facts["profile"]) for facts in found), default=0)
     if found and sys.stdout.isatty():
         wide = max(wide, len("Profile"))
-        click.echo(f"  {'Profile':<{wide}}  {'Until next login':<18}  Account (*: without -p)")
+        click.echo(f"  {'Profile':<{wide}}  {'Until next login':<18}  Account (* = default)")
     for facts in found:
         left, text = _left(facts), printable(facts.get("error", ""), 4096)
         if not text:

@@ -7,13 +7,8 @@ import re
 
 from webex_loopback.wording import duration, parse_duration
 
-_ONE_WORD = (
-    "host",
-    "profile",
-    "setting",
-    "status",
-    "uri",
-)  # fields without spaces; the others are part of one sentence
+# Fields without spaces; the others are part of one sentence.
+_ONE_WORD = ("host", "profile", "setting", "status", "uri")
 _MOST_SENTENCES, _DEEPEST = 12, 4  # limits for hostile text: sentences, and fields nested in fields
 _LONG = ("account", "detail")  # fields that may contain several sentences
 

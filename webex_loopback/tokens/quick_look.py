@@ -18,7 +18,7 @@ _ISSUED_AT = b'",\n "issued_at": '
 _SETTINGS = (b"WEBEX_ACCESS_TOKEN", b"WEBEX_TOKEN_STORE")
 
 scanned: "dict[tuple[str, str], bool]" = {}
-warned = {""}  # found configuration files whose token has been reported; "" stands for all others
+warned: "set[str]" = set()  # found configuration files whose token has been reported
 
 
 def quick_look(path: str) -> "tuple[tuple[str, tuple[int, ...]], float, float, str] | None":
@@ -72,8 +72,9 @@ def environment_token() -> str:
     if not set_here and not config_mentions_us():
         return ""
     settings = all_settings()  # cleans or refuses quotes, "Bearer ", and white space
-    if settings.access_token and not set_here and settings.found_file not in warned:
-        warned.add(settings.found_file)
+    found = "" if set_here or not settings.access_token else settings.found_file
+    if found and found not in warned:
+        warned.add(found)
         settings.warn_of_found_token()
     return settings.access_token.get_secret_value()
 

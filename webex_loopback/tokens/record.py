@@ -186,7 +186,7 @@ def refresh_time(record: StoredToken, margin: float | None) -> int:
 
 
 def _moment(value: object) -> int:
-    # 16 digits: what a clock of milliseconds or microseconds has led to must not make the login unreadable.
+    # Up to 16 digits: a clock that gives milliseconds or microseconds must not make the login unreadable.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 10**16:
         raise ValueError("not a moment")
     return int(value)

@@ -170,7 +170,7 @@ class Renewal:
             raise
         except (WebexLoopbackError, Cancelled):
             raise
-        except Exception as error:  # of a program's own store, or no file descriptor is left to import httpx with
+        except Exception as error:  # from a program's own store, or when no file descriptor is left
             failure = WebexLoopbackError(f"Unexpected error: {type(error).__name__}: {without_tokens(str(error))}")
             self._failure = failure_of(failure, seen, self.clock(), self._failure)
             raise failure from error.with_traceback(None)

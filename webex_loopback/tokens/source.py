@@ -314,4 +314,4 @@ def forget() -> None:
     """Forget the tokens that `get_token()` has in memory: after a login or logout, and in tests."""
     _sources.clear()
     scanned.clear()
-    warned.intersection_update([""])
+    warned.clear()

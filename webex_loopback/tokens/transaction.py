@@ -128,7 +128,7 @@ class Transaction:
             return self._cancelled
 
     def interrupted(self) -> bool:
-        """Like `cancel`, and tell the user if the end has to be waited for."""
+        """Like `cancel`, but tell the user if the request has begun and its end is awaited."""
         cancelled = self.cancel()
         if not cancelled:
             log.warning("Waiting for Webex to answer, so that no tokens are lost.")
